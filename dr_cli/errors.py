@@ -1,0 +1,22 @@
+"""The errors we expect, each with its exit code. `cli` turns one into a line on stderr.
+
+A message says what is wrong, where (file, row, column) and what to do next.
+"""
+
+
+class DrError(Exception):
+    """A failure at run time: exit code 1."""
+
+    exit_code = 1
+
+
+class UsageError(DrError):
+    """What was asked for cannot be: a wrong value, a missing folder, an unusable table."""
+
+    exit_code = 2
+
+
+class UnmetError(DrError):
+    """A figure fell short of `--fail-under`."""
+
+    exit_code = 3

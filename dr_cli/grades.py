@@ -1,0 +1,43 @@
+"""The five grades of diabetic retinopathy, and how probabilities become one of them.
+
+The scale is the International Clinical Diabetic Retinopathy scale (Wilkinson et al.,
+Ophthalmology 2003, 110(9):1677-82). Grades are ordered.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+NAMES = ("No DR", "Mild", "Moderate", "Severe", "Proliferative DR")
+NUM_GRADES = len(NAMES)
+REFERABLE_FROM = 2
+SIGHT_THREATENING_FROM = 3
+
+ARGMAX: Mapping[str, Any] = {"kind": "argmax"}
+
+
+def expected_grade(probabilities: NDArray[Any]) -> NDArray[np.float64]:
+    """Mean grade under each row's distribution: [N, 5] in [0, 1] -> [N] in [0, 4]."""
+    return np.asarray(probabilities, np.float64) @ np.arange(NUM_GRADES)
+
+
+def referable_probability(probabilities: NDArray[Any]) -> NDArray[np.float64]:
+    """Probability of grade 2 or more: [N, 5] -> [N]."""
+    return np.asarray(probabilities, np.float64)[:, REFERABLE_FROM:].sum(axis=1)
+
+
+def decide(probabilities: NDArray[Any], decision: Mapping[str, Any] = ARGMAX) -> NDArray[np.int64]:
+    """Predicted grade of each row, [N, 5] -> [N] int64.
+
+    decision: `{"kind": "argmax"}`, or `{"kind": "thresholds", "thresholds": [t1, t2, t3, t4]}`
+    with rising cuts on the expected grade: a value of exactly t1 is grade 1.
+    Raises ValueError on another kind.
+    """
+    if decision["kind"] == "argmax":
+        return np.asarray(probabilities).argmax(axis=1).astype(np.int64)
+    if decision["kind"] == "thresholds":
+        cuts: Sequence[float] = decision["thresholds"]
+        return np.digitize(expected_grade(probabilities), cuts).astype(np.int64)
+    raise ValueError(f"unknown decision {decision['kind']!r}")

@@ -1,0 +1,25 @@
+"""What every test gets: no network, no colour, a cache of its own."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+for forced in ("FORCE_COLOR", "PY_COLORS", "GITHUB_ACTIONS", "DR_DATA", "DR_RUNS", "DR_DEVICE"):
+    os.environ.pop(forced, None)
+os.environ["NO_COLOR"] = "1"
+
+
+@pytest.fixture(autouse=True)
+def _own_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test reads or fills the user's own cache."""
+    monkeypatch.setenv("DR_CACHE", str(tmp_path_factory.getbasetemp() / "dr-cache"))
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real photographs beside a contributor's checkout."""
+    folder = Path(__file__).parents[2] / "shared"
+    if not (folder / "data").is_dir():
+        pytest.skip("../shared/data is not here: real photographs never enter the repository")
+    return folder
