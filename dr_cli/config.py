@@ -1,0 +1,150 @@
+"""Every option that decides a training run, once: its default, its meaning, its check.
+
+Free of torch. `cli/train.py` makes its flags from these fields, `config.json` holds them and
+`--config FILE` reads them.
+"""
+
+import dataclasses
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dr_cli.errors import UsageError
+
+ARCHITECTURES = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
+DEFAULT_LR = {"sgd": 0.01, "adamw": 1e-3}
+
+
+def _option(default: Any, text: str, *choices: str, low: float | None = None) -> Any:
+    return field(default=default, metadata={"help": text, "choices": choices, "low": low})
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """The options of `dr train`. `None` means chosen when the run starts, and recorded then."""
+
+    arch: str = _option("resnet18", "Network.", *ARCHITECTURES)
+    pretrained: bool = _option(False, "Start from ImageNet weights (torchvision IMAGENET1K_V1).")
+    weights: str | None = _option(
+        None, "Local start: a .safetensors file, a run folder, or a .pth state dict."
+    )
+    epochs: int = _option(10, "Passes over the training split.", low=1)
+    size: int | None = _option(
+        None, "Side of the square crop in pixels [default: never upsample, at most 512].", low=32
+    )
+    batch_size: int | None = _option(
+        None,
+        "Photographs a step [default: 64 on a GPU, 16 on a CPU, fewer for a small set].",
+        low=1,
+    )
+    seed: int = _option(0, "Decides split, order, augmentation and initial weights.", low=0)
+    optimizer: str = _option("sgd", "Optimiser.", "sgd", "adamw")
+    lr: float | None = _option(
+        None, "Peak learning rate [default: 0.01 for sgd, 0.001 for adamw].", low=0
+    )
+    momentum: float = _option(0.9, "Momentum of sgd.", low=0)
+    nesterov: bool = _option(True, "Nesterov momentum for sgd.")
+    weight_decay: float = _option(5e-4, "Weight decay.", low=0)
+    schedule: str = _option("cosine", "Learning rate over the run.", "cosine", "constant")
+    warmup: float = _option(1.0, "Epochs of linear warm-up.", low=0)
+    ema: float = _option(0.0, "Decay of the weights' moving average a step; 0 is off.", low=0)
+    loss: str = _option("ce", "What is minimised.", "ce", "ordinal", "mse", "ce+mse", "focal")
+    balance: str = _option("none", "How rare grades are favoured.", "none", "oversample", "weights")
+    augment: str = _option(
+        "standard", "Random changes to training crops.", "none", "flip", "standard", "strong"
+    )
+    label_smoothing: float = _option(0.0, "Share of the label spread over all grades.", low=0)
+    decision: str = _option("argmax", "How probabilities become a grade.", "argmax", "thresholds")
+    val: str = _option(
+        "0.15",
+        "Validation: a fraction of train by patient, a folder or table of its own, or `test`.",
+    )
+    patience: int | None = _option(
+        None, "Stop after this many epochs without a better validation QWK.", low=1
+    )
+    deterministic: bool = _option(False, "The same bits on the same machine, slower on a GPU.")
+
+    def __post_init__(self) -> None:
+        """Raises UsageError naming the flag for a value out of range or a clash of two."""
+        for f in dataclasses.fields(self):
+            value, meta = getattr(self, f.name), f.metadata
+            if meta["choices"] and value not in meta["choices"]:
+                raise UsageError(
+                    f"{flag(f.name)} is {value!r}: choose one of {', '.join(meta['choices'])}"
+                )
+            if meta["low"] is not None and value is not None and not value >= meta["low"]:
+                raise UsageError(f"{flag(f.name)} is {value}: it must be at least {meta['low']:g}")
+        if self.pretrained and self.weights:
+            raise UsageError("--pretrained and --weights both name a start: give one of them")
+        if not self.ema < 1:
+            raise UsageError(f"--ema is {self.ema}: a decay lies in [0, 1), such as 0.99")
+        if not self.label_smoothing < 1:
+            raise UsageError(f"--label-smoothing is {self.label_smoothing}: it lies in [0, 1)")
+        if self.label_smoothing and self.loss not in ("ce", "ce+mse"):
+            raise UsageError(
+                f"--label-smoothing works with --loss ce or ce+mse, not with {self.loss}"
+            )
+        if self.lr == 0:
+            raise UsageError("--lr is 0: nothing would be learned")
+
+    @property
+    def learning_rate(self) -> float:
+        """The peak learning rate: --lr, else the optimiser's own default."""
+        return DEFAULT_LR[self.optimizer] if self.lr is None else self.lr
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as `config.json` holds them."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any], where: str) -> "TrainConfig":
+        """Raises UsageError naming `where` for an unknown name or a value of a wrong type."""
+        kinds = {f.name: _kind(f.type) for f in dataclasses.fields(cls)}
+        for name, value in values.items():
+            if name not in kinds:
+                raise UsageError(f"{where}: {name!r} is no option of dr train; see dr train --help")
+            if not _fits(value, kinds[name]):
+                raise UsageError(f"{where}: {name} = {value!r} is no {kinds[name]}")
+        return cls(**{name: _as(value, kinds[name]) for name, value in values.items()})
+
+
+def flag(name: str) -> str:
+    """The command-line flag of a field."""
+    return "--" + name.replace("_", "-")
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The options in a TOML file, names with - or _. Raises UsageError where it cannot be read."""
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"--config {path}: {error.strerror or error}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"--config {path} is not TOML: {error}") from error
+    return {name.replace("-", "_"): value for name, value in values.items()}
+
+
+def _kind(annotation: Any) -> str:
+    """`int`, `str | None`, …: the words of a field's type."""
+    return str(getattr(annotation, "__name__", annotation))
+
+
+def _fits(value: Any, kind: str) -> bool:
+    if "bool" in kind:
+        return isinstance(value, bool)
+    if isinstance(value, bool):
+        return False
+    if value is None:
+        return "None" in kind
+    if "int" in kind:
+        return isinstance(value, int)
+    if "float" in kind:
+        return isinstance(value, (int, float))
+    return isinstance(value, (str, int, float))  # --val takes a fraction, too
+
+
+def _as(value: Any, kind: str) -> Any:
+    if "float" in kind and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    return str(value) if "str" in kind and value is not None else value
