@@ -1,0 +1,185 @@
+"""Data -> inline SVG. Text is set in the page's own font and colours, so dark mode and print work.
+
+A run keeps its colour, its marker and its name through every chart, so that no chart needs colour
+to be read. Everything drawn passes through `markupsafe`, which escapes it.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from math import floor, log10
+
+from markupsafe import Markup
+
+# Drawn about the origin, 10 units across.
+MARKERS = (
+    "M-5,0a5,5 0 1,0 10,0a5,5 0 1,0 -10,0z",
+    "M-4.5,-4.5h9v9h-9z",
+    "M0,-6l5.5,10h-11z",
+    "M0,-6l6,6l-6,6l-6,-6z",
+    "M0,6l5.5,-10h-11z",
+    "M-6,-2h4v-4h4v4h4v4h-4v4h-4v-4h-4z",
+)
+NUM_COLOURS = 7  # --run-0 ... --run-6 in style.css; 7 and 6 share no factor: 42 distinct pairs
+MOST_MARKERS = 25  # on one line; more would hide it
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a chart. `style` counts runs from 0; `points` are (x, y) in data units."""
+
+    name: str
+    points: Sequence[tuple[float, float]]
+    style: int = 0
+    dashed: bool = False
+
+
+@dataclass(frozen=True)
+class Axes:
+    """A frame with data ranges, in SVG units; y grows upwards."""
+
+    x: tuple[float, float]
+    y: tuple[float, float]
+    x_label: str
+    y_label: str
+    percent: bool = False
+    width: int = 640
+    height: int = 400
+
+    left, right, top, bottom = 66, 14, 14, 52
+
+    def px(self, x: float) -> float:
+        low, high = self.x
+        return round(
+            self.left + (x - low) / (high - low) * (self.width - self.left - self.right), 1
+        )
+
+    def py(self, y: float) -> float:
+        low, high = self.y
+        inner = self.height - self.top - self.bottom
+        return round(self.top + (high - y) / (high - low) * inner, 1)
+
+    def draw(self, inside: Iterable[Markup], described: str) -> Markup:
+        """The whole picture: grid, tick labels, axis names, then `inside`."""
+        return Markup(
+            '<svg class="chart" viewBox="0 0 {w} {h}" role="img" aria-label="{d}">{grid}{inside}'
+            '<text x="{mid}" y="{foot}" text-anchor="middle">{x}</text>'
+            '<text transform="translate(17,{side}) rotate(-90)" text-anchor="middle">{y}</text>'
+            "</svg>"
+        ).format(
+            w=self.width,
+            h=self.height,
+            d=described,
+            grid=self._grid(),
+            inside=Markup("").join(inside),
+            mid=(self.left + self.width - self.right) / 2,
+            foot=self.height - 10,
+            side=(self.top + self.height - self.bottom) / 2,
+            x=self.x_label,
+            y=self.y_label,
+        )
+
+    def _grid(self) -> Markup:
+        lines = [
+            Markup(
+                '<path class="grid" d="M{},{}H{}"/><text x="{}" y="{}" text-anchor="end">{}</text>'
+            ).format(
+                self.left,
+                self.py(y),
+                self.width - self.right,
+                self.left - 8,
+                self.py(y) + 5,
+                f"{y:.0%}" if self.percent else f"{y:.10g}",
+            )
+            for y in ticks(*self.y)
+        ]
+        lines += [
+            Markup('<text x="{}" y="{}" text-anchor="middle">{:.10g}</text>').format(
+                self.px(x), self.height - self.bottom + 21, x
+            )
+            for x in ticks(*self.x, whole=self.x_label == "epoch")
+        ]
+        return Markup("").join(lines)
+
+
+def ticks(low: float, high: float, most: int = 6, whole: bool = False) -> list[float]:
+    """At most `most` + 1 round numbers from low to high: steps of 1, 2 or 5 times 10^n."""
+    raw = (high - low) / most
+    power = 10.0 ** floor(log10(raw))
+    step = next(m * power for m in (1, 2, 5, 10) if m * power >= raw * (1 - 1e-9))
+    step = max(1.0, step) if whole else step
+    first = -floor(-low / step + 1e-9)
+    count = floor((high - first * step) / step + 1e-9) + 1
+    return [round((first + i) * step, 10) for i in range(count)]
+
+
+def line_chart(
+    lines: Sequence[Line],
+    *,
+    y_label: str,
+    described: str,
+    x_label: str = "epoch",
+    percent: bool = False,
+) -> Markup:
+    """All lines in one frame, whose y range holds every point; "" where there is no point."""
+    points = [point for line in lines for point in line.points]
+    if not points:
+        return Markup("")
+    axes = Axes(
+        _widened([x for x, _ in points], 0),
+        _widened([y for _, y in points], 0.05, top=1 if percent else None),
+        x_label,
+        y_label,
+        percent,
+    )
+    return axes.draw((_line(axes, line) for line in lines), described)
+
+
+def swatch(style: int, dashed: bool = False) -> Markup:
+    """A short piece of a line, for the legend beside a chart."""
+    axes = Axes((0, 2), (0, 2), "", "", width=128, height=82)
+    inside = _line(axes, Line("", [(0, 1), (1, 1), (2, 1)], style, dashed), titles=False)
+    return Markup('<svg class="swatch" viewBox="60 12 60 20" aria-hidden="true">{}</svg>').format(
+        inside
+    )
+
+
+def _line(axes: Axes, line: Line, titles: bool = True) -> Markup:
+    if not line.points:
+        return Markup("")
+    places = [(axes.px(x), axes.py(y)) for x, y in line.points]
+    every = -(-len(places) // MOST_MARKERS)
+    shown = [i for i in range(len(places)) if i % every == 0 or i == len(places) - 1]
+    shape = MARKERS[line.style % len(MARKERS)]
+    marks = Markup("").join(
+        Markup('<path d="{}" transform="translate({},{})">{}</path>').format(
+            shape,
+            *places[i],
+            Markup("<title>{}: {} {:.10g}, {}</title>").format(
+                line.name,
+                axes.x_label,
+                line.points[i][0],
+                f"{line.points[i][1]:.1%}" if axes.percent else f"{line.points[i][1]:.4g}",
+            )
+            if titles
+            else "",
+        )
+        for i in shown
+    )
+    return Markup(
+        '<g class="line{}" style="--c:var(--run-{})"><path class="stroke" d="M{}"/>{}</g>'
+    ).format(
+        " dashed" if line.dashed else "",
+        line.style % NUM_COLOURS,
+        "L".join(f"{x},{y}" for x, y in places),
+        marks,
+    )
+
+
+def _widened(
+    values: Sequence[float], margin: float, top: float | None = None
+) -> tuple[float, float]:
+    low, high = min(values), max(values)
+    if low == high:  # one epoch, or a flat line: still a frame of some height
+        low, high = low - 0.5, high + 0.5
+    low, high = low - margin * (high - low), high + margin * (high - low)
+    return low, min(high, top) if top is not None and max(values) <= top else high

@@ -1,0 +1,309 @@
+"""The report: what is read from run folders, and what the page says of it."""
+
+import csv
+import json
+import os
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dr_cli.errors import UsageError
+from dr_cli.grades import NAMES
+from dr_cli.report import figures, page
+
+
+def interval(value: float) -> dict[str, Any]:
+    return {"value": value, "ci95": [value - 0.05, value + 0.05]}
+
+
+def record(confusion: np.ndarray, split: str, qwk: float) -> dict[str, Any]:
+    counts = confusion.sum(axis=1)
+    return {
+        "run": "runs/x",
+        "data": "/data/secret-clinic",
+        "split": split,
+        "n": int(counts.sum()),
+        "patients": int(counts.sum()) // 2,
+        "failed": 0,
+        "grade_counts": counts.tolist(),
+        "accuracy": interval(confusion.trace() / counts.sum()),
+        "balanced_accuracy": interval(0.4),
+        "qwk": interval(qwk),
+        "macro_f1": interval(0.39),
+        "mean_absolute_error": interval(0.6),
+        "referable": {
+            "auc": {"value": None, "ci95": None},
+            "threshold": 0.31,
+            "sensitivity": interval(0.85),
+            "specificity": interval(0.8),
+            "threshold_from": "val of runs/x",
+        },
+        "calibration": {"ece": 0.05, "brier": 0.4, "nll": 1.1, "temperature": 1.3},
+        "per_grade": [
+            {"grade": g, "name": NAMES[g], "support": int(counts[g]), "precision": 0.5}
+            | {"recall": 0.5, "specificity": 0.9, "f1": 0.5, "auc": None if g == 4 else 0.8}
+            for g in range(5)
+        ],
+        "confusion": confusion.tolist(),
+        "baselines": {"majority": {"accuracy": 0.33, "qwk": 0.0}, "fellow_eye": None},
+        "warnings": ["only 4 images of grade 1"],
+    }
+
+
+def write_run(folder: Path, *, seed: int = 0, qwk: float = 0.6, **options: Any) -> Path:
+    """A finished run as `dr train` leaves it, without weights; its figures are invented."""
+    rng = np.random.default_rng(seed)
+    folder.mkdir(parents=True)
+    grade = rng.permutation(np.repeat(range(5), [40, 4, 30, 16, 10]))
+    probabilities = rng.dirichlet(np.ones(5), grade.size) + 0.8 * np.eye(5)[grade]
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    confusion = np.zeros((5, 5), int)
+    np.add.at(confusion, (grade, probabilities.argmax(axis=1)), 1)
+    for split in ("val", "test"):
+        with (folder / f"predictions-{split}.csv").open("w", newline="", encoding="utf-8") as file:
+            out = csv.writer(file)
+            out.writerow(
+                ["path", "grade", "patient", "eye", *(f"p{i}" for i in range(5)), "predicted"]
+            )
+            for i, (g, p) in enumerate(zip(grade, probabilities, strict=True)):
+                eye = ("left", "right")[i % 2]
+                out.writerow(
+                    [f"img/patient{i // 2}_{eye}.jpg", g, f"patient{i // 2}", eye, *p, p.argmax()]
+                )
+    summary = {"val": record(confusion, "val", qwk), "test": record(confusion, "test", qwk - 0.02)}
+    (folder / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
+    config = {
+        "schema": 1,
+        "options": {
+            "arch": "resnet18",
+            "pretrained": False,
+            "epochs": 4,
+            "size": 224,
+            "val": "0.15",
+        }
+        | options,
+        "versions": {"torch": "2.9"},
+        "device": "cpu",
+        "threads": 2,
+        "seconds": 61.5,
+        "best_epoch": 3,
+        "parameters": 11_179_077,
+        "data": {"root": "/data/secret-clinic", "layout": "idrid", "fingerprint": "ab12"},
+    }
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    lines = [
+        "epoch,lr,train_loss,train_accuracy,val_loss,val_accuracy,val_qwk,test_accuracy,"
+        "test_qwk,seconds,images_per_second"
+    ]
+    lines += [
+        f"{e},0.01,{2 / e},{0.3 + 0.12 * e + seed / 50},{2.2 / e},{0.3 + 0.1 * e},{0.15 * e},"
+        f"{0.3 + 0.09 * e + seed / 40},{'nan' if e == 1 else 0.14 * e + seed / 30},"
+        f"{15 + e},{60 - e}"
+        for e in range(1, 5)
+    ]
+    (folder / "metrics.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    write_run(tmp_path / "runs" / "resnet18", seed=0, qwk=0.6)
+    write_run(
+        tmp_path / "runs" / "resnet50-pretrained", seed=1, qwk=0.7, arch="resnet50", pretrained=True
+    )
+    return tmp_path / "runs"
+
+
+class Elements(HTMLParser):
+    """Every start tag with its attributes, and the text outside of style and script."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self._inside: list[str] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self._inside.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        while self._inside and self._inside.pop() != tag:
+            pass
+
+    def handle_data(self, data: str) -> None:
+        if not self._inside or self._inside[-1] not in ("style", "script"):
+            self.text += data
+
+
+def test_dictionary_is_plain_json(runs: Path) -> None:
+    data = page.collect([runs])
+    assert json.loads(json.dumps(data, allow_nan=False)) == data
+    assert [run["name"] for run in data["runs"]] == ["resnet18", "resnet50-pretrained"]
+    assert data["runs"][0]["history"][0]["test_qwk"] is None  # nan in the file
+    assert data["runs"][0]["seconds_per_epoch"] == 17.5
+
+
+def test_best_run_is_chosen_by_validation(runs: Path) -> None:
+    summary = runs / "resnet50-pretrained" / "summary.json"
+    told = json.loads(summary.read_text(encoding="utf-8"))
+    told["test"]["qwk"] = interval(0.1)
+    summary.write_text(json.dumps(told), encoding="utf-8")
+    data = page.collect([runs])
+    assert data["best"] == "resnet50-pretrained"
+    assert "validation QWK" in data["summary"][0]
+    assert "QWK 0.100 (0.050–0.150)" in data["summary"][0]
+    assert "commonest grade scores QWK 0.000 and accuracy 33.0%" in data["summary"][1]
+
+
+def test_finds_runs_at_each_depth_once(runs: Path) -> None:
+    one = page.find_runs(runs / "resnet18")
+    assert one == [runs / "resnet18"]
+    assert len(page.find_runs(runs)) == len(page.find_runs(runs.parent)) == 2
+    assert len(page.collect([runs, runs / "resnet18"])["runs"]) == 2
+
+
+def test_runs_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    folders = [write_run(tmp_path / where / "resnet18") for where in ("a", "b")]
+    assert [run["name"] for run in page.collect(folders)["runs"]] == ["a/resnet18", "b/resnet18"]
+
+
+def test_what_cannot_be_reported(tmp_path: Path, runs: Path) -> None:
+    with pytest.raises(UsageError, match="no such folder"):
+        page.collect([tmp_path / "nowhere"])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UsageError, match="no finished run"):
+        page.collect([tmp_path / "empty"])
+    (runs / "resnet18" / "summary.json").unlink()
+    with pytest.raises(UsageError, match="--resume"):
+        page.collect([runs / "resnet18"])
+    (runs / "resnet18" / "summary.json").write_text("{half", encoding="utf-8")
+    with pytest.raises(UsageError, match=r"summary\.json cannot be read"):
+        page.collect([runs])
+
+
+def test_a_bad_prediction_row_is_named(runs: Path) -> None:
+    table = runs / "resnet18" / "predictions-test.csv"
+    lines = table.read_text(encoding="utf-8").splitlines()
+    lines[2] = "img/x.jpg,none,,,,,,,,"
+    table.write_text("\n".join(lines), encoding="utf-8")
+    with pytest.raises(UsageError, match=r"predictions-test\.csv, line 3"):
+        page.collect([runs])
+
+
+def test_only_summary_is_needed(runs: Path) -> None:
+    for name in ("config.json", "metrics.csv", "predictions-test.csv", "predictions-val.csv"):
+        (runs / "resnet18" / name).unlink()
+    html = page.render(page.collect([runs / "resnet18"]))
+    assert "Unknown architecture" in html
+    assert 'class="confusion"' in html
+
+
+def test_page_is_whole_and_reaches_for_nothing(runs: Path) -> None:
+    html = page.render(page.collect([runs]))
+    elements = Elements(html)
+    ids = [attrs["id"] for _, attrs in elements.tags if "id" in attrs]
+    assert len(ids) == len(set(ids))
+    for tag, attrs in elements.tags:
+        for key in ("src", "href", "popovertarget", "aria-labelledby"):
+            target = attrs.get(key)
+            if target is not None and target != "data:,":
+                assert target.removeprefix("#") in ids, (tag, key, target)
+    assert not re.search(r"https?://|@import|url\(", html)
+    assert (
+        sum(tag == "table" and attrs.get("class") == "confusion" for tag, attrs in elements.tags)
+        == 2
+    )
+    assert "no diagnosis" in elements.text
+    assert "n/a" in elements.text  # the undefined referable AUC
+    assert len(html) < 400_000
+
+
+def test_comparison_chart_holds_every_run_and_split(runs: Path) -> None:
+    html = page.render(page.collect([runs]))
+    accuracy = re.search(r'<svg class="chart".*?</svg>', html, re.S)
+    assert accuracy is not None
+    lines = re.findall(r'<g class="line( dashed)?" style="--c:var\(--run-(\d)\)">', accuracy[0])
+    assert lines == [(" dashed", "0"), ("", "0"), (" dashed", "1"), ("", "1")]
+    for text in ("resnet18, training", "resnet50-pretrained, testing"):
+        assert text in html
+
+
+def test_confusion_cells_agree_with_the_images_listed(runs: Path) -> None:
+    run = page.collect([runs / "resnet18"])["runs"][0]
+    for true, row in enumerate(run["record"]["confusion"]):
+        for predicted, count in enumerate(row):
+            assert len(run["cells"].get(f"{true}-{predicted}", [])) == count
+
+
+@pytest.mark.parametrize("listed", [1, 3])
+def test_a_cell_lists_the_most_confident(
+    runs: Path, monkeypatch: pytest.MonkeyPatch, listed: int
+) -> None:
+    whole = page.collect([runs / "resnet18"])["runs"][0]["cells"]["0-0"]
+    monkeypatch.setattr(page, "MOST_IN_A_CELL", listed)
+    capped = page.collect([runs / "resnet18"])["runs"][0]["cells"]["0-0"]
+    assert capped == whole[:listed]
+    assert capped[0]["probability"] == max(image["probability"] for image in whole)
+
+
+def test_without_pictures_nothing_names_a_patient(runs: Path) -> None:
+    data = page.collect([runs], no_pictures=True)
+    for text in (json.dumps(data), page.render(data)):
+        assert "patient1" not in text
+        assert "secret-clinic" not in text
+    assert "secret-clinic" in page.render(page.collect([runs]))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows allows no < in a folder's name")
+def test_everything_from_outside_is_escaped(tmp_path: Path) -> None:
+    evil = "<script>alert(1)<"
+    run = write_run(tmp_path / evil, optimizer='"><img src=x onerror=alert(1)>')
+    table = run / "predictions-test.csv"
+    table.write_text(
+        table.read_text(encoding="utf-8").replace("img/", "<b onclick=alert(1)>"), encoding="utf-8"
+    )
+    html = page.render(page.collect([run]))
+    tags = Elements(html).tags
+    assert sum(tag == "script" for tag, _ in tags) == 1
+    assert not any(key.startswith("on") for _, attrs in tags for key in attrs)
+    assert not any(tag == "img" for tag, _ in tags)
+    assert "&lt;script&gt;alert(1)&lt;" in html
+
+
+def test_command_repeats_the_run(runs: Path) -> None:
+    commands = [run["command"] for run in page.collect([runs])["runs"]]
+    assert commands[0] == "dr train /data/secret-clinic --epochs 4 --size 224"
+    assert commands[1] == (
+        "dr train /data/secret-clinic --arch resnet50 --pretrained --epochs 4 --size 224"
+    )
+
+
+def test_runs_on_other_images_are_not_compared_silently(runs: Path) -> None:
+    config = runs / "resnet18" / "config.json"
+    config.write_text(config.read_text(encoding="utf-8").replace("ab12", "cd34"), encoding="utf-8")
+    assert "cannot be compared" in page.collect([runs])["warnings"][0]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (0, 1, [0, 0.2, 0.4, 0.6, 0.8, 1]),
+        (0.31, 0.74, [0.4, 0.5, 0.6, 0.7]),
+        (-3, 3, [-3, -2, -1, 0, 1, 2, 3]),
+    ],
+)
+def test_ticks_are_round_and_inside(low: float, high: float, expected: list[float]) -> None:
+    assert figures.ticks(low, high) == expected
+
+
+def test_a_single_epoch_still_draws() -> None:
+    svg = figures.line_chart([figures.Line("x", [(1, 0.5)])], y_label="a", described="b")
+    assert "nan" not in svg
+    assert svg.count("<title>") == 1
+    assert figures.line_chart([], y_label="a", described="b") == ""
