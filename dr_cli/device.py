@@ -1,0 +1,221 @@
+"""Which processor, in which precision, and why."""
+
+import contextlib
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from dr_cli.errors import DrError, UsageError
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+PRECISIONS = ("auto", *DTYPES)
+
+
+@dataclass(frozen=True)
+class Processor:
+    """What computes. `reason` says so in a sentence; `warning` is one more, or None."""
+
+    device: torch.device
+    dtype: torch.dtype  # of convolutions and products; weights and sums stay float32
+    reason: str
+    warning: str | None = None
+    memory_format: torch.memory_format = torch.channels_last
+
+    @property
+    def precision(self) -> str:
+        """ "fp32", "bf16" or "fp16"."""
+        return next(name for name, dtype in DTYPES.items() if dtype == self.dtype)
+
+    def autocast(self) -> torch.autocast:
+        """The context for a forward pass; it does nothing in fp32."""
+        return torch.autocast(self.device.type, self.dtype, self.dtype != torch.float32)
+
+    def scaler(self) -> torch.amp.GradScaler:
+        """Keeps fp16's small gradients from vanishing; it does nothing in other precisions."""
+        return torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
+
+
+def choose(device: str = "auto", precision: str = "auto") -> Processor:
+    """The processor asked for, or the fastest here, made ready: threads, TF32, cuDNN's search.
+
+    Raises UsageError on an unknown value, or a device that this machine or this build of torch
+    does not have; DrError on a GPU that is there and cannot be used.
+    """
+    if device not in DEVICES:
+        raise UsageError(f"--device {device}: choose one of {', '.join(DEVICES)}")
+    if precision not in PRECISIONS:
+        raise UsageError(f"--precision {precision}: choose one of {', '.join(PRECISIONS)}")
+    kind, why, warning = _kind(device)
+    if kind == "cuda":
+        return _cuda(precision, why)
+    if kind == "mps":
+        return _mps(precision, why)
+    return _cpu(precision, why, warning)
+
+
+def _kind(device: str) -> tuple[str, str, str | None]:
+    """The device's type, why it was chosen, and a warning."""
+    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    if device == "cuda" and not cuda:
+        built = (
+            "no GPU that torch can use" if torch.version.cuda else "a build of torch without CUDA"
+        )
+        raise UsageError(f"--device cuda: here is {built}; use --device auto or cpu")
+    if device == "mps" and not mps:
+        raise UsageError("--device mps: here is no Apple GPU; use --device auto or cpu")
+    if device != "auto":
+        if device == "cuda" and (trouble := _cuda_trouble()):
+            raise DrError(f"--device cuda: the GPU cannot be used ({trouble}); try --device cpu")
+        return device, "asked for", None
+    if cuda:
+        if trouble := _cuda_trouble():
+            return "cpu", "the GPU cannot be used", f"the GPU cannot be used: {trouble}"
+        return "cuda", "found", None
+    if mps:
+        return "mps", "found", None
+    return "cpu", "no GPU found", None
+
+
+def _cuda_trouble() -> str | None:
+    """Why the GPU fails at a first sum (too old for this build, taken, broken); None if not."""
+    try:
+        torch.ones(2, device=_cuda_device()).sum().item()
+    except (RuntimeError, AssertionError) as error:
+        return " ".join(str(error).split())[:160]
+    return None
+
+
+def _cuda_device() -> torch.device:
+    """The GPU of this process: torchrun numbers the processes of a machine."""
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+
+
+def _cuda(precision: str, why: str) -> Processor:
+    device = _cuda_device()
+    torch.cuda.set_device(device)
+    torch.set_float32_matmul_precision("high")  # TF32, which cuDNN's convolutions use anyway
+    torch.backends.cudnn.allow_tf32 = True
+    torch.backends.cudnn.benchmark = True
+    name = torch.cuda.get_device_name(device)
+    if precision == "auto":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+        precision = "bf16" if native else "fp16"
+        because = "the GPU computes it" if native else "the GPU has no bf16"
+    else:
+        because = "asked for"
+    return Processor(device, DTYPES[precision], f"{name} ({why}), {precision} ({because})")
+
+
+def _mps(precision: str, why: str) -> Processor:
+    because = "the default on Apple GPUs" if precision == "auto" else "asked for"
+    precision = "fp32" if precision == "auto" else precision
+    return Processor(
+        torch.device("mps"), DTYPES[precision], f"Apple GPU ({why}), {precision} ({because})"
+    )
+
+
+def _cpu(precision: str, why: str, warning: str | None) -> Processor:
+    threads = set_threads()
+    fast = cpu_has_bf16()
+    if precision == "auto":
+        precision = "bf16" if fast else "fp32"
+        because = f"the CPU has {'' if fast else 'no '}bf16 instructions"
+    else:
+        because = "asked for"
+        if precision == "fp16" or (precision == "bf16" and not fast):
+            warning = (
+                f"this CPU has no fast {precision}: --precision fp32 is several times faster here"
+            )
+    reason = f"CPU ({why}), {threads} threads, {precision} ({because})"
+    return Processor(torch.device("cpu"), DTYPES[precision], reason, warning)
+
+
+def cpu_has_bf16() -> bool:
+    """Whether the CPU multiplies bf16 in hardware (AVX-512 BF16 or AMX).
+
+    Asked of the instruction set and not of a stop-watch, so that a machine always answers the
+    same. Without it bf16 is 0.08-0.45 times as fast as fp32.
+    """
+    probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(getattr(torch.cpu, probe, lambda: False)() for probe in probes)
+
+
+def cores() -> int:
+    """Processor cores that this process may use: its affinity, and its container's quota."""
+    affinity = getattr(os, "sched_getaffinity", None)  # Linux has it
+    mine = len(affinity(0)) if affinity else os.cpu_count() or 1
+    quota, _, period = _cgroup("cpu.max").partition(" ")
+    return max(1, min(mine, int(quota) // int(period))) if quota.isdigit() else mine
+
+
+def set_threads() -> int:
+    """Give torch this process's share of the cores, and say how many threads that is.
+
+    torch counts the machine's cores, not the container's share of them; and torchrun sets
+    OMP_NUM_THREADS to 1. Where a person set it, outside torchrun, that stands.
+    """
+    local_processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    if local_processes > 1 or "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max(1, cores() // local_processes))
+    return torch.get_num_threads()
+
+
+def memory(processor: Processor) -> int | None:
+    """Bytes free on the device (on a CPU: in the machine or its container); None if unknown."""
+    if processor.device.type == "cuda":
+        return torch.cuda.mem_get_info(processor.device)[0]
+    if processor.device.type == "mps":
+        return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
+    free = _free_ram()
+    limit, used = _cgroup("memory.max"), _cgroup("memory.current")
+    if limit.isdigit() and used.isdigit():
+        within = int(limit) - int(used)
+        return within if free is None else min(free, within)
+    return free
+
+
+def _free_ram() -> int | None:
+    if sys.platform == "linux":
+        with open("/proc/meminfo", encoding="ascii") as table:
+            for line in table:
+                if line.startswith("MemAvailable:"):
+                    return int(line.split()[1]) * 1024
+    if sys.platform == "win32":
+        return _free_ram_windows()
+    return None
+
+
+def _free_ram_windows() -> int:
+    import ctypes
+
+    class Status(ctypes.Structure):  # MEMORYSTATUSEX
+        _fields_ = [("length", ctypes.c_uint32), ("load", ctypes.c_uint32)] + [
+            (name, ctypes.c_uint64)
+            for name in ("total", "free", "f1", "f2", "v1", "v2", "extended")
+        ]
+
+    status = Status(length=ctypes.sizeof(Status))
+    ctypes.windll.kernel32.GlobalMemoryStatusEx(ctypes.byref(status))  # type: ignore[attr-defined]
+    return status.free
+
+
+def _cgroup(name: str) -> str:
+    """A figure of this process's container (cgroup v2), as text; "" where there is none."""
+    with contextlib.suppress(OSError):
+        return Path("/sys/fs/cgroup", name).read_text(encoding="ascii").strip()
+    return ""
+
+
+def deterministic(wanted: bool) -> None:
+    """The same bits from the same run on the same machine and threads; slower on a GPU.
+
+    To be called before the first computation on a GPU.
+    """
+    if wanted:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
+        torch.backends.cudnn.benchmark = False  # its search may pick another algorithm each time
+    torch.use_deterministic_algorithms(wanted)
