@@ -31,7 +31,7 @@ def uniform(
             state = _mix((state + _GOLDEN) ^ np.array(coordinate % 2**64, np.uint64))
         rows = _mix((state + _GOLDEN) ^ np.asarray(ids).astype(np.uint64)[:, None])
         bits = _mix((rows + _GOLDEN) ^ np.arange(draws, dtype=np.uint64)[None, :])
-    return (bits >> np.uint64(11)) * 2.0**-53
+    return (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 def order(seed: int, epoch: int, n: int) -> NDArray[np.int64]:
