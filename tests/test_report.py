@@ -13,11 +13,11 @@ import pytest
 
 from dr_cli.errors import UsageError
 from dr_cli.grades import NAMES
-from dr_cli.report import figures, page
+from dr_cli.report import figures, page, reading, words
 
 
 def interval(value: float) -> dict[str, Any]:
-    return {"value": value, "ci95": [value - 0.05, value + 0.05]}
+    return {"value": value, "ci95": [value - 0.05, min(1, value + 0.05)]}
 
 
 def record(confusion: np.ndarray, split: str, qwk: float) -> dict[str, Any]:
@@ -59,7 +59,7 @@ def write_run(folder: Path, *, seed: int = 0, qwk: float = 0.6, **options: Any) 
     rng = np.random.default_rng(seed)
     folder.mkdir(parents=True)
     grade = rng.permutation(np.repeat(range(5), [40, 4, 30, 16, 10]))
-    probabilities = rng.dirichlet(np.ones(5), grade.size) + 0.8 * np.eye(5)[grade]
+    probabilities = rng.dirichlet(np.ones(5), grade.size) + 0.4 * np.eye(5)[grade]
     probabilities /= probabilities.sum(axis=1, keepdims=True)
     confusion = np.zeros((5, 5), int)
     np.add.at(confusion, (grade, probabilities.argmax(axis=1)), 1)
@@ -92,6 +92,7 @@ def write_run(folder: Path, *, seed: int = 0, qwk: float = 0.6, **options: Any) 
         "seconds": 61.5,
         "best_epoch": 3,
         "parameters": 11_179_077,
+        "multiply_adds": 1_800_000_000,
         "data": {"root": "/data/secret-clinic", "layout": "idrid", "fingerprint": "ab12"},
     }
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
@@ -142,7 +143,7 @@ class Elements(HTMLParser):
 
 
 def test_dictionary_is_plain_json(runs: Path) -> None:
-    data = page.collect([runs])
+    data = reading.collect([runs])
     assert json.loads(json.dumps(data, allow_nan=False)) == data
     assert [run["name"] for run in data["runs"]] == ["resnet18", "resnet50-pretrained"]
     assert data["runs"][0]["history"][0]["test_qwk"] is None  # nan in the file
@@ -154,7 +155,7 @@ def test_best_run_is_chosen_by_validation(runs: Path) -> None:
     told = json.loads(summary.read_text(encoding="utf-8"))
     told["test"]["qwk"] = interval(0.1)
     summary.write_text(json.dumps(told), encoding="utf-8")
-    data = page.collect([runs])
+    data = reading.collect([runs])
     assert data["best"] == "resnet50-pretrained"
     assert "validation QWK" in data["summary"][0]
     assert "QWK 0.100 (0.050–0.150)" in data["summary"][0]
@@ -162,29 +163,29 @@ def test_best_run_is_chosen_by_validation(runs: Path) -> None:
 
 
 def test_finds_runs_at_each_depth_once(runs: Path) -> None:
-    one = page.find_runs(runs / "resnet18")
+    one = reading.find_runs(runs / "resnet18")
     assert one == [runs / "resnet18"]
-    assert len(page.find_runs(runs)) == len(page.find_runs(runs.parent)) == 2
-    assert len(page.collect([runs, runs / "resnet18"])["runs"]) == 2
+    assert len(reading.find_runs(runs)) == len(reading.find_runs(runs.parent)) == 2
+    assert len(reading.collect([runs, runs / "resnet18"])["runs"]) == 2
 
 
 def test_runs_of_one_name_are_told_apart(tmp_path: Path) -> None:
     folders = [write_run(tmp_path / where / "resnet18") for where in ("a", "b")]
-    assert [run["name"] for run in page.collect(folders)["runs"]] == ["a/resnet18", "b/resnet18"]
+    assert [run["name"] for run in reading.collect(folders)["runs"]] == ["a/resnet18", "b/resnet18"]
 
 
 def test_what_cannot_be_reported(tmp_path: Path, runs: Path) -> None:
     with pytest.raises(UsageError, match="no such folder"):
-        page.collect([tmp_path / "nowhere"])
+        reading.collect([tmp_path / "nowhere"])
     (tmp_path / "empty").mkdir()
     with pytest.raises(UsageError, match="no finished run"):
-        page.collect([tmp_path / "empty"])
+        reading.collect([tmp_path / "empty"])
     (runs / "resnet18" / "summary.json").unlink()
     with pytest.raises(UsageError, match="--resume"):
-        page.collect([runs / "resnet18"])
+        reading.collect([runs / "resnet18"])
     (runs / "resnet18" / "summary.json").write_text("{half", encoding="utf-8")
     with pytest.raises(UsageError, match=r"summary\.json cannot be read"):
-        page.collect([runs])
+        reading.collect([runs])
 
 
 def test_a_bad_prediction_row_is_named(runs: Path) -> None:
@@ -193,19 +194,19 @@ def test_a_bad_prediction_row_is_named(runs: Path) -> None:
     lines[2] = "img/x.jpg,none,,,,,,,,"
     table.write_text("\n".join(lines), encoding="utf-8")
     with pytest.raises(UsageError, match=r"predictions-test\.csv, line 3"):
-        page.collect([runs])
+        reading.collect([runs])
 
 
 def test_only_summary_is_needed(runs: Path) -> None:
     for name in ("config.json", "metrics.csv", "predictions-test.csv", "predictions-val.csv"):
         (runs / "resnet18" / name).unlink()
-    html = page.render(page.collect([runs / "resnet18"]))
+    html = page.render(reading.collect([runs / "resnet18"]))
     assert "Unknown architecture" in html
     assert 'class="confusion"' in html
 
 
 def test_page_is_whole_and_reaches_for_nothing(runs: Path) -> None:
-    html = page.render(page.collect([runs]))
+    html = page.render(reading.collect([runs]))
     elements = Elements(html)
     ids = [attrs["id"] for _, attrs in elements.tags if "id" in attrs]
     assert len(ids) == len(set(ids))
@@ -225,7 +226,7 @@ def test_page_is_whole_and_reaches_for_nothing(runs: Path) -> None:
 
 
 def test_comparison_chart_holds_every_run_and_split(runs: Path) -> None:
-    html = page.render(page.collect([runs]))
+    html = page.render(reading.collect([runs]))
     accuracy = re.search(r'<svg class="chart".*?</svg>', html, re.S)
     assert accuracy is not None
     lines = re.findall(r'<g class="line( dashed)?" style="--c:var\(--run-(\d)\)">', accuracy[0])
@@ -235,7 +236,7 @@ def test_comparison_chart_holds_every_run_and_split(runs: Path) -> None:
 
 
 def test_confusion_cells_agree_with_the_images_listed(runs: Path) -> None:
-    run = page.collect([runs / "resnet18"])["runs"][0]
+    run = reading.collect([runs / "resnet18"])["runs"][0]
     for true, row in enumerate(run["record"]["confusion"]):
         for predicted, count in enumerate(row):
             assert len(run["cells"].get(f"{true}-{predicted}", [])) == count
@@ -245,19 +246,19 @@ def test_confusion_cells_agree_with_the_images_listed(runs: Path) -> None:
 def test_a_cell_lists_the_most_confident(
     runs: Path, monkeypatch: pytest.MonkeyPatch, listed: int
 ) -> None:
-    whole = page.collect([runs / "resnet18"])["runs"][0]["cells"]["0-0"]
-    monkeypatch.setattr(page, "MOST_IN_A_CELL", listed)
-    capped = page.collect([runs / "resnet18"])["runs"][0]["cells"]["0-0"]
+    whole = reading.collect([runs / "resnet18"])["runs"][0]["cells"]["0-0"]
+    monkeypatch.setattr(reading, "MOST_IN_A_CELL", listed)
+    capped = reading.collect([runs / "resnet18"])["runs"][0]["cells"]["0-0"]
     assert capped == whole[:listed]
     assert capped[0]["probability"] == max(image["probability"] for image in whole)
 
 
 def test_without_pictures_nothing_names_a_patient(runs: Path) -> None:
-    data = page.collect([runs], no_pictures=True)
+    data = reading.collect([runs], no_pictures=True)
     for text in (json.dumps(data), page.render(data)):
         assert "patient1" not in text
         assert "secret-clinic" not in text
-    assert "secret-clinic" in page.render(page.collect([runs]))
+    assert "secret-clinic" in page.render(reading.collect([runs]))
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows allows no < in a folder's name")
@@ -268,7 +269,7 @@ def test_everything_from_outside_is_escaped(tmp_path: Path) -> None:
     table.write_text(
         table.read_text(encoding="utf-8").replace("img/", "<b onclick=alert(1)>"), encoding="utf-8"
     )
-    html = page.render(page.collect([run]))
+    html = page.render(reading.collect([run]))
     tags = Elements(html).tags
     assert sum(tag == "script" for tag, _ in tags) == 1
     assert not any(key.startswith("on") for _, attrs in tags for key in attrs)
@@ -277,7 +278,7 @@ def test_everything_from_outside_is_escaped(tmp_path: Path) -> None:
 
 
 def test_command_repeats_the_run(runs: Path) -> None:
-    commands = [run["command"] for run in page.collect([runs])["runs"]]
+    commands = [run["command"] for run in reading.collect([runs])["runs"]]
     assert commands[0] == "dr train /data/secret-clinic --epochs 4 --size 224"
     assert commands[1] == (
         "dr train /data/secret-clinic --arch resnet50 --pretrained --epochs 4 --size 224"
@@ -287,7 +288,7 @@ def test_command_repeats_the_run(runs: Path) -> None:
 def test_runs_on_other_images_are_not_compared_silently(runs: Path) -> None:
     config = runs / "resnet18" / "config.json"
     config.write_text(config.read_text(encoding="utf-8").replace("ab12", "cd34"), encoding="utf-8")
-    assert "cannot be compared" in page.collect([runs])["warnings"][0]
+    assert "cannot be compared" in reading.collect([runs])["warnings"][0]
 
 
 @pytest.mark.parametrize(
@@ -307,3 +308,80 @@ def test_a_single_epoch_still_draws() -> None:
     assert "nan" not in svg
     assert svg.count("<title>") == 1
     assert figures.line_chart([], y_label="a", described="b") == ""
+
+
+def test_roc_ends_where_it_must_and_agrees_with_the_area(runs: Path) -> None:
+    table = list(
+        csv.DictReader((runs / "resnet18" / "predictions-test.csv").open(encoding="utf-8"))
+    )
+    score = np.array([sum(float(row[f"p{i}"]) for i in (2, 3, 4)) for row in table])
+    truth = np.array([int(row["grade"]) >= 2 for row in table])
+    roc = np.array(reading.collect([runs / "resnet18"])["runs"][0]["curves"]["roc"])
+    assert roc[0].tolist() == [0, 0]
+    assert roc[-1].tolist() == [1, 1]
+    wins = (score[truth][:, None] > score[~truth]).mean()  # the area, by its definition
+    assert np.trapezoid(roc[:, 1], roc[:, 0]) == pytest.approx(wins, abs=1e-3)
+
+
+def test_reliability_and_histogram_count_every_image(runs: Path) -> None:
+    run = reading.collect([runs / "resnet18"])["runs"][0]
+    for when in ("before", "after"):
+        assert sum(n for _, _, n in run["curves"]["reliability"][when]) == 100
+    assert [sum(counts) for counts in run["curves"]["expected"]] == run["record"]["grade_counts"]
+    before, after = (
+        np.average([p for p, _, _ in bins], weights=[n for _, _, n in bins])
+        for bins in (run["curves"]["reliability"][when] for when in ("before", "after"))
+    )
+    assert before > after  # a temperature above 1 makes less sure
+
+
+def test_no_roc_with_one_class(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    table = run / "predictions-test.csv"
+    text = re.sub(r"(?m)^(img[^,]*),\d", r"\1,0", table.read_text(encoding="utf-8"))
+    table.write_text(text, encoding="utf-8")
+    data = reading.collect([run])
+    assert data["runs"][0]["curves"]["roc"] is None
+    assert "Referable retinopathy: ROC" not in page.render(data)
+
+
+def test_splits_and_the_fellow_eyes_in_train(runs: Path) -> None:
+    rows = [
+        "path,grade,patient,eye,split,reason",
+        "a,0,p1,left,train,",
+        "b,2,p1,right,test,",
+        "c,4,p2,left,test,",
+        "d,4,p3,left,,image missing",
+    ]
+    (runs / "resnet18" / "splits.csv").write_text("\n".join(rows), encoding="utf-8")
+    train, test = reading.collect([runs / "resnet18"])["runs"][0]["splits"]
+    assert (train["n"], train["patients"], train["patient_also_in_train"]) == (1, 1, None)
+    assert (test["n"], test["patients"], test["patient_also_in_train"]) == (2, 2, 1)
+    assert test["grade_counts"] == [0, 0, 1, 0, 1]
+
+
+def test_csv_and_markdown_say_what_the_page_says(runs: Path) -> None:
+    data = reading.collect([runs])
+    first, second = csv.DictReader(page.to_csv(data).splitlines())
+    assert second["name"] == "resnet50-pretrained"
+    assert float(second["qwk"]) == pytest.approx(0.68)
+    assert float(second["qwk_low"]) == pytest.approx(0.63)
+    assert first["referable_auc"] == ""  # undefined
+    text = page.to_markdown(data)
+    table = [line for line in text.splitlines() if line.startswith("|")]
+    assert len(table) == 4
+    assert len({line.count("|") for line in table}) == 1
+    assert "0.680 (0.630–0.730)" in table[3]
+    assert "no diagnosis" in text
+    assert json.loads(page.to_json(data)) == data
+
+
+def test_markdown_keeps_a_name_in_its_cell(tmp_path: Path) -> None:
+    data = reading.collect([write_run(tmp_path / "run")])
+    data["runs"][0]["name"] = "a|b\n<b>*c*"
+    assert r"| a\|b \<b\>\*c\* |" in page.to_markdown(data)
+
+
+@pytest.mark.parametrize("value", [None, 0.5, 3, 1234567])
+def test_words(value: float | None) -> None:
+    assert words.number(value) == {None: "n/a", 0.5: "0.500", 3: "3", 1234567: "1,234,567"}[value]

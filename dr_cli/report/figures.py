@@ -5,7 +5,7 @@ to be read. Everything drawn passes through `markupsafe`, which escapes it.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import floor, log10
 
 from markupsafe import Markup
@@ -20,6 +20,7 @@ MARKERS = (
     "M-6,-2h4v-4h4v4h4v4h-4v4h-4v-4h-4z",
 )
 NUM_COLOURS = 7  # --run-0 ... --run-6 in style.css; 7 and 6 share no factor: 42 distinct pairs
+NEUTRAL = -1  # a line that belongs to no run
 MOST_MARKERS = 25  # on one line; more would hide it
 
 
@@ -31,6 +32,7 @@ class Line:
     points: Sequence[tuple[float, float]]
     style: int = 0
     dashed: bool = False
+    marked: bool = True
 
 
 @dataclass(frozen=True)
@@ -42,10 +44,12 @@ class Axes:
     x_label: str
     y_label: str
     percent: bool = False
+    ticked: bool = True  # numbers on the y axis
+    left: int = 66
     width: int = 640
     height: int = 400
 
-    left, right, top, bottom = 66, 14, 14, 52
+    right, top, bottom = 14, 14, 52
 
     def px(self, x: float) -> float:
         low, high = self.x
@@ -90,7 +94,7 @@ class Axes:
                 self.py(y) + 5,
                 f"{y:.0%}" if self.percent else f"{y:.10g}",
             )
-            for y in ticks(*self.y)
+            for y in (ticks(*self.y) if self.ticked else ())
         ]
         lines += [
             Markup('<text x="{}" y="{}" text-anchor="middle">{:.10g}</text>').format(
@@ -119,14 +123,18 @@ def line_chart(
     described: str,
     x_label: str = "epoch",
     percent: bool = False,
+    square: bool = False,
 ) -> Markup:
-    """All lines in one frame, whose y range holds every point; "" where there is no point."""
+    """All lines in one frame, whose y range holds every point; "" where there is no point.
+
+    square: both axes run from 0 to 1.
+    """
     points = [point for line in lines for point in line.points]
     if not points:
         return Markup("")
     axes = Axes(
-        _widened([x for x, _ in points], 0),
-        _widened([y for _, y in points], 0.05, top=1 if percent else None),
+        (0, 1) if square else _widened([x for x, _ in points], 0),
+        (0, 1) if square else _widened([y for _, y in points], 0.05, top=1 if percent else None),
         x_label,
         y_label,
         percent,
@@ -134,10 +142,44 @@ def line_chart(
     return axes.draw((_line(axes, line) for line in lines), described)
 
 
-def swatch(style: int, dashed: bool = False) -> Markup:
+def ridges(
+    rows: Sequence[tuple[str, Sequence[int]]], x: tuple[float, float], x_label: str, style: int
+) -> Markup:
+    """Histograms above each other, one a row of (name, counts), each scaled to its own highest."""
+    axes = Axes(x, (0, len(rows)), x_label, "", ticked=False, left=150)
+    width = (x[1] - x[0]) / len(rows[0][1])
+    inside = []
+    for i, (name, counts) in enumerate(rows):
+        foot = len(rows) - 1 - i
+        steps = "".join(
+            f"V{axes.py(foot + 0.9 * n / (max(counts) or 1))}H{axes.px(x[0] + (b + 1) * width)}"
+            for b, n in enumerate(counts)
+        )
+        inside.append(
+            Markup(
+                '<path class="grid" d="M{l},{y}H{r}"/><path class="bars" '
+                'style="--c:var(--run-{c})" d="M{l},{y}{steps}V{y}z"/>'
+                '<text x="{at}" y="{low}" text-anchor="end">{name}</text>'
+            ).format(
+                l=axes.px(x[0]),
+                r=axes.px(x[1]),
+                y=axes.py(foot),
+                c=style % NUM_COLOURS,
+                steps=steps,
+                at=axes.left - 8,
+                low=axes.py(foot) - 6,
+                name=name,
+            )
+        )
+    told = ". ".join(f"{name}: {sum(counts)} images" for name, counts in rows)
+    return axes.draw(inside, f"Histogram of the {x_label} in each true grade. {told}")
+
+
+def swatch(line: Line) -> Markup:
     """A short piece of a line, for the legend beside a chart."""
     axes = Axes((0, 2), (0, 2), "", "", width=128, height=82)
-    inside = _line(axes, Line("", [(0, 1), (1, 1), (2, 1)], style, dashed), titles=False)
+    xs = (0, 1, 2) if len(line.points) > 1 else (1,)
+    inside = _line(axes, replace(line, points=[(x, 1) for x in xs]), titles=False)
     return Markup('<svg class="swatch" viewBox="60 12 60 20" aria-hidden="true">{}</svg>').format(
         inside
     )
@@ -146,6 +188,10 @@ def swatch(style: int, dashed: bool = False) -> Markup:
 def _line(axes: Axes, line: Line, titles: bool = True) -> Markup:
     if not line.points:
         return Markup("")
+    if line.style == NEUTRAL:
+        colour = Markup("var(--soft)")
+    else:
+        colour = Markup("var(--run-{})").format(line.style % NUM_COLOURS)
     places = [(axes.px(x), axes.py(y)) for x, y in line.points]
     every = -(-len(places) // MOST_MARKERS)
     shown = [i for i in range(len(places)) if i % every == 0 or i == len(places) - 1]
@@ -163,13 +209,11 @@ def _line(axes: Axes, line: Line, titles: bool = True) -> Markup:
             if titles
             else "",
         )
-        for i in shown
+        for i in (shown if line.marked else ())
     )
-    return Markup(
-        '<g class="line{}" style="--c:var(--run-{})"><path class="stroke" d="M{}"/>{}</g>'
-    ).format(
+    return Markup('<g class="line{}" style="--c:{}"><path class="stroke" d="M{}"/>{}</g>').format(
         " dashed" if line.dashed else "",
-        line.style % NUM_COLOURS,
+        colour,
         "L".join(f"{x},{y}" for x, y in places),
         marks,
     )

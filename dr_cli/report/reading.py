@@ -1,0 +1,367 @@
+"""Run folders -> one plain dictionary, which every form of the report is made of.
+
+Lists, dictionaries, strings, finite numbers and None, nothing else: it is what
+`dr report --format json` prints. Only files of the run folders are read; no network is run.
+Without pictures the dictionary itself holds no file name, no patient and no path of the data, so
+that every form of it is fit to share.
+"""
+
+import csv
+import json
+import math
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dr_cli import __version__
+from dr_cli.config import ARCHITECTURES, TrainConfig, flag
+from dr_cli.errors import UsageError
+from dr_cli.grades import NUM_GRADES, REFERABLE_FROM, expected_grade, referable_probability
+from dr_cli.report.words import figure, number, percent
+
+INTENDED_USE = (
+    "For research and teaching. This is no medical device: it makes no diagnosis, "
+    "and nobody's treatment may rest on it."
+)
+MOST_IN_A_CELL = 100  # images listed of one confusion cell, the most confident first
+MOST_ON_ROC = 200  # points kept of a curve: a page of ten runs stays under 4 MB
+EXPECTED_BINS = 20  # of the expected grade, from 0 to 4
+SPLITS = ("train", "val", "test")
+
+
+def collect(folders: Sequence[Path], *, no_pictures: bool = False) -> dict[str, Any]:
+    """All that the report says, read from finished runs.
+
+    folders: run folders, or folders that hold run folders one or two levels deep.
+    no_pictures: leave out every file name, patient and path of the data.
+    Raises UsageError where a folder is missing, no run in it is finished, or a file of a run
+    cannot be read.
+    """
+    found = [run for folder in folders for run in find_runs(Path(folder))]
+    paths = list({path.resolve(): path for path in found}.values())
+    names = _names(paths)
+    runs = [_read_run(p, name, no_pictures) for p, name in zip(paths, names, strict=True)]
+    best, chosen_by = _best(runs)
+    return {
+        "schema": 1,
+        "version": __version__,
+        "intended_use": INTENDED_USE,
+        "pictures": not no_pictures,
+        "best": runs[best]["name"],
+        "summary": _sentences(runs[best], len(runs), chosen_by),
+        "warnings": _comparison_warnings(runs),
+        "runs": runs,
+    }
+
+
+def find_runs(folder: Path) -> list[Path]:
+    """The finished runs in `folder`: itself, or those one or two levels below, by name."""
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: no such folder; give a run folder or a folder of runs")
+    if (folder / "summary.json").is_file():
+        return [folder]
+    below = sorted({*folder.glob("*/summary.json"), *folder.glob("*/*/summary.json")})
+    if below:
+        return [path.parent for path in below]
+    if (folder / "config.json").is_file():
+        raise UsageError(
+            f"{folder}: this run is not finished (no summary.json); "
+            f"finish it with dr train --resume {shlex.quote(str(folder))}"
+        )
+    raise UsageError(f"{folder}: no finished run (no summary.json in it); make one with dr train")
+
+
+# ---------------------------------------------------------------- one run
+
+
+def _read_run(folder: Path, name: str, no_pictures: bool) -> dict[str, Any]:
+    summary = _read_json(folder / "summary.json")
+    split = next((s for s in ("test", "val") if summary.get(s)), None)
+    if split is None:
+        raise UsageError(f"{folder / 'summary.json'}: neither test nor val in it; train it again")
+    config = _read_json(folder / "config.json") if (folder / "config.json").is_file() else {}
+    options = dict(config.get("options") or {})
+    data = dict(config.get("data") or {})
+    history = _read_history(folder / "metrics.csv")
+    command = _command(options, None if no_pictures else data.get("root"))
+    if no_pictures:
+        data.pop("root", None)
+        options.pop("weights", None)
+    record = _record(summary[split], no_pictures)
+    predictions = _Predictions(folder / f"predictions-{split}.csv")
+    return {
+        "name": name,
+        "architecture": options.get("arch"),
+        "start": _start(options),
+        "epochs": len(history) or options.get("epochs"),
+        "best_epoch": config.get("best_epoch"),
+        "size": options.get("size"),
+        "parameters": config.get("parameters"),
+        "multiply_adds": config.get("multiply_adds") or _multiply_adds(options),
+        "seconds_per_epoch": _median(row.get("seconds") for row in history),
+        "images_per_second": _median(row.get("images_per_second") for row in history),
+        "split": split,
+        "record": record,
+        "val": _record(summary.get("val") or {}, no_pictures) or None,
+        "history": history,
+        "curves": predictions.curves((record.get("calibration") or {}).get("temperature")),
+        "cells": {} if no_pictures else predictions.cells(),
+        "splits": _read_splits(folder / "splits.csv"),
+        "options": options,
+        "made_with": {k: config[k] for k in ("device", "precision", "threads") if k in config}
+        | dict(config.get("versions") or {}),
+        "data": data,
+        "command": command,
+    }
+
+
+class _Predictions:
+    """A predictions file; a missing one is an empty one.
+
+    grade, predicted: [N] int64; probabilities: [N, 5] float64 after temperature; paths: N.
+    """
+
+    def __init__(self, path: Path) -> None:
+        rows = _read_csv(path)
+        self.paths, grade, predicted, probabilities = [], [], [], []
+        for line, row in enumerate(rows, start=2):
+            try:
+                grade.append(int(row["grade"]))
+                predicted.append(int(row["predicted"]))
+                probabilities.append([float(row[f"p{i}"]) for i in range(NUM_GRADES)])
+                self.paths.append(row["path"])
+            except (KeyError, TypeError, ValueError) as error:
+                raise UsageError(
+                    f"{path}, line {line}: not a row of path,grade,...,p0,p1,p2,p3,p4,predicted"
+                ) from error
+        self.grade, self.predicted = np.array(grade, np.int64), np.array(predicted, np.int64)
+        self.probabilities = np.array(probabilities, np.float64).reshape(-1, NUM_GRADES)
+
+    def cells(self) -> dict[str, list[dict[str, Any]]]:
+        """The images of each confusion cell, "true-predicted" -> path and probability, capped."""
+        cells: dict[str, list[dict[str, Any]]] = {}
+        sure = self.probabilities[np.arange(len(self.paths)), self.predicted]
+        for i in np.argsort(-sure, kind="stable"):
+            cell = cells.setdefault(f"{self.grade[i]}-{self.predicted[i]}", [])
+            if len(cell) < MOST_IN_A_CELL:
+                cell.append({"path": self.paths[i], "probability": round(float(sure[i]), 4)})
+        return cells
+
+    def curves(self, temperature: float | None) -> dict[str, Any] | None:
+        """What the charts of a run are drawn from; None without predictions.
+
+        roc: [false positive rate, sensitivity] of referable retinopathy, None with one class
+        reliability: before and after temperature, [confidence, share right, images] a bin
+        expected: for each true grade, images in each of EXPECTED_BINS bins of the expected grade
+        """
+        if not self.paths:
+            return None
+        from dr_cli.metrics import retemper
+
+        before = retemper(self.probabilities, temperature) if temperature else None
+        return {
+            "roc": self._roc(),
+            "reliability": {
+                "before": None if before is None else _reliability(self.grade, before),
+                "after": _reliability(self.grade, self.probabilities),
+            },
+            "expected": [
+                np.histogram(
+                    expected_grade(self.probabilities[self.grade == g]),
+                    EXPECTED_BINS,
+                    (0, NUM_GRADES - 1),
+                )[0].tolist()
+                for g in range(NUM_GRADES)
+            ],
+        }
+
+    def _roc(self) -> list[list[float]] | None:
+        truth = self.grade >= REFERABLE_FROM
+        if truth.all() or not truth.any():
+            return None
+        from sklearn.metrics import roc_curve
+
+        false, true, _ = roc_curve(truth, referable_probability(self.probabilities))
+        points = np.column_stack([false, true])
+        if len(points) > MOST_ON_ROC:
+            points = points[np.linspace(0, len(points) - 1, MOST_ON_ROC).round().astype(int)]
+        return points.round(4).tolist()
+
+
+def _reliability(grade: NDArray[np.int64], probabilities: NDArray[Any]) -> list[list[float]]:
+    from dr_cli.metrics import reliability_curve
+
+    return [
+        [round(b["confidence"], 4), round(b["accuracy"], 4), b["n"]]
+        for b in reliability_curve(grade, probabilities)
+        if b["n"]
+    ]
+
+
+def _read_splits(path: Path) -> list[dict[str, Any]]:
+    """What each split holds, and how many of its images have the patient's other eye in train."""
+    rows = _read_csv(path)
+    try:
+        trained = {row["patient"] for row in rows if row["split"] == "train" and row["patient"]}
+        return [
+            {
+                "split": split,
+                "n": len(here),
+                "patients": len({row["patient"] for row in here} - {""}) or None,
+                "grade_counts": [
+                    sum(row["grade"] == str(g) for row in here) for g in range(NUM_GRADES)
+                ],
+                "patient_also_in_train": sum(row["patient"] in trained for row in here)
+                if split != "train" and trained
+                else None,
+            }
+            for split in SPLITS
+            if (here := [row for row in rows if row["split"] == split])
+        ]
+    except KeyError as error:
+        raise UsageError(f"{path} has no column {error}; train the run again") from error
+
+
+def _record(record: Mapping[str, Any], no_pictures: bool) -> dict[str, Any]:
+    hidden = ("run", "data") if no_pictures else ()
+    return {key: value for key, value in record.items() if key not in hidden}
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"), parse_constant=lambda _: None)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path} cannot be read ({error}); train the run again") from error
+    if not isinstance(value, dict):
+        raise UsageError(f"{path} holds no JSON object; train the run again")
+    return value
+
+
+def _read_history(path: Path) -> list[dict[str, float | None]]:
+    """The rows of metrics.csv as numbers; an empty field, nan or infinity is None."""
+    return [{key: _finite(text) for key, text in row.items()} for row in _read_csv(path)]
+
+
+def _read_csv(path: Path) -> list[dict[str, str]]:
+    if not path.is_file():
+        return []
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UsageError(f"{path} cannot be read ({error}); train the run again") from error
+
+
+def _start(options: Mapping[str, Any]) -> str:
+    if options.get("pretrained"):
+        return "ImageNet"
+    return "a local file" if options.get("weights") else "scratch"
+
+
+def _multiply_adds(options: Mapping[str, Any]) -> int | None:
+    """Of one image; from the published table, where the run did not write it down."""
+    arch, size = options.get("arch"), options.get("size")
+    if arch not in ARCHITECTURES or not isinstance(size, int):
+        return None
+    from dr_cli.resnet import multiply_adds
+
+    return multiply_adds(arch, size)
+
+
+def _command(options: Mapping[str, Any], root: str | None) -> str:
+    """The `dr train` line that repeats a run: every option that is not its default."""
+    words = ["dr", "train", shlex.quote(root) if root else "DATA"]
+    for key, default in TrainConfig().to_dict().items():
+        value = options.get(key, default)
+        if value == default or value is None:
+            continue
+        if isinstance(default, bool):
+            words.append(flag(key) if value else flag("no_" + key))
+        else:
+            words += [flag(key), shlex.quote(str(value))]
+    return " ".join(words)
+
+
+def _names(paths: Sequence[Path]) -> list[str]:
+    """The folders' names, with as many parents as it takes to tell them apart."""
+    whole = [path.resolve().parts for path in paths]
+    for depth in range(1, max(map(len, whole)) + 1):
+        names = ["/".join(parts[-depth:]) for parts in whole]
+        if len(set(names)) == len(names):
+            break
+    return names
+
+
+# ---------------------------------------------------------------- several runs
+
+
+def value_of(record: Mapping[str, Any] | None, *keys: str) -> float | None:
+    """The figure at a path such as "referable", "auc"; None where it is undefined."""
+    found: Any = record
+    for key in keys:
+        found = (found or {}).get(key)
+    return found.get("value") if isinstance(found, dict) else found
+
+
+def _best(runs: Sequence[Mapping[str, Any]]) -> tuple[int, str]:
+    """The best run and what chose it: validation QWK where every run has it, else test QWK."""
+    scores, chosen_by = [value_of(run["val"], "qwk") for run in runs], "validation QWK"
+    if any(score is None for score in scores):
+        scores, chosen_by = [value_of(run["record"], "qwk") for run in runs], "test QWK"
+    known = [-math.inf if score is None else score for score in scores]
+    return known.index(max(known)), chosen_by
+
+
+def _sentences(run: Mapping[str, Any], count: int, chosen_by: str) -> list[str]:
+    record = run["record"]
+    on = {"test": "test", "val": "validation"}[run["split"]]
+    chosen = run["name"] if count == 1 else f"Of {count} runs, {run['name']} has the best "
+    chosen += "" if count == 1 else chosen_by
+    patients = f" of {record['patients']:,} patients" if record.get("patients") else ""
+    first = (
+        f"{chosen}: on {record.get('n', 0):,} {on} images{patients} it reaches "
+        f"QWK {figure(record.get('qwk'))} and accuracy {figure(record.get('accuracy'), True)}."
+    )
+    baselines = record.get("baselines") or {}
+    told = [
+        f"{what} scores QWK {number(base.get('qwk'))} and accuracy {percent(base.get('accuracy'))}"
+        for key, what in (
+            ("majority", "always predicting the commonest grade"),
+            ("fellow_eye", "copying the grade of the patient's other eye"),
+        )
+        if (base := baselines.get(key))
+    ]
+    return [first] + ([f"For comparison, {', and '.join(told)}."] if told else [])
+
+
+def _comparison_warnings(runs: Sequence[Mapping[str, Any]]) -> list[str]:
+    told = []
+    if len({(r["data"].get("fingerprint"), r["record"].get("n"), r["split"]) for r in runs}) > 1:
+        told.append(
+            "These runs were not all measured on the same images: "
+            "their figures cannot be compared as they stand."
+        )
+    optimistic = [run["name"] for run in runs if run["options"].get("val") == "test"]
+    if optimistic:
+        told.append(
+            f"The best epoch was picked on the test images ({', '.join(optimistic)}): "
+            "those figures are optimistic."
+        )
+    return told
+
+
+def _finite(text: str | None) -> float | None:
+    try:
+        value = float(text or "nan")
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def _median(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.median(known)) if known else None

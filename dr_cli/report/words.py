@@ -1,0 +1,31 @@
+"""Numbers as the report writes them; "n/a" where a figure is undefined."""
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def figure(record: Mapping[str, Any] | None, as_percent: bool = False) -> str:
+    """A figure with its 95% interval: "0.712 (0.640–0.781)"."""
+    if not record or record.get("value") is None:
+        return "n/a"
+    write = percent if as_percent else number
+    interval = record.get("ci95")
+    told = f" ({write(interval[0])}–{write(interval[1])})" if interval else ""
+    return write(record["value"]) + told
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A whole number with separators, any other with `digits` decimals."""
+    if value is None:
+        return "n/a"
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.{digits}f}"
+
+
+def percent(value: float | None, digits: int = 1) -> str:
+    """A share as a percentage."""
+    return "n/a" if value is None else f"{value:.{digits}%}"
+
+
+def scaled(value: float | None, by: float, unit: str) -> str:
+    """A large number in its unit: 11,179,077 by 1e6 in "M" is "11.2 M"."""
+    return "n/a" if value is None else f"{value / by:.1f} {unit}"
