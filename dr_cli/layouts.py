@@ -1,0 +1,238 @@
+"""The layouts that sets of graded fundus photographs come in: one small entry each.
+
+An entry says how a layout is told from the files in a folder, which of its tables is which, what
+its columns are called, and which images a table's rows may take. To teach the package another
+one, add an entry to `LAYOUTS` (more particular ones first) and a line to `tests/test_layouts.py`.
+
+Column names are written as `tables.key` spells them: lower case, `_` for anything else.
+"""
+
+import re
+from dataclasses import dataclass
+
+TRAIN, VAL, TEST = "train", "val", "test"
+SPLITS = (TRAIN, VAL, TEST)
+
+# What other people call these columns, the surest first; used where no entry below is more precise.
+IMAGE_COLUMNS = (
+    "image", "image_id", "image_name", "id_code", "filename", "file_name", "file", "image_path",
+    "img_path", "filepath", "file_path", "path", "img", "img_name", "name", "id",
+)  # fmt: skip
+GRADE_COLUMNS = (
+    "grade", "dr_grade", "retinopathy_grade", "adjudicated_dr_grade", "level", "diagnosis",
+    "dr_level", "icdr", "icdr_grade", "severity", "stage", "label", "class", "dr", "target",
+)  # fmt: skip
+PATIENT_COLUMNS = ("patient", "patient_id", "patientid", "subject", "subject_id", "case_id")
+EYE_COLUMNS = ("eye", "laterality", "side", "image_side")
+SPLIT_COLUMNS = ("split", "usage", "subset", "partition", "set")
+
+
+@dataclass(frozen=True)
+class Source:
+    """One table of a layout."""
+
+    table: str
+    """Regular expression for the whole file name; case is ignored."""
+    split: str | None = None
+    """Where its rows stand, where no split column says it. None: undecided."""
+    folder: str | None = None
+    """Its images stand under a folder that names this split, or under one that names none.
+    None: under any."""
+    grades: str | None = None
+    """The file that holds the grades where `table` holds the names alone, row by row."""
+    optional: bool = False
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A way to lay out a data set. `image`, `grade`, `patient`, `eye`, `split`: accepted column
+    names, the first that is there counts; of several `grade` columns, the filled cell."""
+
+    name: str
+    title: str
+    where: str
+    sources: tuple[Source, ...] = ()
+    image: tuple[str, ...] = IMAGE_COLUMNS
+    grade: tuple[str, ...] = GRADE_COLUMNS
+    patient: tuple[str, ...] = PATIENT_COLUMNS
+    eye: tuple[str, ...] = EYE_COLUMNS
+    split: tuple[str, ...] = SPLIT_COLUMNS
+    header: bool = True
+    first_row: str | None = None
+    """Of a table without header: what its first row, joined by blanks, must look like."""
+    needs: tuple[str, ...] = ()
+    """Columns that must be there for the layout to be recognised, beyond image and grade."""
+    ungradable: tuple[str, ...] = ()
+    """Grades that mean "cannot be graded": such rows are left out and counted."""
+    gradable: str | None = None
+    """A column of 0/1; rows with 0 are left out and counted, and may have no grade."""
+    side_of: tuple[tuple[str, str], ...] = ()
+    """(grade column, eye): a row graded in this column is of this eye, whatever its name says."""
+    name_pattern: str | None = None
+    """Regular expression on an image's stem with groups `patient` and `eye`; default `EYE_NAME`."""
+    pairs: str | None = None
+    """File name pattern of a table with the columns left and right: a patient's two images."""
+
+
+EYE_NAME = r"^(?P<patient>.+)[_\-. ](?P<eye>left|right|l|r|od|os)$"
+"""`10_left`, `10_L`, `10-R`, `10_OD`: oculus dexter is the right eye, oculus sinister the left."""
+
+EYES = {"left": "left", "l": "left", "os": "left", "right": "right", "r": "right", "od": "right"}
+
+FOLDERS, NPZ, TABLE = "folders", "retinamnist", "table"
+
+LAYOUTS = (
+    Layout(
+        name=NPZ,
+        title="RetinaMNIST .npz",
+        where="https://medmnist.com (retinamnist.npz, retinamnist_64.npz, _128, _224)",
+    ),
+    Layout(
+        name="deepdrid",
+        title="DeepDRiD regular fundus images",
+        where="https://github.com/deepdrdoc/DeepDRiD",
+        sources=(
+            Source(r"regular-fundus-training\.csv", TRAIN, TRAIN),
+            Source(r"regular-fundus-validation\.csv", VAL, VAL, optional=True),
+            Source(r"challenge1_labels\.(csv|xlsx)", TEST, TEST, optional=True),
+        ),
+        image=("image_path", "image_id"),
+        # One column an eye, the other empty. Patient 56's names have two eyes swapped
+        # (56_r3 is graded as a left one): the column is believed, not the name.
+        grade=("left_eye_dr_level", "right_eye_dr_level", "dr_levels", "dr_level"),
+        side_of=(("left_eye_dr_level", "left"), ("right_eye_dr_level", "right")),
+        name_pattern=r"^(?P<patient>\d+)_(?P<eye>[lr])\d+$",
+    ),
+    Layout(
+        name="messidor2",
+        title="Messidor-2 with the adjudicated grades",
+        where="https://www.adcis.net/en/third-party/messidor2 and"
+        " https://www.kaggle.com/datasets/google-brain/messidor2-dr-grades",
+        sources=(Source(r".*\.csv"),),
+        image=("image_id", "id_code", "image"),
+        grade=("adjudicated_dr_grade", "diagnosis"),
+        needs=("adjudicated_gradable",),
+        gradable="adjudicated_gradable",
+        pairs=r"messidor-?2\.csv",
+    ),
+    Layout(
+        name="ddr",
+        title="DDR, grading",
+        where="https://github.com/nkicsl/DDR-dataset (DR_grading)",
+        sources=(
+            Source(r"train\.txt", TRAIN, TRAIN),
+            Source(r"valid\.txt", VAL, VAL, optional=True),
+            Source(r"test\.txt", TEST, TEST, optional=True),
+        ),
+        header=False,
+        first_row=r".+\.\w+ [0-5]",
+        image=("column_1",),
+        grade=("column_2",),
+        ungradable=("5",),
+    ),
+    Layout(
+        name="idrid",
+        title="IDRiD, disease grading",
+        where="https://ieee-dataport.org/open-access/indian-diabetic-retinopathy-image-dataset-idrid",
+        # Both splits count their images from IDRiD_001: each keeps to its own folder.
+        sources=(
+            Source(r".*disease.?grading.*train.*\.csv", TRAIN, TRAIN),
+            Source(r".*disease.?grading.*test.*\.csv", TEST, TEST, optional=True),
+        ),
+        image=("image_name",),
+        grade=("retinopathy_grade",),
+    ),
+    Layout(
+        name="eyepacs",
+        title="Kaggle EyePACS (Diabetic Retinopathy Detection, 2015)",
+        where="https://www.kaggle.com/c/diabetic-retinopathy-detection",
+        # Usage: Public was the leaderboard's part of the test set, Private the final one.
+        sources=(
+            Source(r"train_?labels.*\.csv", TRAIN, TRAIN),
+            Source(r"(retinopathy_solution|test_?labels).*\.csv", TEST, TEST, optional=True),
+        ),
+        image=("image",),
+        grade=("level",),
+        split=("usage",),
+    ),
+    Layout(
+        name="aptos",
+        title="Kaggle APTOS 2019",
+        where="https://www.kaggle.com/c/aptos2019-blindness-detection",
+        sources=(
+            Source(r"train(_1)?\.csv", TRAIN, TRAIN),
+            Source(r"valid(ation)?\.csv", VAL, VAL, optional=True),
+            Source(r"test\.csv", TEST, TEST, optional=True),
+        ),
+        image=("id_code",),
+        grade=("diagnosis",),
+    ),
+    Layout(
+        name="course",
+        title="the course lab (names and grades in two files without header)",
+        where="the course's hand-out: train_img.csv, train_label.csv, test_img.csv, test_label.csv",
+        sources=(
+            Source(r"train_img\.csv", TRAIN, None, grades=r"train_label\.csv"),
+            Source(r"test_img\.csv", TEST, None, grades=r"test_label\.csv", optional=True),
+        ),
+        header=False,
+    ),
+    Layout(
+        name=TABLE,
+        title="a table of images and grades",
+        where="any CSV, TSV or .xlsx with a column of images and a column of grades",
+    ),
+    Layout(
+        name=FOLDERS,
+        title="one folder a grade",
+        where="0/ 1/ 2/ 3/ 4/ or their names, with or without train/ val/ test/ above",
+    ),
+)
+"""In the order of trial: an entry that asks for more comes first."""
+
+BY_NAME = {layout.name: layout for layout in LAYOUTS}
+
+_SPLIT_WORDS = {"train": TRAIN, "training": TRAIN, "val": VAL, "valid": VAL, "validation": VAL,
+                "dev": VAL, "test": TEST, "testing": TEST, "evaluation": TEST, "eval": TEST,
+                "public": VAL, "private": TEST}  # fmt: skip
+_IN_FOLDER = re.compile(
+    r"(?<![a-z])(train|training|val|valid|validation|test|testing|evaluation)(?:set|data)?(?![a-z])"
+)
+
+_GRADE_WORDS = {
+    **dict.fromkeys(("no", "none", "normal", "healthy", "negative", "nodr"), 0),
+    **dict.fromkeys(("mild", "mildnpdr"), 1),
+    **dict.fromkeys(("moderate", "moderatenpdr"), 2),
+    **dict.fromkeys(("severe", "severenpdr"), 3),
+    **dict.fromkeys(("proliferative", "proliferate", "pdr"), 4),
+}
+_GRADE_FILLERS = re.compile(
+    r"(?<![a-z])(grade|class|level|label|stage|dr|npdr|diabetic|retinopathy|apparent|signs?|of)"
+    r"(?![a-z])"
+)
+
+
+def split_of(word: str) -> str | None:
+    """What a cell of a split column means ("Training", "valid", "Private"); None if unknown."""
+    return _SPLIT_WORDS.get(word.strip().lower())
+
+
+def split_of_folder(folder: str) -> str | None:
+    """The split that a folder's path names ("1. Images/b. Testing Set"), the innermost first."""
+    words = _IN_FOLDER.findall(folder.lower())
+    return _SPLIT_WORDS[words[-1]] if words else None
+
+
+def grade_of(text: str) -> int | None:
+    """The grade 0-4 that a cell or a folder's name means; None if it means none.
+
+    Understood: "2", "2.0", "grade_2", "class 2", "Moderate", "moderate_NPDR", "2 - Moderate DR",
+    "No DR", "Proliferate_DR". A number and a name that contradict each other mean none.
+    """
+    text = text.strip().lower()
+    if re.fullmatch(r"[-+]?[\d.]+", text):
+        return int(text[0]) if re.fullmatch(r"[0-4](\.0*)?", text) else None
+    words = re.sub(r"[\W_]+", " ", re.sub(r"([a-z])(\d)", r"\1 \2", text))
+    parts = _GRADE_FILLERS.sub(" ", words).split()
+    meant = {int(part) if re.fullmatch("[0-4]", part) else _GRADE_WORDS.get(part) for part in parts}
+    return meant.pop() if len(meant) == 1 else None

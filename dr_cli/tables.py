@@ -1,0 +1,253 @@
+"""A table of labels as somebody wrote it: separator, encoding, header and row numbers found out.
+
+Everything is read as text, so that a wrong value can be shown as it stands in the file, with
+the row it stands in. Knows nothing of grades or photographs.
+"""
+
+import csv
+import io
+import re
+import zipfile
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from dr_cli.errors import UsageError
+
+SUFFIXES = frozenset({".csv", ".tsv", ".txt", ".xlsx"})
+
+_SEPARATORS = ",\t;|"
+_PEEK_BYTES = 1 << 16
+
+
+def key(column: str) -> str:
+    """What two spellings of a column have in common: `Image name ` and `image_name` are one."""
+    return re.sub(r"[\W_]+", "_", column.strip().lower()).strip("_")
+
+
+@dataclass(frozen=True)
+class Table:
+    """`cells`: stripped text, "" where empty, one column a header cell; `rows`: [N] int64, the
+    number of each row as a text editor or spreadsheet counts it (the header is row 1)."""
+
+    path: Path
+    cells: pd.DataFrame
+    rows: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def columns(self) -> list[str]:
+        return list(self.cells.columns)
+
+    @cached_property
+    def _by_key(self) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for column in self.columns:
+            found.setdefault(key(column), []).append(column)
+        return found
+
+    def find(self, names: Iterable[str]) -> str | None:
+        """The first of `names` (as `key` spells them) that is a column; None when none is."""
+        return next((self._by_key[name][0] for name in names if name in self._by_key), None)
+
+    def named(self, column: str, flag: str) -> str:
+        """The column that a person named with `flag`, exactly or but for case and punctuation.
+
+        Raises UsageError, naming the columns there are.
+        """
+        if column in self.columns:
+            return column
+        alike = self._by_key.get(key(column), [])
+        if len(alike) == 1:
+            return alike[0]
+        raise UsageError(
+            f"{self.path}: no column '{column}' ({flag}); it has {listed(self.columns)}"
+        )
+
+    def error(self, position: int, column: str, what: str) -> UsageError:
+        """An error about the cell in `column` of the row at `position` (0-based)."""
+        return UsageError(f"{self.path}, row {self.rows[position]}, column '{column}': {what}")
+
+
+def listed(names: Iterable[str], limit: int = 12) -> str:
+    """`a, b, c` for a sentence, cut after `limit` names."""
+    names = [repr(name) for name in names]
+    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" * (len(names) > limit))
+
+
+def read(path: Path, header: bool | Callable[[list[str]], bool] = True) -> Table:
+    """Read a .csv, .tsv, .txt or .xlsx file (of a workbook: its first sheet).
+
+    header: whether the first row names the columns, or a function that says so of its cells.
+    Without one the columns are "column 1", "column 2", ... Blank rows are skipped, trailing
+    empty columns dropped. Raises UsageError when the file is empty or is no table.
+    """
+    grid = _sheet(path) if path.suffix.lower() == ".xlsx" else _text_grid(path)
+    grid = grid.apply(lambda column: column.str.strip())
+    filled = (grid != "").to_numpy(bool)
+    rows = np.flatnonzero(filled.any(axis=1))
+    if not len(rows):
+        raise UsageError(f"{path}: the table is empty")
+    width = int(np.flatnonzero(filled.any(axis=0))[-1]) + 1
+    first = [str(cell) for cell in grid.iloc[rows[0]]]
+    if not (header(first[:width]) if callable(header) else header):
+        columns = [f"column {i + 1}" for i in range(width)]
+        return _table(path, grid.iloc[rows, :width], columns, rows + 1)
+    named = [i for i, cell in enumerate(first) if cell]
+    _refuse_spill(path, filled, rows, named[-1] + 1)
+    columns = [cell or f"column {i + 1}" for i, cell in enumerate(first[: named[-1] + 1])]
+    return _table(path, grid.iloc[rows[1:], : len(columns)], columns, rows[1:] + 1)
+
+
+def peek(path: Path) -> list[str]:
+    """The cells of the first row that has any, without reading the whole file; [] when that
+    cannot be found out (`read` says why)."""
+    try:
+        if path.suffix.lower() == ".xlsx":
+            grid = _sheet(path)
+        else:
+            with path.open("rb") as file:
+                text = _decode(path, file.read(_PEEK_BYTES))
+            lines = [line for line in text.split("\n") if line.strip()][:20]
+            grid = _grid(path, "\n".join(lines[:-1] or lines), "".join(path.suffixes))
+        rows = grid[(grid.map(str.strip) != "").any(axis=1)]
+    except (UsageError, OSError):
+        return []
+    return [str(cell).strip() for cell in rows.iloc[0]] if len(rows) else []
+
+
+def _table(path: Path, cells: pd.DataFrame, columns: list[str], rows: NDArray[np.integer]) -> Table:
+    seen: dict[str, int] = {}
+    unique = []
+    for column in columns:
+        seen[column] = seen.get(column, 0) + 1
+        unique.append(column if seen[column] == 1 else f"{column} ({seen[column]})")
+    cells = cells.reset_index(drop=True)
+    cells.columns = pd.Index(unique)
+    return Table(path, cells, rows.astype(np.int64))
+
+
+def _refuse_spill(path: Path, filled: Any, rows: NDArray[np.integer], width: int) -> None:
+    """More filled cells than the header names: a comma inside a name, most often."""
+    spilled = rows[1:][filled[rows[1:], width:].any(axis=1)]
+    if len(spilled):
+        raise UsageError(
+            f"{path}, row {spilled[0] + 1}: more cells than the header's {width} columns;"
+            " put names that hold a separator in double quotes"
+        )
+
+
+def _text_grid(path: Path) -> pd.DataFrame:
+    try:
+        text = _decode(path, path.read_bytes())
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror})") from error
+    return _grid(path, text, path.suffix.lower())
+
+
+def _decode(path: Path, raw: bytes) -> str:
+    """UTF-8 with or without its mark, UTF-16 with its mark, else Windows' own Western code."""
+    if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        text = raw.decode("utf-16", errors="replace")
+    else:
+        try:
+            text = raw.decode("utf-8-sig")
+        except UnicodeDecodeError:
+            text = raw.decode("cp1252", errors="replace")
+    if "\0" in text:
+        raise UsageError(f"{path}: not a text table (it holds zero bytes)")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _grid(path: Path, text: str, suffix: str) -> pd.DataFrame:
+    """Every row as text, ragged ones filled up with ""."""
+    lines = text.split("\n")
+    sample = [line for line in lines[:200] if line.strip()][:20]
+    separator = _separator(sample, suffix)
+    if separator is None:
+        width = max((len(line.split()) for line in sample), default=1)
+        options: dict[str, Any] = {"sep": r"\s+"}
+    else:
+        width = max((line.count(separator) for line in lines), default=0) + 1
+        options = {"sep": separator}
+    try:
+        grid = pd.read_csv(
+            io.StringIO(text),
+            header=None,
+            names=range(width),
+            dtype=str,
+            keep_default_na=False,
+            na_filter=False,
+            skip_blank_lines=False,
+            index_col=False,
+            **options,
+        )
+    except pd.errors.EmptyDataError:
+        return pd.DataFrame(columns=range(width), dtype=str)
+    except (pd.errors.ParserError, csv.Error, ValueError) as error:
+        reason = str(error).removeprefix("Error tokenizing data. C error: ").strip()
+        raise UsageError(f"{path}: not a table ({reason})") from error
+    return grid.astype(object).fillna("")
+
+
+def _separator(sample: list[str], suffix: str) -> str | None:
+    """The one that every line of the sample has most often; None: runs of blanks."""
+    fewest = {s: min((line.count(s) for line in sample), default=0) for s in _SEPARATORS}
+    best = max(_SEPARATORS, key=lambda separator: fewest[separator])
+    if fewest[best]:
+        return best
+    if sample:
+        most = {s: sample[0].count(s) for s in _SEPARATORS}
+        best = max(_SEPARATORS, key=lambda separator: most[separator])
+        if most[best]:
+            return best
+    blanks = suffix.endswith(".txt") and all(len(line.split()) > 1 for line in sample)
+    return None if blanks else ","
+
+
+_XLSX = {"x": "http://schemas.openxmlformats.org/spreadsheetml/2006/main"}
+
+
+def _sheet(path: Path) -> pd.DataFrame:
+    """The first sheet of a workbook as text. DeepDRiD gives its test grades in this form only;
+    pandas would need a further dependency for it."""
+    try:
+        with zipfile.ZipFile(path) as book:
+            shared = []
+            if "xl/sharedStrings.xml" in book.namelist():
+                for item in ElementTree.fromstring(book.read("xl/sharedStrings.xml")):
+                    shared.append("".join(t.text or "" for t in item.iterfind(".//x:t", _XLSX)))
+            sheet = ElementTree.fromstring(book.read("xl/worksheets/sheet1.xml"))
+        cells = {}
+        for cell in sheet.iterfind(".//x:c", _XLSX):
+            letters, row = re.fullmatch(r"([A-Z]+)(\d+)", cell.get("r", "")).groups()  # type: ignore[union-attr]
+            value = "".join(part.text or "" for part in cell.iterfind(".//x:t", _XLSX))
+            value = value or cell.findtext("x:v", "", _XLSX)
+            cells[int(row) - 1, _column(letters)] = (
+                shared[int(value)] if cell.get("t") == "s" else value
+            )
+    except (zipfile.BadZipFile, ElementTree.ParseError, LookupError, AttributeError,
+            ValueError, OSError) as error:  # fmt: skip
+        raise UsageError(f"{path}: not a workbook that can be read; save it as CSV") from error
+    height, width = np.max([*cells, (-1, -1)], axis=0) + 1
+    grid = np.full((height, width), "", object)
+    for (row, column), value in cells.items():
+        grid[row, column] = value
+    return pd.DataFrame(grid)
+
+
+def _column(letters: str) -> int:
+    """A -> 0, Z -> 25, AA -> 26."""
+    number = 0
+    for letter in letters:
+        number = number * 26 + ord(letter) - ord("A") + 1
+    return number - 1
