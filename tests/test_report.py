@@ -188,10 +188,11 @@ def test_what_cannot_be_reported(tmp_path: Path, runs: Path) -> None:
         reading.collect([runs])
 
 
-def test_a_bad_prediction_row_is_named(runs: Path) -> None:
+@pytest.mark.parametrize("row", ["img/x.jpg,none,,,,,,,,", "x,7,,,0.2,0.2,0.2,0.2,0.2,0", "x,0"])
+def test_a_bad_prediction_row_is_named(runs: Path, row: str) -> None:
     table = runs / "resnet18" / "predictions-test.csv"
     lines = table.read_text(encoding="utf-8").splitlines()
-    lines[2] = "img/x.jpg,none,,,,,,,,"
+    lines[2] = row
     table.write_text("\n".join(lines), encoding="utf-8")
     with pytest.raises(UsageError, match=r"predictions-test\.csv, line 3"):
         reading.collect([runs])
@@ -385,3 +386,11 @@ def test_markdown_keeps_a_name_in_its_cell(tmp_path: Path) -> None:
 @pytest.mark.parametrize("value", [None, 0.5, 3, 1234567])
 def test_words(value: float | None) -> None:
     assert words.number(value) == {None: "n/a", 0.5: "0.500", 3: "3", 1234567: "1,234,567"}[value]
+
+
+def test_a_cell_can_be_read_on_any_ground() -> None:
+    for share in np.linspace(0, 1, 101):
+        for ground, ink in re.findall(r"rgb\((.*?)\);--\w+-ink:#(\w+)", figures.shade(share)):
+            light = figures._luminance([int(v) for v in ground.split(",")])
+            ratio = {"000": (light + 0.05) / 0.05, "fff": 1.05 / (light + 0.05)}[ink]
+            assert ratio >= 4.5, (share, ground, ink)

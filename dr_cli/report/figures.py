@@ -24,6 +24,13 @@ NEUTRAL = -1  # a line that belongs to no run
 MOST_MARKERS = 25  # on one line; more would hide it
 
 
+# A confusion cell of no image of its row, and of all: in light and in dark mode.
+SHADES = {
+    "light": ((255, 255, 255), (8, 81, 156)),
+    "dark": ((27, 31, 36), (158, 202, 225)),
+}
+
+
 @dataclass(frozen=True)
 class Line:
     """One line of a chart. `style` counts runs from 0; `points` are (x, y) in data units."""
@@ -185,6 +192,25 @@ def swatch(line: Line) -> Markup:
     )
 
 
+def shade(share: float) -> str:
+    """CSS variables of a confusion cell that holds `share` of its row: ground and ink.
+
+    The ink is black or white, whichever reads better: at least 4.58 : 1 on any ground.
+    """
+    told = []
+    for mode, (none, whole) in SHADES.items():
+        ground = tuple(round(a + (b - a) * share) for a, b in zip(none, whole, strict=True))
+        ink = "#fff" if _luminance(ground) < 0.179 else "#000"  # where both reach 4.58
+        told.append(f"--{mode}:rgb{ground};--{mode}-ink:{ink}")
+    return ";".join(told)
+
+
+def _luminance(colour: Sequence[int]) -> float:
+    """Relative luminance in [0, 1] of sRGB in [0, 255] (WCAG 2.2)."""
+    linear = [v / 3294.6 if v <= 10 else ((v / 255 + 0.055) / 1.055) ** 2.4 for v in colour]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
 def _line(axes: Axes, line: Line, titles: bool = True) -> Markup:
     if not line.points:
         return Markup("")
@@ -224,6 +250,6 @@ def _widened(
 ) -> tuple[float, float]:
     low, high = min(values), max(values)
     if low == high:  # one epoch, or a flat line: still a frame of some height
-        low, high = low - 0.5, high + 0.5
+        low, high = low - (abs(low) / 2 or 0.5), high + (abs(high) / 2 or 0.5)
     low, high = low - margin * (high - low), high + margin * (high - low)
     return low, min(high, top) if top is not None and max(values) <= top else high

@@ -67,7 +67,7 @@ def render(data: Mapping[str, Any]) -> str:
         undefined=jinja2.StrictUndefined,
     )
     environment.filters |= {"figure": figure, "percent": percent, "number": number}
-    environment.filters |= {"stacked": _stacked}
+    environment.filters |= {"stacked": _stacked, "shade": figures.shade}
     return environment.get_template("page.html.jinja").render(
         data=data,
         style=Markup(files("dr_cli.report").joinpath("style.css").read_text(encoding="utf-8")),

@@ -130,8 +130,8 @@ class _Predictions:
         self.paths, grade, predicted, probabilities = [], [], [], []
         for line, row in enumerate(rows, start=2):
             try:
-                grade.append(int(row["grade"]))
-                predicted.append(int(row["predicted"]))
+                grade.append(_grade(row["grade"]))
+                predicted.append(_grade(row["predicted"]))
                 probabilities.append([float(row[f"p{i}"]) for i in range(NUM_GRADES)])
                 self.paths.append(row["path"])
             except (KeyError, TypeError, ValueError) as error:
@@ -190,6 +190,12 @@ class _Predictions:
         if len(points) > MOST_ON_ROC:
             points = points[np.linspace(0, len(points) - 1, MOST_ON_ROC).round().astype(int)]
         return points.round(4).tolist()
+
+
+def _grade(text: str) -> int:
+    if (grade := int(text)) not in range(NUM_GRADES):
+        raise ValueError(text)
+    return grade
 
 
 def _reliability(grade: NDArray[np.int64], probabilities: NDArray[Any]) -> list[list[float]]:
