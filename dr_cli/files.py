@@ -206,7 +206,7 @@ def _parts(names: pd.Series) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.int
     known = lower.isin(EXTENSIONS)
     stems = cut[0].where(known, names).to_numpy(object)
     extensions = lower.where(known, "").to_numpy(object)
-    depth: NDArray[np.int64] = names.str.count("/").to_numpy(np.int64)
+    depth = names.str.count("/").to_numpy().astype(np.int64)
     return stems, extensions, depth
 
 

@@ -86,6 +86,7 @@ LAYOUTS = (
         name=NPZ,
         title="RetinaMNIST .npz",
         where="https://medmnist.com (retinamnist.npz, retinamnist_64.npz, _128, _224)",
+        sources=(Source(r".*\.npz"),),  # told by its arrays: {train,val,test}_{images,labels}
     ),
     Layout(
         name="deepdrid",
