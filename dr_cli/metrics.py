@@ -14,7 +14,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dr_cli.errors import UsageError
-from dr_cli.grades import NUM_GRADES, REFERABLE_FROM, expected_grade, referable_probability
+from dr_cli.grades import (
+    NUM_GRADES,
+    REFERABLE_FROM,
+    SIGHT_THREATENING_FROM,
+    expected_grade,
+    softmax,
+)
 
 Floats = NDArray[np.float64]
 
@@ -154,13 +160,12 @@ class RocArea:
         self._not_above = np.searchsorted(score[~truth], score[truth], "right")
 
     def __call__(self, weights: NDArray[Any]) -> Floats:
-        positive = weights[:, self._positive_unit].astype(np.float64)
+        weights = np.asarray(weights, np.float64)
+        positive = np.take(weights, self._positive_unit, axis=1)
         negative = np.zeros((len(weights), len(self._negative_unit) + 1))
-        np.cumsum(weights[:, self._negative_unit], axis=1, out=negative[:, 1:])
-        beaten = (negative[:, self._below] + negative[:, self._not_above]) / 2
-        return _ratio(
-            np.einsum("bi,bi->b", positive, beaten), positive.sum(axis=1) * negative[:, -1]
-        )
+        np.cumsum(np.take(weights, self._negative_unit, axis=1), axis=1, out=negative[:, 1:])
+        beaten = np.take(negative, self._below, axis=1) + np.take(negative, self._not_above, axis=1)
+        return _ratio((positive * beaten).sum(axis=1) / 2, positive.sum(axis=1) * negative[:, -1])
 
 
 def auc(truth: ArrayLike, score: ArrayLike) -> float:
@@ -174,13 +179,18 @@ def auc(truth: ArrayLike, score: ArrayLike) -> float:
 def operating_point(
     grade: ArrayLike, probabilities: NDArray[Any], rule: str = "youden"
 ) -> dict[str, Any]:
-    """The threshold on the probability of referable DR that `rule` picks on these images.
+    """The thresholds that `rule` picks on these images, for referable and sight-threatening DR.
 
-    grade [N], probabilities [N, 5] -> {"threshold", "rule", "sensitivity", "specificity"},
-    see `choose_threshold`.
+    grade [N], probabilities [N, 5] -> {"threshold", "rule", "sensitivity", "specificity"} on
+    the probability of grade 2 or more, see `choose_threshold`, and "sight_threatening" with
+    the same four on that of grade 3 or more.
     """
-    truth = np.asarray(grade) >= REFERABLE_FROM
-    return choose_threshold(truth, referable_probability(probabilities), rule)
+    true, p = np.asarray(grade), np.asarray(probabilities, np.float64)
+    referable, sight_threatening = (
+        choose_threshold(true >= first, p[:, first:].sum(axis=1), rule)
+        for first in (REFERABLE_FROM, SIGHT_THREATENING_FROM)
+    )
+    return {**referable, "sight_threatening": sight_threatening}
 
 
 def choose_threshold(truth: ArrayLike, score: ArrayLike, rule: str = "youden") -> dict[str, Any]:
@@ -191,9 +201,10 @@ def choose_threshold(truth: ArrayLike, score: ArrayLike, rule: str = "youden") -
     - `sensitivity=0.90`: of the cuts at least that sensitive the most specific one.
     - `specificity=0.95`: of the cuts at least that specific the most sensitive one.
 
+    Returned: {"threshold", "rule", "sensitivity", "specificity"}, the last two on these images.
     The cut lies midway between two scores, so that rounding in a file or another device's
     arithmetic does not move an image across it. With one class absent nothing can be chosen:
-    0.5, sensitivity or specificity NaN. UsageError for another rule.
+    0.5, and None for the rate of the absent class. UsageError for another rule.
     """
     kind, wanted = parse_rule(rule)
     truth, score = np.asarray(truth, bool), np.asarray(score, np.float64)
@@ -234,11 +245,11 @@ def parse_rule(rule: str) -> tuple[str, float]:
     )
 
 
-def _rates(truth: NDArray[np.bool_], score: Floats, threshold: float) -> dict[str, float]:
+def _rates(truth: NDArray[np.bool_], score: Floats, threshold: float) -> dict[str, float | None]:
     positive = score >= threshold
     return {
-        "sensitivity": float(_ratio((positive & truth).sum(), truth.sum())),
-        "specificity": float(_ratio((~positive & ~truth).sum(), (~truth).sum())),
+        "sensitivity": float(positive[truth].mean()) if truth.any() else None,
+        "specificity": float(1 - positive[~truth].mean()) if not truth.all() else None,
     }
 
 
@@ -335,10 +346,8 @@ def retemper(probabilities: NDArray[Any], temperature: float) -> Floats:
 
     With the T that was divided by, it gives the probabilities before T; with 1 / T, after it.
     """
-    from scipy.special import softmax
-
     p = np.maximum(np.asarray(probabilities, np.float64), np.finfo(np.float64).tiny)
-    return softmax(temperature * np.log(p), axis=1)
+    return softmax(temperature * np.log(p))
 
 
 # --- cuts on the expected grade
