@@ -52,7 +52,7 @@ class Axes:
     y_label: str
     percent: bool = False
     ticked: bool = True  # numbers on the y axis
-    left: int = 66
+    left: int = 76
     width: int = 640
     height: int = 400
 
@@ -184,10 +184,10 @@ def ridges(
 
 def swatch(line: Line) -> Markup:
     """A short piece of a line, for the legend beside a chart."""
-    axes = Axes((0, 2), (0, 2), "", "", width=128, height=82)
+    axes = Axes((0, 2), (0, 2), "", "", width=138, height=82)
     xs = (0, 1, 2) if len(line.points) > 1 else (1,)
     inside = _line(axes, replace(line, points=[(x, 1) for x in xs]), titles=False)
-    return Markup('<svg class="swatch" viewBox="60 12 60 20" aria-hidden="true">{}</svg>').format(
+    return Markup('<svg class="swatch" viewBox="70 12 60 20" aria-hidden="true">{}</svg>').format(
         inside
     )
 
