@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL.Image
 import pytest
 
 from dr_cli.errors import UsageError
 from dr_cli.grades import NAMES
-from dr_cli.report import figures, page, reading, words
+from dr_cli.report import figures, page, paper, reading, words
 
 
 def interval(value: float) -> dict[str, Any]:
@@ -394,3 +395,18 @@ def test_a_cell_can_be_read_on_any_ground() -> None:
             light = figures._luminance([int(v) for v in ground.split(",")])
             ratio = {"000": (light + 0.05) / 0.05, "fff": 1.05 / (light + 0.05)}[ink]
             assert ratio >= 4.5, (share, ground, ink)
+
+
+def test_figures_for_a_paper(runs: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "deep" / "figures"
+    saved = paper.save(reading.collect([runs]), folder)
+    names = {"accuracy", "qwk", "roc", "confusion-resnet18", "confusion-resnet50-pretrained"}
+    expected = {f"{name}.{kind}" for name in names for kind in ("png", "svg")}
+    assert {file.name for file in folder.iterdir()} == {file.name for file in saved} == expected
+    text = (folder / "accuracy.svg").read_text(encoding="utf-8")
+    assert "resnet50-pretrained, testing" in text
+    sizes = {float(size) for size in re.findall(r"font-size: ([\d.]+)px", text)}
+    assert sizes
+    assert min(sizes) >= 8  # matplotlib writes points as px of a 72 dpi drawing
+    with PIL.Image.open(folder / "accuracy.png") as image:
+        assert image.width == 1416  # 12 cm at 300 dpi

@@ -73,7 +73,7 @@ def render(data: Mapping[str, Any]) -> str:
         style=Markup(files("dr_cli.report").joinpath("style.css").read_text(encoding="utf-8")),
         names=grades.NAMES,
         columns=TABLE,
-        charts=[c for c in (_accuracy(data["runs"]), _qwk(data["runs"])) if c],
+        charts=[chart for chart in _comparison(data["runs"]) if chart],
         run_charts=_run_charts,
         swatch=figures.swatch,
     )
@@ -148,26 +148,44 @@ Chart = dict[str, Any] | None  # {"title", "svg", "lines": for the legend}
 _WORDS = {"train": "training", "val": "validation", "test": "testing"}
 
 
-def _accuracy(runs: Sequence[Run]) -> Chart:
-    """The course's figure: accuracy against epoch in training and testing, every run."""
-    return _against_epoch(runs, "Accuracy", "train", "accuracy", percent=True)
+def comparison_lines(runs: Sequence[Run], first: str, metric: str) -> list[Line]:
+    """A metric against epoch: for every run the split `first`, dashed, and testing.
 
-
-def _qwk(runs: Sequence[Run]) -> Chart:
-    return _against_epoch(runs, "QWK", "val", "qwk")
-
-
-def _against_epoch(
-    runs: Sequence[Run], title: str, first: str, metric: str, percent: bool = False
-) -> Chart:
+    Validation stands for testing where there was none.
+    """
     lines = []
     for i, run in enumerate(runs):
         last = "test" if _points(run, f"test_{metric}") else "val"
         for split in dict.fromkeys((first, last)):
-            points = _points(run, f"{split}_{metric}")
-            if points:
+            if points := _points(run, f"{split}_{metric}"):
                 lines.append(Line(f"{run['name']}, {_WORDS[split]}", points, i, split != last))
-    return _chart(f"{title} against epoch", lines, y_label=title, percent=percent)
+    return lines
+
+
+def roc_lines(runs: Sequence[Run]) -> list[Line]:
+    """Chance, and the ROC of referable retinopathy of every run that has one."""
+    chance = Line("chance", [(0, 0), (1, 1)], figures.NEUTRAL, True, marked=False)
+    return [chance] + [
+        Line(f"{run['name']}, AUC {_auc(run)}", run["curves"]["roc"], i)
+        for i, run in enumerate(runs)
+        if (run["curves"] or {}).get("roc")
+    ]
+
+
+def _comparison(runs: Sequence[Run]) -> list[Chart]:
+    """The course's figure (accuracy against epoch in training and testing, every run), and QWK."""
+    accuracy, qwk = (
+        comparison_lines(runs, first, metric)
+        for first, metric in (("train", "accuracy"), ("val", "qwk"))
+    )
+    return [
+        _chart("Accuracy against epoch", accuracy, y_label="Accuracy", percent=True),
+        _chart("QWK against epoch", qwk, y_label="QWK"),
+    ]
+
+
+def _auc(run: Run) -> str:
+    return figure((run["record"].get("referable") or {}).get("auc"))
 
 
 def _run_charts(run: Run, style: int) -> list[dict[str, Any]]:
@@ -200,7 +218,7 @@ def _roc(run: Run, curves: Mapping[str, Any], style: int) -> Chart:
     specificity = value_of(referable, "specificity")
     lines = [
         Line("chance", [(0, 0), (1, 1)], figures.NEUTRAL, True, marked=False),
-        Line(f"AUC {figure(referable.get('auc'))}", curves["roc"], style, marked=False),
+        Line(f"AUC {_auc(run)}", curves["roc"], style, marked=False),
     ]
     if sensitivity is not None and specificity is not None:
         threshold = number(referable.get("threshold"))

@@ -1,0 +1,102 @@
+"""The dictionary of `collect` -> PNG and SVG files for a paper (`dr report --figures DIR`).
+
+Drawn for a column of 12 cm: no text below 8 pt, the Okabe-Ito palette (told apart by every common
+colour vision), and a marker and a line style besides the colour. matplotlib is imported here only.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from dr_cli.report.figures import MOST_MARKERS, Line
+from dr_cli.report.page import comparison_lines, roc_lines
+
+OKABE_ITO = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "P")
+STYLE: dict[Any, Any] = {
+    "font.size": 9,
+    "axes.labelsize": 9,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "legend.fontsize": 8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#d0d7de",
+    "grid.linewidth": 0.6,
+    "svg.hashsalt": "dr",  # the same data give the same file
+    "svg.fonttype": "none",  # text stays text, as journals ask
+}
+INCHES = (4.72, 3.15)  # 12 cm by 8 cm, without the legend below
+DPI = 300
+
+
+def save(data: Mapping[str, Any], folder: Path) -> list[Path]:
+    """accuracy, qwk, roc (all runs in one) and a confusion matrix a run, each as PNG and SVG.
+
+    Makes `folder`. A figure that no run has data for is left out. Returns the files.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    runs = data["runs"]
+    saved = []
+    for name, y_label, lines in (
+        ("accuracy", "Accuracy", comparison_lines(runs, "train", "accuracy")),
+        ("qwk", "Quadratic weighted kappa", comparison_lines(runs, "val", "qwk")),
+    ):
+        if lines:
+            saved += _save_lines(folder / name, lines, "Epoch", y_label)
+    if len(lines := roc_lines(runs)) > 1:
+        saved += _save_lines(folder / "roc", lines, "1 − specificity", "Sensitivity")
+    for i, run in enumerate(runs):
+        if run["record"].get("confusion"):
+            name = re.sub(r"[^\w.-]+", "-", run["name"]).strip("-.") or str(i + 1)
+            saved += _save_confusion(folder / f"confusion-{name}", run["record"]["confusion"])
+    return saved
+
+
+def _save_lines(stem: Path, lines: Sequence[Line], x_label: str, y_label: str) -> list[Path]:
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    with mpl.rc_context(STYLE):
+        rows = -(-len(lines) // 2)
+        figure = Figure((INCHES[0], INCHES[1] + 0.2 * rows), layout="constrained")
+        axes = figure.add_subplot()
+        for line in lines:
+            x, y = zip(*line.points, strict=True)
+            colour = "#57606a" if line.style < 0 else OKABE_ITO[line.style % len(OKABE_ITO)]
+            axes.plot(
+                x,
+                y,
+                color=colour,
+                linestyle="--" if line.dashed else "-",
+                linewidth=1.4,
+                marker=MARKERS[line.style % len(MARKERS)] if line.marked else "",
+                markersize=4.5,
+                markerfacecolor="white" if line.dashed else colour,
+                markevery=1 if len(x) <= MOST_MARKERS else 0.1,  # a tenth of the diagonal apart
+                label=line.name,
+            )
+        axes.set(xlabel=x_label, ylabel=y_label)
+        if x_label == "Epoch":
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        figure.legend(loc="outside lower center", ncols=2, frameon=False)
+        return _write(figure, stem)
+
+
+def _save_confusion(stem: Path, counts: Sequence[Sequence[int]]) -> list[Path]:
+    import matplotlib as mpl
+
+    from dr_cli.confusion import ConfusionMatrix
+
+    with mpl.rc_context({key: STYLE[key] for key in ("svg.hashsalt", "svg.fonttype")}):
+        return _write(ConfusionMatrix.from_counts(counts).plot().figure, stem)
+
+
+def _write(figure: Any, stem: Path) -> list[Path]:
+    files = [stem.with_name(f"{stem.name}.{kind}") for kind in ("png", "svg")]
+    figure.savefig(files[0], dpi=DPI)
+    figure.savefig(files[1], metadata={"Date": None})
+    return files
