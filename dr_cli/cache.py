@@ -71,16 +71,20 @@ def shards_folder(preprocessing: Preprocessing) -> Path:
     return folder() / "crops" / f"{preprocessing.size}px-{_digest(recipe)[:6].hex()}"
 
 
-def key(root: Path, path: str) -> bytes | None:
-    """16 bytes that change with the file, or None where there is no such file.
+def keys(root: Path, paths: Iterable[str]) -> list[bytes | None]:
+    """16 bytes a photograph that change with its file; None where there is no such file.
 
-    path: relative to root; what follows a `#` names a picture within the file.
+    paths: relative to root; what follows a `#` names a picture within the file.
     """
-    try:
-        status = os.stat(root / path.partition("#")[0])
-    except OSError:
-        return None
-    return _digest(json.dumps([str(root.resolve()), path, status.st_size, status.st_mtime_ns]))
+    whole, found = str(root.resolve()), list[bytes | None]()
+    for path in paths:
+        try:
+            status = os.stat(root / path.partition("#")[0])
+        except OSError:
+            found.append(None)
+            continue
+        found.append(_digest(json.dumps([whole, path, status.st_size, status.st_mtime_ns])))
+    return found
 
 
 def _digest(text: str) -> bytes:
@@ -187,7 +191,7 @@ class Crops:
     def fill(self, keys: Sequence[bytes | None], where: Path, observer: Observer = NOTHING) -> None:
         """Decode what is neither in the folder `where` nor in memory; note what is unreadable.
 
-        keys: one a photograph, from `key`; a photograph without one is never put on disk.
+        keys: one a photograph, from `keys`; a photograph without one is never put on disk.
         Where the folder cannot be written or has no room, crops stay in memory; where that is too
         small as well, they are decoded at each call. Either is a warning.
         """

@@ -94,7 +94,7 @@ class FundusDataset(Dataset[tuple[Tensor, int]]):
             return
         self._crops.workers = workers or self._crops.workers
         if self._cached:
-            keys = [cache_.key(self.root, path) for path in self.paths]
+            keys = cache_.keys(self.root, self.paths)
             self._crops.fill(keys, cache_.shards_folder(self.preprocessing), observer)
         else:
             self._crops.check(observer)
