@@ -10,6 +10,7 @@ import pickle
 import re
 import socket
 import sys
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dr_cli import runs
+from dr_cli.config import ARCHITECTURES
 from dr_cli.errors import DrError, UsageError
 from dr_cli.events import NOTHING, Observer
 
-RUN_WEIGHTS = "model.safetensors"  # a run folder's
 HEAD = ("fc.weight", "fc.bias")
 NESTED = ("state_dict", "model_state_dict", "model", "network")  # where trainers put a state dict
 SILENCE = 30.0  # seconds without a byte after which a download is given up
@@ -60,10 +62,9 @@ def load_pretrained(network: nn.Module, arch: str, observer: Observer = NOTHING)
             f"carry that file over to {file.parent}, or give --weights FILE or --no-pretrained"
         ) from error
     try:
-        sentence = _fill(network, state, str(file))
+        _fill(network, state, str(file))
     except UsageError as error:
-        raise DrError(f"{error}; delete the file to download it again") from None
-    observer.note(sentence)
+        raise DrError(f"{error}; delete it to download it again") from None
 
 
 def load_start(network: nn.Module, source: Path | str) -> str:
@@ -74,7 +75,7 @@ def load_start(network: nn.Module, source: Path | str) -> str:
     keeps its own. Raises UsageError, the network untouched, on anything that does not fit.
     """
     path = Path(source)
-    file = path / RUN_WEIGHTS if path.is_dir() else path
+    file = path / runs.MODEL if path.is_dir() else path
     if not file.is_file():
         kind = "run with weights" if path.is_dir() else "file or run"
         raise UsageError(f"--weights: no {kind} at {path} (looked for {file})")
@@ -100,9 +101,10 @@ def _read(file: Path) -> State:
             from safetensors.torch import load_file
 
             return load_file(file)
-        return _unwrap(torch.load(file, map_location="cpu", weights_only=True))
+        with warnings.catch_warnings(action="ignore"):  # torch's doubts about foreign pickles
+            return _unwrap(torch.load(file, map_location="cpu", weights_only=True))
     except Exception as error:  # safetensors, zipfile, pickle and torch each raise their own
-        raise UsageError(f"--weights: {_unreadable(file, error)}") from error
+        raise UsageError(_unreadable(file, error)) from error
 
 
 def _unwrap(saved: Any) -> State:
@@ -121,47 +123,52 @@ def _unwrap(saved: Any) -> State:
 def _fill(network: nn.Module, state: State, where: str) -> str:
     """Load `state` into `network` if all of it fits, and say so; UsageError if not."""
     own: State = network.state_dict()
-    ours, theirs = architecture(own), architecture(state)
-    if theirs != ours:
-        if theirs is None:
-            raise UsageError(f"{where} holds no weights of a ResNet: {ours} cannot start from it")
-        raise UsageError(f"{where} holds weights of {theirs}, not of {ours}: use --arch {theirs}")
-
-    keeps_head = all(k in state and state[k].shape == own[k].shape for k in HEAD)
-    wanted = own.keys() if keeps_head else own.keys() - set(HEAD)
+    arch = architecture(own)
+    _same_architecture(arch, architecture(state), where)
+    keeps_head = all(key in state and state[key].shape == own[key].shape for key in HEAD)
+    wanted = [key for key in own if keeps_head or key not in HEAD]
     # files from before torch 0.4.1 do not count the batches
-    missing = [k for k in own if k in wanted and k not in state and not k.endswith("_tracked")]
-    unknown = [k for k in state if k not in own]
+    missing = [key for key in wanted if key not in state and "num_batches" not in key]
+    unknown = [key for key in state if key not in own]
     if missing or unknown:
         wrong = f"lacks {missing[0]}" if missing else f"has an unknown {unknown[0]}"
-        raise UsageError(f"{where} {wrong}: it is not a whole {ours} as torchvision names it")
-    for key in (k for k in own if k in wanted and k in state):
-        if state[key].shape != own[key].shape:
-            shapes = f"{list(state[key].shape)} where {ours} has {list(own[key].shape)}"
-            raise UsageError(f"{where}: {key} is {shapes}")
-        if not state[key].isfinite().all():
-            raise UsageError(f"{where}: {key} holds numbers that are not finite: train it again")
-
-    network.load_state_dict({**own, **{k: state[k] for k in wanted if k in state}})
+        raise UsageError(f"{where} {wrong}: it is not a whole {arch} as torchvision names it")
+    start = {key: state[key] for key in wanted if key in state}
+    for key, tensor in start.items():
+        if tensor.shape != own[key].shape:
+            shapes = f"{list(tensor.shape)} where {arch} has {list(own[key].shape)}"
+            raise UsageError(f"{where} does not fit: {key} is {shapes}")
+        if not tensor.isfinite().all():
+            raise UsageError(f"{where} holds numbers that are not finite, in {key}")
+    network.load_state_dict({**own, **start})
     if keeps_head:
-        return f"started from {where} ({ours}, head included)"
+        return f"started from {where} ({arch}, head included)"
     old = (
         f"its head of {len(state[HEAD[0]])} is" if HEAD[0] in state else "it has no head, which is"
     )
-    return f"started from {where} ({ours}); {old} replaced by a new one of {len(own[HEAD[0]])}"
+    return f"started from {where} ({arch}); {old} replaced by a new one of {len(own[HEAD[0]])}"
+
+
+def _same_architecture(ours: str | None, theirs: str | None, where: str) -> None:
+    if theirs is None:
+        raise UsageError(f"{where} holds no weights of a ResNet: {ours} cannot start from it")
+    if theirs != ours:
+        advice = f"use --arch {theirs}" if theirs in ARCHITECTURES else "no --arch fits them"
+        raise UsageError(f"{where} holds weights of {theirs}, not of {ours}: {advice}")
 
 
 def _unreadable(file: Path, error: Exception) -> str:
-    if isinstance(error, pickle.UnpicklingError) and "weights_only" in str(error).lower():
-        return f"{file} holds more than numbers and was not opened; save its state_dict alone"
-    return f"{file} is damaged, cut off, or no file of weights ({_brief(error)})"
+    if isinstance(error, pickle.UnpicklingError):
+        return f"{file} holds more than numbers and was not opened: save its state_dict alone"
+    if isinstance(error, OSError):
+        return f"{file} cannot be read ({_brief(error)})"
+    return f"{file} is damaged, cut off, or no file of weights"
 
 
 def _brief(error: Exception) -> str:
-    """The first sentence of a library's message, on one line."""
-    reason = getattr(error, "reason", None) or error
-    words = " ".join(str(reason).split()) or type(error).__name__
-    return words[:160]
+    """A library's message on one line."""
+    reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
+    return " ".join(str(reason).split())[:160] or type(error).__name__
 
 
 @contextlib.contextmanager

@@ -1,0 +1,198 @@
+import itertools
+from functools import partial
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from dr_cli import device
+from dr_cli.errors import DrError, UsageError
+
+
+@pytest.fixture(autouse=True)
+def _as_it_was(monkeypatch):
+    """Threads and switches of torch are the process's own: put them back."""
+    threads = torch.get_num_threads()
+    for name in ("LOCAL_RANK", "LOCAL_WORLD_SIZE", "OMP_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    yield
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.fixture
+def _no_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """A GPU that answers questions and computes nothing; `gpu.bf16`, `gpu.trouble` set it."""
+    card = SimpleNamespace(bf16=True, trouble=None, chosen=None)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Tested GPU")
+    monkeypatch.setattr(torch.cuda, "set_device", lambda d: setattr(card, "chosen", d))
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: card.bf16)
+    monkeypatch.setattr(device, "_cuda_trouble", lambda: card.trouble)
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
+    before = torch.get_float32_matmul_precision()
+    yield card
+    torch.set_float32_matmul_precision(before)
+
+
+def cpu_with(monkeypatch, **probes):
+    for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+        monkeypatch.setattr(torch.cpu, name, partial(probes.get, name, False))
+
+
+@pytest.mark.usefixtures("_no_gpu")
+@pytest.mark.parametrize("probe", ["_is_avx512_bf16_supported", "_is_amx_tile_supported"])
+def test_a_cpu_computes_bf16_where_its_instructions_do(monkeypatch, probe):
+    cpu_with(monkeypatch, **{probe: True})
+    chosen = device.choose()
+    assert (chosen.device.type, chosen.precision) == ("cpu", "bf16")
+    assert "bf16 instructions" in chosen.reason
+    assert chosen.warning is None
+
+
+@pytest.mark.usefixtures("_no_gpu")
+def test_another_cpu_computes_fp32_and_warns_of_anything_else(monkeypatch):
+    cpu_with(monkeypatch)
+    chosen = device.choose()
+    assert (chosen.device.type, chosen.precision, chosen.warning) == ("cpu", "fp32", None)
+    assert "no GPU" in chosen.reason
+    assert "no bf16" in chosen.reason
+    for precision in ("bf16", "fp16"):
+        asked = device.choose("cpu", precision)
+        assert asked.precision == precision
+        assert "--precision fp32" in (asked.warning or "")
+
+
+@pytest.mark.usefixtures("_no_gpu")
+def test_a_torch_without_the_probes_still_answers(monkeypatch):
+    for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+        monkeypatch.delattr(torch.cpu, name, raising=False)
+    assert device.choose().precision == "fp32"
+
+
+@pytest.mark.usefixtures("_no_gpu")
+@pytest.mark.parametrize("kind", ["cuda", "mps"])
+def test_a_device_that_is_not_here_is_refused(kind):
+    with pytest.raises(UsageError, match=f"--device {kind}: .*--device auto or cpu"):
+        device.choose(kind)
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [(("gpu", "auto"), "auto, cpu, cuda, mps"), (("cpu", "int8"), "auto, fp32, bf16, fp16")],
+)
+def test_an_unknown_value_is_refused_with_the_known_ones(asked, words):
+    with pytest.raises(UsageError, match=words):
+        device.choose(*asked)
+
+
+@pytest.mark.parametrize(("native", "precision"), [(True, "bf16"), (False, "fp16")])
+def test_a_gpu_computes_what_it_has_units_for(gpu, native, precision):
+    gpu.bf16 = native
+    chosen = device.choose()
+    assert (chosen.device, chosen.precision) == (torch.device("cuda", 0), precision)
+    assert "Tested GPU" in chosen.reason
+    assert torch.backends.cudnn.benchmark
+    assert torch.get_float32_matmul_precision() == "high"  # TF32
+
+
+def test_each_process_of_torchrun_has_its_own_gpu(gpu, monkeypatch):
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    assert device.choose("cuda").device == gpu.chosen == torch.device("cuda", 3)
+
+
+def test_a_gpu_that_fails_at_its_first_sum(gpu):
+    gpu.trouble = "no kernel image is available"
+    chosen = device.choose()
+    assert chosen.device.type == "cpu"
+    assert "no kernel image" in (chosen.warning or "")
+    with pytest.raises(DrError, match=r"no kernel image.*--device cpu") as caught:
+        device.choose("cuda")
+    assert caught.value.exit_code == 1
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_autocast_computes_in_the_precision_chosen(precision):
+    processor = device.choose("cpu", precision)
+    layer, batch = torch.nn.Conv2d(3, 4, 3), torch.randn(1, 3, 8, 8)
+    with processor.autocast():
+        assert layer(batch).dtype == processor.dtype == device.DTYPES[precision]
+
+
+def test_only_fp16_scales_its_gradients():
+    enabled = {p: device.choose("cpu", p).scaler().is_enabled() for p in device.DTYPES}
+    assert enabled == {"fp32": False, "bf16": False, "fp16": True}
+
+
+def test_threads_follow_the_cores_that_this_process_may_use(monkeypatch):
+    monkeypatch.setattr(device, "cores", lambda: 6)
+    assert device.set_threads() == 6
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    torch.set_num_threads(1)
+    assert device.set_threads() == 1  # a person's own word
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "3")  # torchrun sets both
+    assert device.set_threads() == 2
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "100")
+    assert device.set_threads() == 1
+
+
+def test_a_containers_quota_bounds_the_cores(monkeypatch):
+    free = device.cores()
+    for quota, wanted in (("100000 100000", 1), ("50000 100000", 1), ("max 100000", free)):
+        monkeypatch.setattr(device, "_cgroup", lambda name, answer=quota: answer)
+        assert device.cores() == wanted
+
+
+def test_free_memory_is_the_machines_or_the_containers(monkeypatch):
+    processor = device.choose("cpu")
+    monkeypatch.setattr(device, "_free_ram", lambda: 8_000)
+    limits = {"memory.max": "5000", "memory.current": "2000"}
+    monkeypatch.setattr(device, "_cgroup", lambda name: limits.get(name, ""))
+    assert device.memory(processor) == 3_000
+    limits["memory.max"] = "max"
+    assert device.memory(processor) == 8_000
+
+
+def test_free_memory_of_this_machine_is_plausible():
+    free = device.memory(device.choose("cpu"))
+    assert free is None or 2**20 < free < 2**50
+
+
+def test_deterministic_training_gives_the_same_bits(monkeypatch):
+    from dr_cli.losses import RULES, make_loss
+    from dr_cli.resnet import build_resnet
+
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
+    device.deterministic(True)
+    assert torch.are_deterministic_algorithms_enabled()
+    assert not torch.backends.cudnn.benchmark
+
+    def gradients():
+        torch.manual_seed(0)
+        network = build_resnet("resnet18")
+        logits = network(torch.randn(2, 3, 64, 64))
+        losses = [make_loss(name)(logits, torch.tensor([1, 3])) for name in RULES]
+        torch.stack(losses).sum().backward()
+        return [parameter.grad for parameter in network.parameters()]
+
+    pairs = zip(gradients(), gradients(), strict=True)
+    assert all(itertools.starmap(torch.equal, pairs))
+    device.deterministic(False)
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+def test_a_real_gpu_is_chosen_and_computes():
+    processor = device.choose()
+    assert processor.device.type == "cuda"
+    assert (device.memory(processor) or 0) > 2**20
+    layer = torch.nn.Conv2d(3, 4, 3).to(processor.device)
+    with processor.autocast():
+        out = layer(torch.randn(1, 3, 8, 8, device=processor.device))
+    assert out.dtype == processor.dtype
