@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import PIL.Image
 import pytest
+from sklearn.metrics import cohen_kappa_score
 
 from dr_cli.errors import UsageError
 from dr_cli.grades import NAMES
@@ -59,7 +60,7 @@ def write_run(folder: Path, *, seed: int = 0, qwk: float = 0.6, **options: Any) 
     """A finished run as `dr train` leaves it, without weights; its figures are invented."""
     rng = np.random.default_rng(seed)
     folder.mkdir(parents=True)
-    grade = rng.permutation(np.repeat(range(5), [40, 4, 30, 16, 10]))
+    grade = np.random.default_rng(5).permutation(np.repeat(range(5), [40, 4, 30, 16, 10]))
     probabilities = rng.dirichlet(np.ones(5), grade.size) + 0.4 * np.eye(5)[grade]
     probabilities /= probabilities.sum(axis=1, keepdims=True)
     confusion = np.zeros((5, 5), int)
@@ -146,6 +147,7 @@ class Elements(HTMLParser):
 def test_dictionary_is_plain_json(runs: Path) -> None:
     data = reading.collect([runs])
     assert json.loads(json.dumps(data, allow_nan=False)) == data
+    assert data["warnings"] == []
     assert [run["name"] for run in data["runs"]] == ["resnet18", "resnet50-pretrained"]
     assert data["runs"][0]["history"][0]["test_qwk"] is None  # nan in the file
     assert data["runs"][0]["seconds_per_epoch"] == 17.5
@@ -410,3 +412,40 @@ def test_figures_for_a_paper(runs: Path, tmp_path: Path) -> None:
     assert min(sizes) >= 8  # matplotlib writes points as px of a 72 dpi drawing
     with PIL.Image.open(folder / "accuracy.png") as image:
         assert image.width == 1416  # 12 cm at 300 dpi
+
+
+def test_differences_are_taken_from_the_best_run(runs: Path) -> None:
+    data = reading.collect([runs])
+    [row] = data["differences"]
+    assert (data["best"], row["run"]) == ("resnet50-pretrained", "resnet18")
+    tables = [
+        list(csv.DictReader((runs / name / "predictions-test.csv").open(encoding="utf-8")))
+        for name in ("resnet18", "resnet50-pretrained")
+    ]
+    kappas = [
+        cohen_kappa_score(
+            [row["grade"] for row in table],
+            [row["predicted"] for row in table],
+            weights="quadratic",
+        )
+        for table in tables
+    ]
+    assert row["qwk"]["difference"] == pytest.approx(kappas[0] - kappas[1])
+    low, high = row["qwk"]["ci95"]
+    assert low < row["qwk"]["difference"] < high
+    assert words.difference(row["qwk"]) in page.render(data)
+
+
+def test_no_differences_between_other_images(runs: Path) -> None:
+    table = runs / "resnet18" / "predictions-test.csv"
+    text = table.read_text(encoding="utf-8").replace("img/", "other/")
+    table.write_text(text, encoding="utf-8")
+    data = reading.collect([runs])
+    assert data["differences"] == []
+    assert "cannot be compared" in data["warnings"][0]
+
+
+def test_a_difference_in_words() -> None:
+    record = {"difference": -0.0411, "ci95": [-0.0722, 0.0011], "p_holm": 0.0002}
+    assert words.difference(record) == "−0.041 (−0.072 to +0.001), p < 0.001"
+    assert words.difference(None) == "n/a"

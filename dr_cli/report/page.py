@@ -14,7 +14,7 @@ from dr_cli import grades
 from dr_cli.report import figures
 from dr_cli.report.figures import Line
 from dr_cli.report.reading import collect, value_of
-from dr_cli.report.words import figure, number, percent, scaled
+from dr_cli.report.words import difference, figure, number, percent, scaled
 
 __all__ = ["collect", "render", "to_csv", "to_json", "to_markdown"]
 
@@ -67,7 +67,7 @@ def render(data: Mapping[str, Any]) -> str:
         undefined=jinja2.StrictUndefined,
     )
     environment.filters |= {"figure": figure, "percent": percent, "number": number}
-    environment.filters |= {"stacked": _stacked, "shade": figures.shade}
+    environment.filters |= {"stacked": _stacked, "shade": figures.shade, "difference": difference}
     return environment.get_template("page.html.jinja").render(
         data=data,
         style=Markup(files("dr_cli.report").joinpath("style.css").read_text(encoding="utf-8")),

@@ -46,6 +46,7 @@ def collect(folders: Sequence[Path], *, no_pictures: bool = False) -> dict[str, 
     names = _names(paths)
     runs = [_read_run(p, name, no_pictures) for p, name in zip(paths, names, strict=True)]
     best, chosen_by = _best(runs)
+    differences = _differences(paths, runs, best)
     return {
         "schema": 1,
         "version": __version__,
@@ -53,7 +54,8 @@ def collect(folders: Sequence[Path], *, no_pictures: bool = False) -> dict[str, 
         "pictures": not no_pictures,
         "best": runs[best]["name"],
         "summary": _sentences(runs[best], len(runs), chosen_by),
-        "warnings": _comparison_warnings(runs),
+        "warnings": _comparison_warnings(runs, differences is not None),
+        "differences": differences or [],
         "runs": runs,
     }
 
@@ -344,11 +346,61 @@ def _sentences(run: Mapping[str, Any], count: int, chosen_by: str) -> list[str]:
     return [first] + ([f"For comparison, {', and '.join(told)}."] if told else [])
 
 
-def _comparison_warnings(runs: Sequence[Mapping[str, Any]]) -> list[str]:
+def _differences(
+    paths: Sequence[Path], runs: Sequence[Mapping[str, Any]], best: int
+) -> list[dict[str, Any]] | None:
+    """Every other run less the best one, with paired intervals over patients.
+
+    {"run", "qwk", "referable_auc"}, the latter two {"difference", "ci95", "p_holm"} or None.
+    None where the runs were not measured on the same images; empty without predictions.
+    """
+    files = [p / f"predictions-{run['split']}.csv" for p, run in zip(paths, runs, strict=True)]
+    if (
+        len(runs) < 2
+        or len({run["split"] for run in runs}) > 1
+        or not all(file.is_file() for file in files)
+    ):
+        return []
+    from dr_cli.comparison import compare
+    from dr_cli.runs import Run
+
+    tables = [
+        (run["name"], Run(path).predictions(run["split"]))
+        for path, run in zip(paths, runs, strict=True)
+    ]
+    try:
+        pairs = compare(tables)
+    except UsageError:  # other images or grades; its text would name one of them
+        return None
+    name = runs[best]["name"]
+    return [
+        {
+            "run": pair["b"] if pair["a"] == name else pair["a"],
+            "qwk": _less_best(pair["qwk"], pair["a"] == name),
+            "referable_auc": _less_best(pair["referable_auc"], pair["a"] == name),
+        }
+        for pair in pairs
+        if name in (pair["a"], pair["b"])
+    ]
+
+
+def _less_best(found: Mapping[str, Any] | None, best_first: bool) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    sign, interval = -1 if best_first else 1, found["ci95"]
+    return {
+        "difference": sign * found["difference"],
+        "ci95": sorted(sign * end for end in interval) if interval else None,
+        "p_holm": found["p_holm"],
+    }
+
+
+def _comparison_warnings(runs: Sequence[Mapping[str, Any]], comparable: bool) -> list[str]:
     told = []
-    if len({(r["data"].get("fingerprint"), r["record"].get("n"), r["split"]) for r in runs}) > 1:
+    measured_on = {(r["data"].get("fingerprint"), r["record"].get("n"), r["split"]) for r in runs}
+    if not comparable or len(measured_on) > 1:
         told.append(
-            "These runs were not all measured on the same images: "
+            "These runs were not all measured on the same images with the same grades: "
             "their figures cannot be compared as they stand."
         )
     optimistic = [run["name"] for run in runs if run["options"].get("val") == "test"]

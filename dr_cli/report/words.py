@@ -14,6 +14,19 @@ def figure(record: Mapping[str, Any] | None, as_percent: bool = False) -> str:
     return write(record["value"]) + told
 
 
+def difference(record: Mapping[str, Any] | None) -> str:
+    """A difference with its sign, 95% interval and p: "−0.041 (−0.072 to −0.011), p = 0.012"."""
+    if not record:
+        return "n/a"
+    interval, p = record["ci95"], record["p_holm"]
+    told = f"{record['difference']:+.3f}"
+    if interval:
+        told += f" ({interval[0]:+.3f} to {interval[1]:+.3f})"
+    if p is not None:
+        told += ", p < 0.001" if p < 0.001 else f", p = {p:.3f}"
+    return told.replace("-", "−")
+
+
 def number(value: float | None, digits: int = 3) -> str:
     """A whole number with separators, any other with `digits` decimals."""
     if value is None:
