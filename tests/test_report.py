@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import PIL.Image
 import pytest
+from safetensors.numpy import save_file
 from sklearn.metrics import cohen_kappa_score
 
 from dr_cli.errors import UsageError
@@ -449,3 +450,36 @@ def test_a_difference_in_words() -> None:
     record = {"difference": -0.0411, "ci95": [-0.0722, 0.0011], "p_holm": 0.0002}
     assert words.difference(record) == "−0.041 (−0.072 to +0.001), p < 0.001"
     assert words.difference(None) == "n/a"
+
+
+def test_the_weights_say_their_epoch_and_decision(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    config = json.loads((run / "config.json").read_text(encoding="utf-8"))
+    del config["best_epoch"]
+    (run / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    told = {"epoch": 2, "decision": {"kind": "thresholds", "thresholds": [0.5, 1.5, 2.5, 3.5]}}
+    metadata = {key: json.dumps(value) for key, value in told.items()}
+    save_file({"fc.bias": np.zeros(5)}, run / "model.safetensors", metadata)
+    html = page.render(reading.collect([run]))
+    assert "weights of epoch 2; the grade is cut from the expected grade" in html
+    (run / "model.safetensors").write_bytes(b"half")
+    with pytest.raises(UsageError, match=r"model\.safetensors cannot be read"):
+        reading.collect([run])
+
+
+def test_drawn_eyes_are_said_to_be_drawn(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    assert reading.collect([run])["warnings"] == []
+    table = run / "predictions-test.csv"
+    text = table.read_text(encoding="utf-8").replace("img/", "images/drawn_")
+    table.write_text(text, encoding="utf-8")
+    assert "nothing about real patients" in reading.collect([run])["warnings"][0]
+
+
+def test_command_names_the_columns_that_were_given(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    config = json.loads((run / "config.json").read_text(encoding="utf-8"))
+    config["data"]["columns"] = {"grade": "dr level"}
+    (run / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    command = reading.collect([run])["runs"][0]["command"]
+    assert command.startswith("dr train /data/secret-clinic --grade-column 'dr level' --epochs")

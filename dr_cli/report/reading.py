@@ -27,6 +27,31 @@ INTENDED_USE = (
     "For research and teaching. This is no medical device: it makes no diagnosis, "
     "and nobody's treatment may rest on it."
 )
+CARD = (
+    ("Intended use", INTENDED_USE),
+    (
+        "Out of scope",
+        "Diagnosis, triage, or any decision about a person's care; photographs from cameras, "
+        "fields or populations that the training data do not hold, before they were measured on "
+        "such; photographs that a reader would call ungradable; eye diseases other than diabetic "
+        "retinopathy.",
+    ),
+    (
+        "Metrics",
+        "QWK is Cohen's kappa with quadratic weights: 0 is chance, 1 is full agreement, and a "
+        "mistake by two grades weighs four times one by a single grade. Referable is grade 2 or "
+        "more. Intervals come from a bootstrap that draws patients, with both their eyes. "
+        "Epoch, temperature and thresholds are chosen on validation images unless a warning says "
+        "otherwise.",
+    ),
+    (
+        "Limits",
+        "The true grades are human readings and carry their readers' disagreement. A test set "
+        "from the training data's own source says little about another clinic's. An interval "
+        "tells how far chance in the choice of patients reaches, and nothing of such shifts.",
+    ),
+)
+DRAWN = "drawn_"  # how the file names of the built-in sample set begin
 MOST_IN_A_CELL = 100  # images listed of one confusion cell, the most confident first
 MOST_ON_ROC = 200  # points kept of a curve: a page of ten runs stays under 4 MB
 EXPECTED_BINS = 20  # of the expected grade, from 0 to 4
@@ -51,6 +76,7 @@ def collect(folders: Sequence[Path], *, no_pictures: bool = False) -> dict[str, 
         "schema": 1,
         "version": __version__,
         "intended_use": INTENDED_USE,
+        "card": [{"title": title, "text": text} for title, text in CARD],
         "pictures": not no_pictures,
         "best": runs[best]["name"],
         "summary": _sentences(runs[best], len(runs), chosen_by),
@@ -88,8 +114,9 @@ def _read_run(folder: Path, name: str, no_pictures: bool) -> dict[str, Any]:
     config = _read_json(folder / "config.json") if (folder / "config.json").is_file() else {}
     options = dict(config.get("options") or {})
     data = dict(config.get("data") or {})
+    model = _read_model(folder / "model.safetensors")
     history = _read_history(folder / "metrics.csv")
-    command = _command(options, None if no_pictures else data.get("root"))
+    command = _command(options, data, no_pictures)
     if no_pictures:
         data.pop("root", None)
         options.pop("weights", None)
@@ -100,12 +127,14 @@ def _read_run(folder: Path, name: str, no_pictures: bool) -> dict[str, Any]:
         "architecture": options.get("arch"),
         "start": _start(options),
         "epochs": len(history) or options.get("epochs"),
-        "best_epoch": config.get("best_epoch"),
+        "best_epoch": config.get("best_epoch", model.get("epoch")),
         "size": options.get("size"),
         "parameters": config.get("parameters"),
         "multiply_adds": config.get("multiply_adds") or _multiply_adds(options),
         "seconds_per_epoch": _median(row.get("seconds") for row in history),
         "images_per_second": _median(row.get("images_per_second") for row in history),
+        "drawn": predictions.drawn,
+        "decision": model.get("decision"),
         "split": split,
         "record": record,
         "val": _record(summary.get("val") or {}, no_pictures) or None,
@@ -142,6 +171,12 @@ class _Predictions:
                 ) from error
         self.grade, self.predicted = np.array(grade, np.int64), np.array(predicted, np.int64)
         self.probabilities = np.array(probabilities, np.float64).reshape(-1, NUM_GRADES)
+
+    @property
+    def drawn(self) -> bool:
+        """Whether these are the sample set's drawn eyes, and no photographs."""
+        names = [path.rpartition("/")[2] for path in self.paths]
+        return bool(names) and all(name.startswith(DRAWN) for name in names)
 
     def cells(self) -> dict[str, list[dict[str, Any]]]:
         """The images of each confusion cell, "true-predicted" -> path and probability, capped."""
@@ -249,6 +284,19 @@ def _read_json(path: Path) -> dict[str, Any]:
     return value
 
 
+def _read_model(path: Path) -> dict[str, Any]:
+    """What the weights' own metadata say, without the weights; {} without such a file."""
+    if not path.is_file():
+        return {}
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "numpy") as file:
+            return {key: json.loads(text) for key, text in (file.metadata() or {}).items()}
+    except (OSError, ValueError, SafetensorError) as error:
+        raise UsageError(f"{path} cannot be read ({error}); train the run again") from error
+
+
 def _read_history(path: Path) -> list[dict[str, float | None]]:
     """The rows of metrics.csv as numbers; an empty field, nan or infinity is None."""
     return [{key: _finite(text) for key, text in row.items()} for row in _read_csv(path)]
@@ -280,9 +328,12 @@ def _multiply_adds(options: Mapping[str, Any]) -> int | None:
     return multiply_adds(arch, size)
 
 
-def _command(options: Mapping[str, Any], root: str | None) -> str:
+def _command(options: Mapping[str, Any], data: Mapping[str, Any], no_pictures: bool) -> str:
     """The `dr train` line that repeats a run: every option that is not its default."""
+    root = None if no_pictures else data.get("root")
     words = ["dr", "train", shlex.quote(root) if root else "DATA"]
+    for key, column in (data.get("columns") or {}).items():
+        words += [flag(f"{key}_column"), shlex.quote(str(column))]
     for key, default in TrainConfig().to_dict().items():
         value = options.get(key, default)
         if value == default or value is None:
@@ -402,6 +453,11 @@ def _comparison_warnings(runs: Sequence[Mapping[str, Any]], comparable: bool) ->
         told.append(
             "These runs were not all measured on the same images with the same grades: "
             "their figures cannot be compared as they stand."
+        )
+    if any(run["drawn"] for run in runs):
+        told.append(
+            "The eyes of the built-in sample set are drawn, no photographs: "
+            "these figures say nothing about real patients."
         )
     optimistic = [run["name"] for run in runs if run["options"].get("val") == "test"]
     if optimistic:
