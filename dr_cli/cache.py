@@ -6,7 +6,7 @@ what it had finished. A crop's key is a digest of all that made it: preprocessin
 version, data folder, path, and the file's size and time of change. So a changed photograph has
 another key and is decoded anew, and no crop is ever found by its place alone.
 
-Two builds at once each write what they miss; the later rename replaces a shard by its equal.
+Builds in one folder wait for each other, so runs that start together share the work.
 """
 
 import copy
@@ -22,9 +22,9 @@ import sys
 import time
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -57,7 +57,7 @@ def limit(used: int, free: int) -> int:
     """Bytes that all crops together may take: `DR_CACHE_MAX` (such as 50G, 800M, 0), else half of
     the disk that is free or holds crops already, at most 100 GiB. UsageError on another value."""
     text = os.environ.get("DR_CACHE_MAX")
-    if text is None:
+    if not text:
         return min(100 * 2**30, (used + free) // 2)
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?\s*", text, re.IGNORECASE)
     if match is None:
@@ -160,7 +160,9 @@ class Crops:
                 self._maps[shard] = None
         return self._maps[shard]
 
-    def _decode(self, numbers: Sequence[int]) -> Iterator[NDArray[np.uint8] | UnreadableImage]:
+    def _decode(
+        self, numbers: Sequence[int]
+    ) -> Generator[NDArray[np.uint8] | UnreadableImage, None, None]:
         """The crop of each, or why there is none, in order; `workers` at a time.
 
         Threads, because Pillow lets go of the interpreter's lock while it decodes and resizes.
@@ -195,11 +197,14 @@ class Crops:
         Where the folder cannot be written or has no room, crops stay in memory; where that is too
         small as well, they are decoded at each call. Either is a warning.
         """
-        missing = self._missing(keys, where)
-        if missing:
+        if self._missing(keys, where):
             try:
-                _make_room(where, len(missing) * self._bytes, keep=set(self._shards))
-                self._to_disk(missing, keys, where, observer)
+                where.mkdir(parents=True, exist_ok=True)
+                with _alone(where, observer):
+                    missing = self._missing(keys, where)  # another build may have had the lock
+                    needed = len(missing) * (self._bytes + 64)  # with keys and ends
+                    _make_room(where, needed, keep=set(self._shards))
+                    self._to_disk(missing, keys, where, observer)
             except OSError as problem:
                 self._without_disk(self._missing(keys, where), problem, observer)
             self._missing(keys, where)
@@ -268,14 +273,13 @@ class Crops:
         observer: Observer,
     ) -> None:
         """Decode these, hand each crop to `keep`, note what is unreadable, tell how far it is."""
-        for done, (number, crop) in enumerate(
-            zip(numbers, self._decode(numbers), strict=True), start=1
-        ):
-            if isinstance(crop, UnreadableImage):
-                self.failed[number] = crop.reason
-            else:
-                keep(number, crop)
-            observer.progress("decoding photographs", done, len(numbers))
+        with closing(self._decode(numbers)) as crops:
+            for done, (number, crop) in enumerate(zip(numbers, crops, strict=True), start=1):
+                if isinstance(crop, UnreadableImage):
+                    self.failed[number] = crop.reason
+                else:
+                    keep(number, crop)
+                observer.progress("decoding photographs", done, len(numbers))
 
 
 # --- shards -------------------------------------------------------------------------------------
@@ -302,7 +306,6 @@ class _Writer:
 
     def add(self, key: bytes, crop: NDArray[np.uint8]) -> None:
         if self._file is None:
-            self._where.mkdir(parents=True, exist_ok=True)
             self._name = self._where / f"{os.getpid()}-{secrets.token_hex(4)}{_PARTIAL}"
             self._file = open(self._name, "xb")  # noqa: SIM115 - open from one call to the next
         self._file.write(crop.data)
@@ -381,7 +384,6 @@ def _mapped(shard: Path, size: int) -> NDArray[np.uint8]:
 
 def _make_room(where: Path, needed: int, keep: set[Path]) -> None:
     """Remove the least recently used shards until there is room. OSError where there cannot be."""
-    where.mkdir(parents=True, exist_ok=True)
     shards = []
     for shard in where.parent.glob(f"*/*{_SUFFIX}"):
         with suppress(OSError):
@@ -391,16 +393,49 @@ def _make_room(where: Path, needed: int, keep: set[Path]) -> None:
     free = shutil.disk_usage(where).free
     room = min(limit(used, free) - used, free - 2**28)  # a quarter GiB is left to everybody else
     idle = sorted(entry for entry in shards if entry[2] not in keep)
-    if room + sum(size for _, size, _ in idle) < needed:
-        have = max(0, room + sum(size for _, size, _ in idle))
-        text = f"{_readable(needed)} needed, {_readable(have)} of the disk or of DR_CACHE_MAX left"
+    reach = room + sum(size for _, size, _ in idle)
+    if reach < needed:
+        text = f"{_readable(needed)} needed, DR_CACHE_MAX and the disk leave {_readable(reach)}"
         raise OSError(errno.ENOSPC, text)
     for _, size, shard in idle:
         if room >= needed:
-            return
+            break
         with suppress(OSError):  # Windows keeps what another process reads
             shard.unlink()
             room += size
+
+
+@contextmanager
+def _alone(where: Path, observer: Observer) -> Iterator[None]:
+    """One build at a time in a folder, so that runs started together share the work.
+
+    The system frees the lock of a process that dies. Where there are no locks, as on some network
+    drives, builds go side by side: that repeats work and harms nothing.
+    """
+    with open(where / "building", "ab") as file:
+        if not _locked(file):
+            observer.note("another process is filling the same cache: waiting for it")
+            while not _locked(file):
+                time.sleep(0.1)
+        yield
+
+
+def _locked(file: BinaryIO) -> bool:
+    """Whether the file's lock is ours now, or there are no locks here."""
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return False
+    except OSError:
+        return True
+    return True
 
 
 # --- the machine --------------------------------------------------------------------------------
@@ -425,4 +460,5 @@ def _free_memory() -> int:
 
 
 def _readable(count: int) -> str:
+    count = max(0, count)
     return f"{count / 2**30:.1f} GiB" if count >= 2**29 else f"{count / 2**20:.1f} MiB"
