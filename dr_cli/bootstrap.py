@@ -93,8 +93,8 @@ def p_value(replicates: Floats) -> float | None:
     """Two-sided p that a difference is 0: twice the smaller tail of [B] replicates around 0.
 
     The tail counts the observed sample as one replicate (Davison & Hinkley 1997, section 4.2),
-    so p is never 0. It agrees with `interval`: p < 0.05 where that leaves out 0. None where
-    there is no interval.
+    so p is never 0; but for that one it is below 0.05 where `interval` leaves out 0. None where
+    too few replicates are defined.
     """
     defined = replicates[~np.isnan(replicates)]
     if len(defined) == 0 or len(defined) < ENOUGH * len(replicates):

@@ -23,7 +23,15 @@ from dr_cli.predictions import (
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["check_limits", "evaluate", "fail_under", "flatten", "read_predictions", "verdict"]
+__all__ = [
+    "check_limits",
+    "evaluate",
+    "fail_under",
+    "flatten",
+    "operating_from",
+    "read_predictions",
+    "verdict",
+]
 
 MOST_GROUPS = 50
 LOWER_IS_BETTER = ("mean_absolute_error", "calibration.ece", "calibration.brier", "calibration.nll")
@@ -85,6 +93,23 @@ def evaluate(
         record[name] = _with_threshold(record[name], name, operating)
     record["warnings"] = [*warnings, *_warnings(record, sample, operating)]
     return record
+
+
+def operating_from(
+    validation: "pd.DataFrame", rule: str = "youden", *, source: str, data: str | None = None
+) -> Record:
+    """The thresholds that `rule` picks on a prediction table, as `evaluate` takes them.
+
+    source: where, in words ("val of resnet18"). data: whose images, to notice when a threshold
+    travels. Raises UsageError for an unknown rule or a table that cannot be scored.
+    """
+    check(validation)
+    points = {
+        name: metrics.choose_threshold(target.truth, target.score, rule)
+        for name, target in sample_of(validation, None).targets.items()
+    }
+    referable = points.pop("referable")
+    return {**referable, **points, "from": source, "data": data}
 
 
 def verdict(record: Mapping[str, Any]) -> str | None:

@@ -26,6 +26,7 @@ Floats = NDArray[np.float64]
 
 CALIBRATION_BINS = 15  # as in Guo et al. 2017
 TEMPERATURE_RANGE = (0.25, 10.0)
+ONE_CLASS = "0.5, as the images to choose on are all of one class"
 START_CUTS = (0.5, 1.5, 2.5, 3.5)  # rounding the expected grade
 
 # --- figures of a confusion matrix: counts [..., K, K], rows true, columns predicted -> [...]
@@ -204,13 +205,13 @@ def choose_threshold(truth: ArrayLike, score: ArrayLike, rule: str = "youden") -
     Returned: {"threshold", "rule", "sensitivity", "specificity"}, the last two on these images.
     The cut lies midway between two scores, so that rounding in a file or another device's
     arithmetic does not move an image across it. With one class absent nothing can be chosen:
-    0.5, and None for the rate of the absent class. UsageError for another rule.
+    0.5, said in "rule", and None for the rate of the absent class. UsageError for another rule.
     """
     kind, wanted = parse_rule(rule)
     truth, score = np.asarray(truth, bool), np.asarray(score, np.float64)
     cuts = np.unique(score)[::-1]  # falling: each next cut calls more images positive
     if truth.all() or not truth.any():
-        return {"threshold": 0.5, "rule": rule, **_rates(truth, score, 0.5)}
+        return {"threshold": 0.5, "rule": ONE_CLASS, **_rates(truth, score, 0.5)}
     positives, negatives = np.sort(score[truth]), np.sort(score[~truth])
     sensitivity = np.append(0, 1 - np.searchsorted(positives, cuts) / len(positives))
     specificity = np.append(1, np.searchsorted(negatives, cuts) / len(negatives))
