@@ -483,3 +483,11 @@ def test_command_names_the_columns_that_were_given(tmp_path: Path) -> None:
     (run / "config.json").write_text(json.dumps(config), encoding="utf-8")
     command = reading.collect([run])["runs"][0]["command"]
     assert command.startswith("dr train /data/secret-clinic --grade-column 'dr level' --epochs")
+
+
+def test_time_against_quality_has_a_point_a_run(runs: Path) -> None:
+    html = page.render(reading.collect([runs]))
+    chart = html[html.index("QWK against time of training") :].split("</figure>")[0]
+    assert chart.count("<title>") == 2
+    assert "resnet18, 70 s, QWK 0.580" in chart
+    assert "against time" not in page.render(reading.collect([runs / "resnet18"]))

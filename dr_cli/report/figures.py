@@ -131,16 +131,17 @@ def line_chart(
     x_label: str = "epoch",
     percent: bool = False,
     square: bool = False,
+    wide: bool = False,
 ) -> Markup:
     """All lines in one frame, whose y range holds every point; "" where there is no point.
 
-    square: both axes run from 0 to 1.
+    square: both axes run from 0 to 1. wide: no point lies on the frame's left or right edge.
     """
     points = [point for line in lines for point in line.points]
     if not points:
         return Markup("")
     axes = Axes(
-        (0, 1) if square else _widened([x for x, _ in points], 0),
+        (0, 1) if square else _widened([x for x, _ in points], 0.05 if wide else 0),
         (0, 1) if square else _widened([y for _, y in points], 0.05, top=1 if percent else None),
         x_label,
         y_label,

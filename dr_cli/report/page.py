@@ -182,7 +182,23 @@ def _comparison(runs: Sequence[Run]) -> list[Chart]:
     return [
         _chart("Accuracy against epoch", accuracy, y_label="Accuracy", percent=True),
         _chart("QWK against epoch", qwk, y_label="QWK"),
+        _time_against_quality(runs),
     ]
+
+
+def _time_against_quality(runs: Sequence[Run]) -> Chart:
+    """A point a run; nothing for a single run."""
+    lines = [
+        Line(f"{run['name']}, {run['seconds']:,.0f} s, QWK {number(qwk)}", [(minutes, qwk)], i)
+        for i, run in enumerate(runs)
+        if (qwk := value_of(run["record"], "qwk")) is not None
+        and (minutes := (run["seconds"] or 0) / 60)
+    ]
+    if len(lines) < 2:
+        return None
+    return _chart(
+        "QWK against time of training", lines, x_label="minutes", y_label="QWK", wide=True
+    )
 
 
 def _auc(run: Run) -> str:

@@ -132,6 +132,7 @@ def _read_run(folder: Path, name: str, no_pictures: bool) -> dict[str, Any]:
         "parameters": config.get("parameters"),
         "multiply_adds": config.get("multiply_adds") or _multiply_adds(options),
         "seconds_per_epoch": _median(row.get("seconds") for row in history),
+        "seconds": sum(row.get("seconds") or 0 for row in history) or None,
         "images_per_second": _median(row.get("images_per_second") for row in history),
         "drawn": predictions.drawn,
         "decision": model.get("decision"),
@@ -146,6 +147,7 @@ def _read_run(folder: Path, name: str, no_pictures: bool) -> dict[str, Any]:
         "made_with": {k: config[k] for k in ("device", "precision", "threads") if k in config}
         | dict(config.get("versions") or {}),
         "data": data,
+        "preprocessing": config.get("preprocessing") or {},
         "command": command,
     }
 

@@ -40,5 +40,5 @@ def percent(value: float | None, digits: int = 1) -> str:
 
 
 def scaled(value: float | None, by: float, unit: str) -> str:
-    """A large number in its unit: 11,179,077 by 1e6 in "M" is "11.2 M"."""
-    return "n/a" if value is None else f"{value / by:.1f} {unit}"
+    """Three digits of a large number in its unit: 11,179,077 by 1e6 in "M" is "11.2 M"."""
+    return "n/a" if value is None else f"{value / by:.3g} {unit}"
