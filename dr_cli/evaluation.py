@@ -15,6 +15,7 @@ from dr_cli.predictions import (
     TARGETS,
     Sample,
     check,
+    chosen_for,
     read_predictions,
     sample_of,
     threshold_of,
@@ -33,8 +34,15 @@ __all__ = [
     "verdict",
 ]
 
-MOST_GROUPS = 50
+OF_TARGETS = ("auc", "sensitivity", "specificity")
+FIGURE_NAMES = (
+    *metrics.FIGURES,
+    *(f"{target}.{name}" for target in TARGETS for name in OF_TARGETS),
+    *("calibration.ece", "calibration.brier", "calibration.nll"),
+)
 LOWER_IS_BETTER = ("mean_absolute_error", "calibration.ece", "calibration.brier", "calibration.nll")
+MOST_GROUPS = 50
+NOT_CHOSEN = "0.5, as nothing was chosen on validation"
 
 Record = dict[str, Any]
 
@@ -129,26 +137,25 @@ def verdict(record: Mapping[str, Any]) -> str | None:
     )
 
 
-def flatten(record: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Every headline figure by its name: "qwk", "referable.auc", "calibration.ece", … ->
-    {"value", "ci95"}."""
-    figures = {name: record[name] for name in metrics.FIGURES}
-    for target in TARGETS:
-        for name in ("auc", "sensitivity", "specificity"):
-            figures[f"{target}.{name}"] = record[target][name]
-    for name in ("ece", "brier", "nll"):
-        figures[f"calibration.{name}"] = {"value": record["calibration"][name], "ci95": None}
-    return figures
+def flatten(record: Mapping[str, Any]) -> dict[str, Record]:
+    """Each of `FIGURE_NAMES` -> {"value", "ci95"}."""
+    found = {}
+    for name in FIGURE_NAMES:
+        part: Any = record
+        for key in name.split("."):
+            part = part[key]
+        found[name] = part if isinstance(part, dict) else {"value": part, "ci95": None}
+    return found
 
 
 def fail_under(record: Mapping[str, Any], limits: Mapping[str, float]) -> None:
     """Raises UnmetError (exit code 3) naming every figure that misses its limit.
 
-    limits: names of `flatten` -> the least value, or for an error (mean absolute error, ECE,
+    limits: of `FIGURE_NAMES` the least value, or for an error (mean absolute error, ECE,
     Brier, NLL) the largest. An undefined figure meets no limit. UsageError for other names.
     """
-    figures = flatten(record)
     check_limits(limits)
+    figures = flatten(record)
     missed = []
     for name, limit in limits.items():
         value = figures[name]["value"]
@@ -162,19 +169,10 @@ def fail_under(record: Mapping[str, Any], limits: Mapping[str, float]) -> None:
 
 
 def check_limits(limits: Iterable[str]) -> None:
-    """Raises UsageError, listing what there is, for a name that `flatten` does not give."""
-    known = [
-        *metrics.FIGURES,
-        *(
-            f"{target}.{name}"
-            for target in TARGETS
-            for name in ("auc", "sensitivity", "specificity")
-        ),
-        *(f"calibration.{name}" for name in ("ece", "brier", "nll")),
-    ]
+    """Raises UsageError, listing what there is, for a name that is none of `FIGURE_NAMES`."""
     for name in limits:
-        if name not in known:
-            raise UsageError(f"no figure is called {name!r}: there are {', '.join(known)}")
+        if name not in FIGURE_NAMES:
+            raise UsageError(f"no figure is called {name!r}: there are {', '.join(FIGURE_NAMES)}")
 
 
 # --- the parts of the record
@@ -198,10 +196,10 @@ def _figures(sample: Sample, replicates: int, seed: int) -> Record:
         square = (-1, NUM_GRADES, NUM_GRADES)
         value_counts, drawn_counts = (part["confusion"].reshape(square) for part in (values, drawn))
         for name, figure in metrics.FIGURES.items():
-            units = sample.units if name in ("accuracy",) else None
+            units = sample.units if name == "accuracy" else None
             found[name] = _figure(figure(value_counts)[0], figure(drawn_counts), units)
     for name in TARGETS:
-        found[name] = {key: undefined() for key in ("auc", "sensitivity", "specificity")}
+        found[name] = {key: undefined() for key in OF_TARGETS}
         if name in values:
             found[name] = _target_figures(name, sample, values, drawn)
     return found
@@ -245,13 +243,14 @@ def _grade_counts(sample: Sample) -> list[int] | None:
 
 def _with_threshold(figures: Record, name: str, operating: Mapping[str, Any] | None) -> Record:
     """The figures of a target, and the threshold they hold at: in the contract's order."""
+    chosen = chosen_for(operating, name)
     return {
         "auc": figures["auc"],
         "threshold": threshold_of(operating, name),
         "sensitivity": figures["sensitivity"],
         "specificity": figures["specificity"],
-        "threshold_from": (operating or {}).get("from", "0.5, as nothing was chosen on validation"),
-        "rule": (operating or {}).get("rule"),
+        "threshold_from": (operating or {}).get("from") if chosen else NOT_CHOSEN,
+        "rule": chosen.get("rule") if chosen else None,
     }
 
 

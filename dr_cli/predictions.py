@@ -207,9 +207,12 @@ def truth_and_score(
     return truth, table["referable_probability"].to_numpy(np.float64)
 
 
+def chosen_for(operating: Mapping[str, Any] | None, target: str) -> Mapping[str, Any] | None:
+    """What was chosen on validation for a target: "threshold", "rule"; None where nothing was."""
+    return operating if target == "referable" else (operating or {}).get(target)
+
+
 def threshold_of(operating: Mapping[str, Any] | None, target: str) -> float:
     """The threshold that was chosen for a target, else 0.5."""
-    point = operating or {}
-    if target != "referable":
-        point = point.get(target) or {}
-    return float(point.get("threshold", 0.5))
+    chosen = chosen_for(operating, target)
+    return float(chosen["threshold"]) if chosen else 0.5

@@ -238,6 +238,9 @@ def test_the_threshold_chosen_on_validation_is_used_and_named():
         assert (found["threshold"], found["threshold_from"]) == (cut, "val of r")
         assert found["rule"] == "sensitivity=0.90"
         assert found["sensitivity"]["value"] == called[rows["grade"] >= first].mean()
+    referable_only = evaluate(rows, operating={"threshold": 0.3, "from": "me"}, bootstrap=0)
+    assert referable_only["sight_threatening"]["threshold"] == 0.5
+    assert "nothing was chosen" in referable_only["sight_threatening"]["threshold_from"]
     assert any("chosen on other data (elsewhere)" in w for w in record["warnings"])
     stayed = evaluate(rows, operating=point, data="elsewhere", bootstrap=0)["warnings"]
     assert not any("other data" in w for w in stayed)

@@ -240,6 +240,7 @@ def test_thresholds_stay_where_nothing_is_to_be_gained():
     assert metrics.fit_thresholds([2, 2], np.full((2, 5), 0.2)) == list(metrics.START_CUTS)
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")  # scikit-learn, of an undefined kappa
 @given(seed=st.integers(0, 10_000), n=st.integers(1, 40), k=st.integers(0, 3))
 @settings(max_examples=60)
 def test_a_step_finds_the_best_place_of_one_cut(seed, n, k):
