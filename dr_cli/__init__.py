@@ -1,1 +1,43 @@
+"""Grade diabetic retinopathy from photographs of the retina.
+
+The rooms, from the street down:
+
+    cli/          what a person types and sees          report/      what a person looks at
+    trainer.py    the loop                              grader.py    a run put to work
+    results.py    a run's predictions -> its record     evaluation.py, metrics.py, comparison.py
+    labels.py     a folder -> one table (layouts.py)    splits.py    who stands in which split
+    dataset.py    crops, and batches of them            cache.py     crops on disk
+    fundus.py     one photograph                        augment.py   a batch, changed at random
+    resnet.py     five networks (weights.py)            losses.py    what is minimised
+    runs.py       the run folder                        confusion.py, curves.py, heatmap.py
+    device.py     which processor, which precision      randomness.py   numbers by address
+    config.py     every option of a run                 events.py, errors.py, grades.py
+
+Arrows run down, and nothing below `cli` knows Rich or Typer.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dr_cli.confusion import ConfusionMatrix
+    from dr_cli.dataset import FundusDataset
+    from dr_cli.grader import Grader
+    from dr_cli.resnet import build_resnet
+
 __version__ = "0.1.0"
+__all__ = ["ConfusionMatrix", "FundusDataset", "Grader", "build_resnet"]
+
+_HOMES = {
+    "ConfusionMatrix": "confusion",
+    "FundusDataset": "dataset",
+    "Grader": "grader",
+    "build_resnet": "resnet",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """The public names, loaded on use: importing dr_cli itself costs next to nothing."""
+    if name in _HOMES:
+        return getattr(import_module(f"dr_cli.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'dr_cli' has no attribute {name!r}")

@@ -31,11 +31,13 @@ class TrainConfig:
     )
     epochs: int = _option(10, "Passes over the training split.", low=1)
     size: int | None = _option(
-        None, "Side of the square crop in pixels [default: never upsample, at most 512].", low=32
+        None,
+        "Side of the square crop in pixels [default: auto, never upsample, at most 512].",
+        low=32,
     )
     batch_size: int | None = _option(
         None,
-        "Photographs a step [default: 64 on a GPU, 16 on a CPU, fewer for a small set].",
+        "Photographs a step [default: auto, 64 on a GPU, 16 on a CPU, fewer for a small set].",
         low=1,
     )
     seed: int = _option(0, "Decides split, order, augmentation and initial weights.", low=0)
@@ -101,6 +103,10 @@ class TrainConfig:
     def from_dict(cls, values: dict[str, Any], where: str) -> "TrainConfig":
         """Raises UsageError naming `where` for an unknown name or a value of a wrong type."""
         kinds = {f.name: _kind(f.type) for f in dataclasses.fields(cls)}
+        values = {
+            name: None if value == "auto" and "None" in kinds.get(name, "") else value
+            for name, value in values.items()
+        }
         for name, value in values.items():
             if name not in kinds:
                 raise UsageError(f"{where}: {name!r} is no option of dr train; see dr train --help")

@@ -41,3 +41,10 @@ def decide(probabilities: NDArray[Any], decision: Mapping[str, Any] = ARGMAX) ->
         cuts: Sequence[float] = decision["thresholds"]
         return np.digitize(expected_grade(probabilities), cuts).astype(np.int64)
     raise ValueError(f"unknown decision {decision['kind']!r}")
+
+
+def softmax(logits: NDArray[Any]) -> NDArray[np.float64]:
+    """Probabilities of logits, row by row: [N, K] -> [N, K] float64."""
+    logits = np.asarray(logits, np.float64)
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)

@@ -172,14 +172,22 @@ def finished_runs(folder: Path) -> list[Run]:
     return [Run(path.parent) for path in summaries]
 
 
+def check_name(root: Path, name: str | None) -> None:
+    """Raises UsageError where `name` exists in `root` or is no plain folder name."""
+    if name is None:
+        return
+    if name in ("", ".", "..") or re.search(r"[/\\\0]", name):
+        raise UsageError(f"--name {name!r} is no plain folder name; $DR_RUNS says where runs go")
+    if (root / name).exists():
+        raise UsageError(f"{root / name} exists: choose another --name, or --resume it")
+
+
 def new_run(root: Path, name: str | None, default: str) -> Run:
     """Makes the folder of a new run: `name`, or the next free one of `default`, `default-2`, ….
 
-    Raises UsageError where `name` exists or is no plain folder name, DrError where no folder
-    can be made.
+    Raises UsageError as `check_name` does, DrError where no folder can be made.
     """
-    if name is not None and (name in ("", ".", "..") or re.search(r"[/\\\0]", name)):
-        raise UsageError(f"--name {name!r} is no plain folder name; $DR_RUNS says where runs go")
+    check_name(root, name)
     try:
         root.mkdir(parents=True, exist_ok=True)
         if name is not None:
@@ -192,10 +200,6 @@ def new_run(root: Path, name: str | None, default: str) -> Run:
                 return Run(folder)
             except FileExistsError:
                 continue
-    except FileExistsError:
-        raise UsageError(
-            f"{root / str(name)} exists already: choose another --name, or --resume it"
-        ) from None
     except OSError as error:
         raise DrError(f"{root}: no run folder can be made: {error.strerror or error}") from error
     raise DrError(f"{root} holds 10,000 runs named {default}: give a --name")

@@ -8,6 +8,9 @@ import pytest
 for forced in ("FORCE_COLOR", "PY_COLORS", "GITHUB_ACTIONS", "DR_DATA", "DR_RUNS", "DR_DEVICE"):
     os.environ.pop(forced, None)
 os.environ["NO_COLOR"] = "1"
+# OpenMP's threads spin while they wait: beside another busy process a training epoch took 9 times
+# as long. Must stand before torch is imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,180 @@
+"""What a person sees on stderr while the core works. The only room that knows Rich."""
+
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console as RichConsole
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from dr_cli import runs
+from dr_cli.events import Observer
+
+LINE_EVERY = 30.0  # seconds between lines off a terminal
+_COLUMNS = (
+    ("epoch", "epoch", "{:>5}"),
+    ("train_loss", "loss", "{:>7.4f}"),
+    ("train_accuracy", "train acc", "{:>9.3f}"),
+    ("val_accuracy", "val acc", "{:>7.3f}"),
+    ("val_qwk", "val QWK", "{:>7.3f}"),
+    ("test_accuracy", "test acc", "{:>8.3f}"),
+    ("test_qwk", "test QWK", "{:>8.3f}"),
+    ("images_per_second", "img/s", "{:>7.1f}"),
+    ("seconds", "seconds", "{:>7.1f}"),
+)
+
+
+class Console(Observer):
+    """Bars on a terminal, lines off it; everything said is kept for log.txt."""
+
+    def __init__(self, quiet: bool = False) -> None:
+        self.rich = RichConsole(stderr=True, highlight=False, soft_wrap=True)
+        self.quiet = quiet
+        self.run: runs.Run | None = None
+        self.lines: list[str] = []
+        self.epoch, self.started = 1, time.monotonic()
+        self._bar: Progress | None = None
+        self._last_line = time.monotonic()
+        self._header = False
+
+    def log_into(self, run: runs.Run) -> None:
+        """From now on the run's log.txt holds what is said; also what was said before."""
+        self.run = run
+        self._save()
+
+    def _save(self) -> None:
+        if self.run is not None:
+            runs.write_text(self.run["log.txt"], "\n".join(self.lines) + "\n")
+
+    def say(self, text: str, style: str | None = None, always: bool = False) -> None:
+        """A line."""
+        self.lines.append(text)
+        if always or not self.quiet:
+            self.rich.print(text, style=style, markup=False)
+        self._save()
+
+    def note(self, text: str) -> None:
+        """A sentence worth knowing."""
+        self.say(text)
+
+    def warning(self, text: str) -> None:
+        """A sentence about what may spoil the result; --quiet does not hide it."""
+        self.say(f"warning: {text}", "yellow", always=True)
+
+    def on_plan(self, plan: Mapping[str, Any]) -> None:
+        """What will be trained."""
+        counts = ", ".join(f"{n:,} {split}" for split, n in plan["images"].items() if n)
+        self.say(
+            f"{plan['arch']} ({plan['parameters'] / 1e6:.1f} M parameters), {plan['size']} px, "
+            f"batch {plan['batch_size']}, {plan['epochs']} epochs of "
+            f"{plan['steps_per_epoch']} steps; images: {counts}"
+        )
+        self.say(plan["reason"])
+        self.epochs = plan["epochs"]
+
+    def progress(self, what: str, done: int, total: int) -> None:
+        """Shows a task's bar, or a line now and then off a terminal."""
+        self._show(what, done, total, "")
+
+    def on_batch(self, phase: str, done: int, total: int, figures: Mapping[str, float]) -> None:
+        """Shows the epoch's bar with its running figures."""
+        text = "  ".join(f"{name} {value:.3f}" for name, value in figures.items())
+        self._show(f"epoch {self.epoch} {phase}", done, total, text)
+
+    def on_epoch(self, row: Mapping[str, Any], best: bool) -> None:
+        """A row of the growing table; the best epoch so far is marked."""
+        self._stop()
+        shown = [c for c in _COLUMNS if c[0] in row]
+        if not self._header:
+            widths = [len(c[2].format(0)) for c in shown]
+            heads = [c[1].rjust(w) for c, w in zip(shown, widths, strict=True)]
+            self.say("  ".join(heads), "bold")
+            self._header = True
+        cells = [
+            layout.format(row[name])
+            if row[name] is not None
+            else "n/a".rjust(len(layout.format(0)))
+            for name, _, layout in shown
+        ]
+        self.say("  ".join(cells) + ("  * best" if best else ""), "green" if best else None)
+        self.epoch = row["epoch"] + 1
+
+    def _show(self, what: str, done: int, total: int, figures: str) -> None:
+        if self.quiet:
+            return
+        if not self.rich.is_terminal:
+            if time.monotonic() - self._last_line > LINE_EVERY:
+                self._last_line = time.monotonic()
+                self.rich.print(f"{what}: {done:,} of {total:,}  {figures}", markup=False)
+            return
+        if self._bar is None:
+            self._bar = Progress(
+                TextColumn("{task.description}", markup=False),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[speed]:>7} img/s"),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[figures]}", markup=False),
+                console=self.rich,
+                transient=True,
+                refresh_per_second=4,
+            )
+            self._task = self._bar.add_task(what, total=total, figures="", speed="")
+            self._what = what
+            self._since = time.monotonic()
+            self._bar.start()
+        if what != self._what:
+            self._bar.reset(self._task, description=what, total=total)
+            self._what, self._since = what, time.monotonic()
+        speed = done / max(time.monotonic() - self._since, 1e-3)
+        self._bar.update(
+            self._task, completed=done, total=total, figures=figures, speed=f"{speed:.1f}"
+        )
+        if done >= total:
+            self._stop()
+
+    def _stop(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def __enter__(self) -> "Console":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop()
+
+
+def confusion_table(record: Mapping[str, Any]) -> Any:
+    """A Rich table: rows true, columns predicted, counts and row percentages."""
+    from rich import box
+    from rich.table import Table
+
+    names = [f"{entry['grade']} {entry['name']}" for entry in record["per_grade"]]
+    table = Table(title="Confusion: rows true, columns predicted", box=box.SIMPLE)
+    table.add_column("true \\ predicted")
+    for name in names:
+        table.add_column(name, justify="right")
+    for k, (name, row) in enumerate(zip(names, record["confusion"], strict=True)):
+        total = sum(row)
+        cells = [f"{n} ({n / total:.0%})" if total else f"{n}" for n in row]
+        cells[k] = f"[bold]{cells[k]}[/bold]"
+        table.add_row(name, *cells)
+    return table
+
+
+def print_table(*parts: Any, to_stdout: bool = True) -> None:
+    """Prints Rich things on stdout: a command's data, shown to a person."""
+    console = RichConsole(file=sys.stdout if to_stdout else sys.stderr, highlight=False)
+    for part in parts:
+        console.print(part)
+
+
+def short(path: Path) -> str:
+    """A path as a person would type it."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)

@@ -1,0 +1,120 @@
+"""Options that several commands share, and those that `TrainConfig` already describes."""
+
+import dataclasses
+import enum
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from dr_cli.config import TrainConfig, flag
+
+
+class _Debug:
+    on = False
+
+
+DEBUG = _Debug()
+
+
+def _set_debug(value: bool) -> bool:
+    DEBUG.on = value
+    return value
+
+
+class Device(enum.StrEnum):
+    """Where a network runs."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+    mps = "mps"
+
+
+class Precision(enum.StrEnum):
+    """In which numbers a network runs."""
+
+    auto = "auto"
+    fp32 = "fp32"
+    bf16 = "bf16"
+    fp16 = "fp16"
+
+
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Warnings and errors only.")]
+Debug = Annotated[
+    bool, typer.Option("--debug", callback=_set_debug, is_eager=True, help="Full tracebacks.")
+]
+DeviceOption = Annotated[
+    Device, typer.Option("--device", envvar="DR_DEVICE", help="Where the network runs.")
+]
+PrecisionOption = Annotated[
+    Precision, typer.Option("--precision", help="Numbers it runs in; auto says what and why.")
+]
+Workers = Annotated[
+    int | None,
+    typer.Option("--workers", min=1, help="Photographs decoded at once [default: every core]."),
+]
+Layout = Annotated[str, typer.Option("--layout", help="How DATA is laid out; auto recognises it.")]
+ImageColumn = Annotated[
+    str | None, typer.Option("--image-column", help="Column that names the image.")
+]
+GradeColumn = Annotated[
+    str | None, typer.Option("--grade-column", help="Column that holds the grade.")
+]
+PatientColumn = Annotated[
+    str | None, typer.Option("--patient-column", help="Column that names the patient.")
+]
+SplitColumn = Annotated[
+    str | None, typer.Option("--split-column", help="Column that holds train, val or test.")
+]
+
+
+def runs_folder() -> Path:
+    """`$DR_RUNS`, else ./runs."""
+    return Path(os.environ.get("DR_RUNS") or "runs")
+
+
+def train_options() -> dict[str, Any]:
+    """A flag for every field of TrainConfig: name -> its annotation; all default to None.
+
+    None means not given, so that a `--config` file stands between flag and default.
+    """
+    made: dict[str, Any] = {}
+    for f in dataclasses.fields(TrainConfig):
+        made[f.name] = Annotated[_kind(f), typer.Option(*_names(f), **_about(f))]
+    return made
+
+
+def _kind(f: dataclasses.Field[Any]) -> Any:
+    """The annotation: the field's own type, or None for not given."""
+    return f.type if "None" in str(f.type) else f.type | None  # type: ignore[operator]
+
+
+def _names(f: dataclasses.Field[Any]) -> list[str]:
+    return [f"{flag(f.name)}/--no-{flag(f.name)[2:]}"] if f.type is bool else [flag(f.name)]
+
+
+def _about(f: dataclasses.Field[Any]) -> dict[str, Any]:
+    """Help, and for a number that may be `auto` the function that reads it."""
+    text = f.metadata["help"]
+    if f.metadata["choices"]:
+        text += f" One of {', '.join(f.metadata['choices'])}."
+    if f.type is bool:
+        text += f" [default: {'yes' if f.default else 'no'}]"
+    elif f.default is not None:
+        text += f" [default: {f.default}]"
+    about: dict[str, Any] = {"help": text, "show_default": False}
+    if f.name in ("size", "batch_size"):
+        about |= {"parser": number_or_auto, "metavar": "<int or auto>"}
+    return about
+
+
+def number_or_auto(text: str) -> int | str:
+    """A whole number, or the word auto."""
+    if text == "auto":
+        return text
+    try:
+        return int(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is neither a whole number nor auto") from None

@@ -1,0 +1,199 @@
+"""`dr predict`: photographs -> grades."""
+
+import csv
+import enum
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from dr_cli import runs
+from dr_cli.cli import options
+from dr_cli.cli.console import Console, print_table
+from dr_cli.errors import DrError, UsageError
+
+SUFFIXES = {".jpeg", ".jpg", ".png", ".tif", ".tiff", ".ppm", ".bmp", ".webp"}
+COLUMNS = (
+    "path", "predicted", "name", "p0", "p1", "p2", "p3", "p4", "expected_grade", "referable",
+    "referable_probability", "gradable", "quality", "error",
+)  # fmt: skip
+
+
+class Format(enum.StrEnum):
+    """How the records are printed."""
+
+    table = "table"
+    csv = "csv"
+    json = "json"
+    jsonl = "jsonl"
+
+
+def inputs(names: Iterable[str], nul: bool = False) -> Iterator[str]:
+    """Files as they are named, photographs of folders in sorted order, `-` from stdin."""
+    for name in names:
+        if name == "-":
+            yield from _stdin(nul)
+        elif os.path.isdir(name):
+            for folder, below, files in os.walk(name):
+                below.sort()
+                yield from (
+                    os.path.join(folder, file)
+                    for file in sorted(files)
+                    if os.path.splitext(file)[1].lower() in SUFFIXES
+                )
+        else:
+            yield name
+
+
+def _stdin(nul: bool) -> Iterator[str]:
+    """Paths a line, or between NULs; read as they come."""
+    if not nul:
+        yield from (text for line in sys.stdin if (text := line.rstrip("\r\n")))
+        return
+    source: Any = sys.stdin.buffer  # read1 returns what is there, without waiting for more
+    rest = b""
+    while block := source.read1(65536):
+        *whole, rest = (rest + block).split(b"\0")
+        yield from (os.fsdecode(name) for name in whole if name)
+    if rest:
+        yield os.fsdecode(rest)
+
+
+def newest_run() -> Path:
+    """The newest finished run under $DR_RUNS. Raises UsageError where there is none."""
+    folder = options.runs_folder()
+    found = runs.finished_runs(folder)
+    if not found:
+        raise UsageError(f"no finished run in {folder}: name one with --run, or dr train first")
+    return found[-1].folder
+
+
+def command(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="INPUT...", help="Photographs, folders, or - for paths on stdin."),
+    ] = None,
+    run: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--run",
+            help="A run folder or its model.safetensors; given more than once, their mean "
+            "[default: the newest finished run].",
+        ),
+    ] = None,
+    form: Annotated[
+        Format | None, typer.Option("--format", help="[default: table on a terminal, else csv].")
+    ] = None,
+    nul: Annotated[
+        bool, typer.Option("-0", "--null", help="Paths on stdin end in NUL, as of find -print0.")
+    ] = False,
+    explain: Annotated[
+        Path | None, typer.Option("--explain", help="Folder for heatmaps over the photographs.")
+    ] = None,
+    tta: Annotated[bool, typer.Option("--tta", help="Mean over four flips: slower.")] = False,
+    batch_size: Annotated[
+        int, typer.Option("--batch-size", min=1, help="Photographs at once.")
+    ] = 8,
+    workers: options.Workers = None,
+    device: options.DeviceOption = options.Device.auto,
+    precision: options.PrecisionOption = options.Precision.auto,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Grade photographs with a trained run.
+
+    Example: dr predict photographs/ --format csv > grades.csv
+    """
+    names = list(names or [])
+    if nul and "-" not in names:
+        names.append("-")
+    if not names:
+        raise UsageError("no INPUT: name photographs, folders, or - for paths on stdin")
+    with Console(quiet) as console:
+        sources = run or [newest_run()]
+        from dr_cli.grader import Grader
+
+        grader = Grader.load(sources, device=device.value, precision=precision.value)
+        console.note(
+            f"graded by {', '.join(map(str, sources))}; research and teaching, no diagnosis"
+        )
+        counts = {"n": 0, "failed": 0}
+        records = _counted(
+            grader.predict(
+                inputs(names, nul), batch_size=batch_size, workers=workers, tta=tta, explain=explain
+            ),
+            counts,
+        )
+        _print(records, form or (Format.table if sys.stdout.isatty() else Format.csv))
+    if not counts["n"]:
+        raise UsageError(f"no photograph in {', '.join(names)} ({', '.join(sorted(SUFFIXES))})")
+    if counts["failed"]:
+        raise DrError(f"{counts['failed']} of {counts['n']} inputs failed: see their error")
+
+
+def _counted(records: Iterable[dict[str, Any]], counts: dict[str, int]) -> Iterator[Any]:
+    for record in records:
+        counts["n"] += 1
+        counts["failed"] += record["error"] is not None
+        yield record
+
+
+def _print(records: Iterator[dict[str, Any]], form: Format) -> None:
+    """Streams, except for a table, whose widths need all rows."""
+    out = sys.stdout
+    if form is Format.csv:
+        writer = None
+        for record in records:
+            if writer is None:
+                writer = csv.DictWriter(out, COLUMNS, lineterminator="\n")
+                writer.writeheader()
+            writer.writerow(flat(record))
+            out.flush()
+    elif form is Format.jsonl:
+        for record in records:
+            print(json.dumps(record, ensure_ascii=False), flush=True)
+    elif form is Format.json:
+        opened = False
+        for record in records:
+            print(
+                ",\n" if opened else "[\n", json.dumps(record, ensure_ascii=False), sep="", end=""
+            )
+            opened = True
+        print("\n]" if opened else "[]")
+    else:
+        print_table(_table(list(records)))
+
+
+def flat(record: dict[str, Any]) -> dict[str, Any]:
+    """A record as a row of csv: p0–p4 in place of the list, booleans in lower case."""
+    row = {k: str(v).lower() if isinstance(v, bool) else v for k, v in record.items()}
+    probabilities = row.pop("probabilities") or [None] * 5
+    return row | {f"p{grade}": p for grade, p in enumerate(probabilities)}
+
+
+def _table(records: list[dict[str, Any]]) -> Any:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE)
+    table.add_column("photograph", overflow="fold")
+    for column in ("grade", "probability", "referable", "quality"):
+        table.add_column(column)
+    for record in records:
+        path = Text(record["path"])  # a name such as [b].jpg is no markup
+        if record["error"]:
+            table.add_row(path, Text(record["error"], "red"))
+            continue
+        table.add_row(
+            path,
+            f"{record['predicted']} {record['name']}",
+            f"{record['probabilities'][record['predicted']]:.2f}",
+            f"{'yes' if record['referable'] else 'no'} ({record['referable_probability']:.2f})",
+            f"{record['quality']:.2f}" + ("" if record["gradable"] else " ungradable"),
+        )
+    return table

@@ -1,0 +1,514 @@
+"""The loop: a table with splits, a network, epochs, and a run folder at the end.
+
+Order and augmentation are functions of (seed, epoch, sample), the learning rate one of the
+step: all that `last.pt` must hold is the weights, the optimiser and the rows so far.
+"""
+
+import math
+import platform
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+import dr_cli
+from dr_cli import augment, curves, device, metrics, randomness, results, runs, splits
+from dr_cli.config import TrainConfig
+from dr_cli.confusion import ConfusionMatrix
+from dr_cli.dataset import FundusDataset, batches, measured_size
+from dr_cli.errors import DrError, UsageError
+from dr_cli.events import NOTHING, Observer
+from dr_cli.fundus import Preprocessing
+from dr_cli.grader import logits_of
+from dr_cli.grades import NAMES, NUM_GRADES, softmax
+from dr_cli.labels import Labels, fingerprint, leave_out, need_images
+from dr_cli.labels import read as read_labels
+from dr_cli.losses import balanced_weights, make_loss
+from dr_cli.resnet import ResNet, build_resnet
+from dr_cli.weights import load_pretrained, load_start
+
+
+@dataclass
+class Plan:
+    """All that is decided before the first step."""
+
+    config: TrainConfig  # nothing in it is None that a run needs
+    labels: Labels
+    table: pd.DataFrame  # every row of the data set with its split, or the reason for none
+    dataset: FundusDataset  # the usable rows, in the order of `rows`
+    rows: pd.DataFrame  # the dataset's rows; those that cannot be read have no split
+    processor: device.Processor
+    columns: dict[str, str]  # names of the table's columns that a person gave
+
+    def indices(self, split: str) -> NDArray[np.int64]:
+        """Which rows of `dataset` stand in a split, ascending; with `--val test` val is test."""
+        if split == "val" and self.config.val == "test":
+            split = "test"
+        return np.flatnonzero(self.rows["split"].to_numpy() == split)
+
+    @property
+    def evaluated(self) -> list[str]:
+        """The splits that are predicted each epoch."""
+        return [split for split in ("val", "test") if len(self.indices(split))]
+
+
+def plan(
+    config: TrainConfig,
+    labels: Labels,
+    processor: device.Processor,
+    *,
+    columns: Mapping[str, str] | None = None,
+    workers: int | None = None,
+    observer: Observer = NOTHING,
+) -> Plan:
+    """Splits the data, fills the crop cache and settles every `auto`.
+
+    Raises UsageError where what is left cannot be trained on.
+    """
+    config = replace(config, lr=config.learning_rate)
+    need_images(labels)
+    table = _assign(config, labels)
+    usable = table[table["reason"].isna()].reset_index(drop=True)
+    if usable.empty:
+        raise UsageError(f"{labels.root}: not one of {len(table)} labelled images can be used")
+    if config.size is None:
+        config = replace(config, size=measured_size(labels.root, usable["path"]))
+        observer.note(f"size {config.size} px: never larger than the photographs, at most 512")
+    assert config.size is not None
+    dataset = FundusDataset(
+        labels.root,
+        usable["path"],
+        usable["grade"],
+        Preprocessing(size=config.size),
+        observer=observer,
+        workers=workers,
+    )
+    if dataset.failed:
+        failed = dict(dataset.failed)
+        observer.warning(f"{len(failed)} images cannot be read and are left out: see splits.csv")
+        table, usable = leave_out(table, failed), leave_out(usable, failed)
+    planned = Plan(config, labels, table, dataset, usable, processor, dict(columns or {}))
+    grades = set(usable["grade"].to_numpy()[planned.indices("train")])
+    if len(grades) < 2:
+        raise UsageError(
+            f"{labels.root}: the training split holds "
+            + (f"grade {grades.pop()} alone" if grades else "no image")
+            + ": at least two grades are needed to learn from"
+        )
+    if not planned.evaluated:
+        raise UsageError(f"{labels.root}: neither validation nor test images: give --val")
+    if config.batch_size is None:
+        on_cpu = processor.device.type == "cpu"
+        size = 16 if on_cpu else 64
+        few = max(4, 2 ** int(math.log2(max(4, len(planned.indices("train")) / 16))))
+        planned.config = replace(config, batch_size=min(size, few))
+    return planned
+
+
+def _assign(config: TrainConfig, labels: Labels) -> pd.DataFrame:
+    """The table with its splits; --val PATH brings validation rows of its own."""
+    val = _number(config.val)
+    if isinstance(val, float) or val == "test":
+        return splits.assign(labels.table, val=val, seed=config.seed)
+    other = read_labels(Path(val))
+    need_images(other)
+    more = other.table.copy()
+    more["path"] = [(other.root.resolve() / path).as_posix() for path in more["path"]]
+    more["split"] = more["split"].where(more["reason"].notna(), "val")
+    kept = labels.table.copy()
+    kept.loc[kept["split"] == "val", "split"] = "train"
+    return splits.assign(pd.concat([kept, more], ignore_index=True), seed=config.seed)
+
+
+def _number(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+# ------------------------------------------------------------------------------ the run
+
+
+def train(
+    planned: Plan,
+    run: runs.Run,
+    *,
+    state: dict[str, Any] | None = None,
+    observer: Observer = NOTHING,
+) -> dict[str, Any]:
+    """Trains into `run` and returns what its summary.json holds.
+
+    state: what `last.pt` holds, to go on from there.
+    """
+    config, processor = planned.config, planned.processor
+    device.deterministic(config.deterministic)
+    torch.manual_seed(config.seed)
+    network = build_resnet(config.arch)
+    if state is None:
+        _start(network, config, observer)
+    network.to(processor.device).to(memory_format=processor.memory_format)
+    learner = Learner(network, planned)
+    if state is not None:
+        learner.load(state)
+    else:
+        _describe(planned, run, network)
+    observer.on_plan(_facts(planned, network))
+    if processor.warning:
+        observer.warning(processor.warning)
+    for epoch in range(len(learner.rows) + 1, config.epochs + 1):
+        row, best = learner.epoch(epoch, observer)
+        if best:
+            learner.save_model(run)
+        runs.write_csv(run["metrics.csv"], runs.METRICS, learner.rows)
+        with runs.whole(run["last.pt"]) as aside:
+            torch.save(learner.state(), aside)
+        observer.on_epoch(row, best)
+        if config.patience is not None and epoch - learner.best_epoch >= config.patience:
+            observer.note(f"stopped: no better validation QWK for {config.patience} epochs")
+            break
+    return finish(planned, run, learner)
+
+
+def _start(network: nn.Module, config: TrainConfig, observer: Observer) -> None:
+    if config.pretrained:
+        load_pretrained(network, config.arch, observer)
+        observer.note("start: ImageNet weights of torchvision (IMAGENET1K_V1)")
+    elif config.weights:
+        observer.note(load_start(network, Path(config.weights)))
+
+
+def _facts(planned: Plan, network: nn.Module) -> dict[str, Any]:
+    config = planned.config
+    counts = {split: len(planned.indices(split)) for split in ("train", "val", "test")}
+    return {
+        "arch": config.arch,
+        "parameters": sum(p.numel() for p in network.parameters()),
+        "size": config.size,
+        "batch_size": config.batch_size,
+        "epochs": config.epochs,
+        "images": counts,
+        "steps_per_epoch": math.ceil(counts["train"] / (config.batch_size or 1)),
+        "device": str(planned.processor.device),
+        "reason": planned.processor.reason,
+    }
+
+
+def _describe(planned: Plan, run: runs.Run, network: nn.Module) -> None:
+    """config.json and splits.csv, before the first step."""
+    data = {
+        "root": str(planned.labels.root.resolve()),
+        "layout": planned.labels.layout,
+        "columns": planned.columns,
+        "fingerprint": fingerprint(planned.labels.table),
+        "left_out": planned.labels.left_out,
+    }
+    versions = {"python": platform.python_version(), "dr": dr_cli.__version__}
+    versions |= {"torch": torch.__version__, "numpy": np.__version__}
+    record = {
+        "schema": runs.SCHEMA,
+        "options": planned.config.to_dict(),
+        "preprocessing": planned.dataset.preprocessing.to_dict(),
+        "parameters": sum(p.numel() for p in network.parameters()),
+        "data": data,
+        "versions": versions,
+        "device": planned.processor.reason,
+        "precision": planned.processor.precision,
+        "threads": torch.get_num_threads(),
+        "command": ["dr", *sys.argv[1:]],
+    }
+    runs.write_json(run["config.json"], record)
+    run.write_table("splits.csv", runs.SPLITS, planned.table)
+
+
+class Learner:
+    """A network being trained: weights, optimiser, average, the rows so far."""
+
+    def __init__(self, network: ResNet, planned: Plan) -> None:
+        self.network, self.planned, self.config = network, planned, planned.config
+        self.device = planned.processor.device
+        self.train_indices = planned.indices("train")
+        self.grades = planned.rows["grade"].to_numpy(np.int64)
+        self.loss = make_loss(self.config.loss, self._weights(), self.config.label_smoothing).to(
+            self.device
+        )
+        self.plain_loss = make_loss(self.config.loss, None, 0.0)
+        self.optimizer = _optimizer(network, self.config)
+        self.scaler = planned.processor.scaler()
+        self.average: list[Tensor] = [p.detach().clone() for p in network.parameters()]
+        self.rows: list[dict[str, Any]] = []
+        self.best_epoch, self.best = 0, (-math.inf, -math.inf)
+
+    def _weights(self) -> NDArray[np.float32] | None:
+        """Inverse frequency, so that each grade that is present weighs the same."""
+        if self.config.balance != "weights":
+            return None
+        return balanced_weights(np.bincount(self.grades[self.train_indices], minlength=NUM_GRADES))
+
+    # -- one epoch
+
+    def epoch(self, epoch: int, observer: Observer) -> tuple[dict[str, Any], bool]:
+        """Trains once over the training split, then predicts validation and test."""
+        start = time.perf_counter()
+        row: dict[str, Any] = {"epoch": epoch, "lr": None}
+        row |= self._train(epoch, observer)
+        seconds = time.perf_counter() - start
+        row["images_per_second"] = round(len(self.train_indices) / seconds, 2)
+        for split in self.planned.evaluated:
+            row |= self._score(split, self.predict(split, observer))
+        row["seconds"] = round(time.perf_counter() - start, 3)
+        if not math.isfinite(row["train_loss"]):
+            raise DrError(
+                f"the loss is {row['train_loss']} in epoch {epoch}: "
+                f"try a smaller --lr than {self.config.learning_rate:g}"
+            )
+        key = self._merit(row)
+        best = key > self.best
+        if best:
+            self.best, self.best_epoch = key, epoch
+        self.rows.append(row)
+        return row, best
+
+    def _merit(self, row: dict[str, Any]) -> tuple[float, float]:
+        """What the kept epoch has most of: validation QWK, then less loss; else the last one."""
+        if "val" not in self.planned.evaluated:
+            return float(row["epoch"]), 0.0
+        qwk = row["val_qwk"]
+        return (-1.0 if qwk is None else qwk), -row["val_loss"]
+
+    def _train(self, epoch: int, observer: Observer) -> dict[str, float]:
+        self.network.train()
+        order = self._order(epoch)
+        total, correct = torch.zeros(2, device=self.device, dtype=torch.float64)
+        done, shown, lr = 0, time.perf_counter(), 0.0
+        steps = self._batches(order)
+        for step, (pixels, grade, index) in enumerate(steps):
+            lr = self._set_lr(epoch - 1 + step / self._steps)
+            loss, hits = self._step(epoch, pixels, grade, index)
+            total += loss * len(index)
+            correct += hits
+            done += len(index)
+            if (now := time.perf_counter()) - shown > 0.25:  # each reading waits for the GPU
+                shown = now
+                figures_now = {"loss": float(total) / done, "accuracy": float(correct) / done}
+                observer.on_batch("train", done, len(order), figures_now)
+        observer.on_batch("train", len(order), len(order), {"loss": float(total) / done})
+        return {
+            "lr": lr,
+            "train_loss": float(total) / done,
+            "train_accuracy": float(correct) / done,
+        }
+
+    def _step(
+        self, epoch: int, pixels: Tensor, grade: Tensor, index: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """One update from uint8 [N, 3, H, W]; the loss and the number of right answers."""
+        pixels = pixels.to(self.device, non_blocking=True)
+        grade = grade.to(self.device, non_blocking=True)
+        inputs = augment.augment(
+            pixels, self.config.augment, self.config.seed, epoch, index.numpy()
+        ).contiguous(memory_format=self.planned.processor.memory_format)
+        with self.planned.processor.autocast():
+            logits = self.network(inputs)
+        logits = logits.float()
+        loss = self.loss(logits, grade)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(loss).backward()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        if self.config.ema:
+            with torch.no_grad():
+                now: list[Tensor] = list(self.network.parameters())
+                torch._foreach_lerp_(self.average, now, 1 - self.config.ema)
+        return loss.detach(), (logits.detach().argmax(1) == grade).sum()
+
+    @property
+    def _steps(self) -> int:
+        return math.ceil(len(self.train_indices) / self._batch_size)
+
+    @property
+    def _batch_size(self) -> int:
+        assert self.config.batch_size is not None
+        return self.config.batch_size
+
+    def _order(self, epoch: int) -> NDArray[np.int64]:
+        """Which photographs this epoch sees, in order; `oversample` draws grades evenly."""
+        n = len(self.train_indices)
+        if self.config.balance != "oversample":
+            return self.train_indices[randomness.order(self.config.seed, epoch, n)]
+        grade = self.grades[self.train_indices]
+        share = 1 / np.bincount(grade, minlength=NUM_GRADES)[grade]
+        edges = np.cumsum(share / share.sum())
+        draws = randomness.uniform(self.config.seed, randomness.ORDER, epoch, np.arange(n), 1)[:, 0]
+        return self.train_indices[np.minimum(np.searchsorted(edges, draws), n - 1)]
+
+    def _batches(self, order: NDArray[np.int64]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Batches of the epoch; a last one of a single photograph has no batch statistics."""
+        if len(order) % self._batch_size == 1 and len(order) > 1:
+            order = order[:-1]
+        return iter(batches(self.planned.dataset, order, self._batch_size))
+
+    def _set_lr(self, position: float) -> float:
+        """The learning rate after `position` epochs: linear warm-up, then the schedule."""
+        config = self.config
+        rate = config.learning_rate
+        warmup = min(config.warmup, config.epochs / 2)
+        if position < warmup:
+            rate *= (position + 1 / self._steps) / (warmup + 1 / self._steps)
+        elif config.schedule == "cosine":
+            rate *= 0.5 * (1 + math.cos(math.pi * (position - warmup) / (config.epochs - warmup)))
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        return rate
+
+    # -- what it can do
+
+    def evaluated_network(self) -> ResNet:
+        """The network that is judged and kept: the average where there is one."""
+        if not self.config.ema:
+            return self.network
+        network = build_resnet(self.config.arch)
+        network.load_state_dict(self.network.state_dict())
+        with torch.no_grad():
+            for mine, mean in zip(network.parameters(), self.average, strict=True):
+                mine.copy_(mean)
+        return network.to(self.device).to(memory_format=self.planned.processor.memory_format)
+
+    def predict(self, split: str, observer: Observer = NOTHING) -> NDArray[np.float32]:
+        """Logits of a split, [N, 5], in the order of `Plan.indices`."""
+        indices = self.planned.indices(split)
+        return logits_of(
+            self.evaluated_network(),
+            batches(self.planned.dataset, indices, self._batch_size * 2),
+            self.planned.processor,
+            lambda done: observer.on_batch(split, done, len(indices), {}),
+        )
+
+    def _score(self, split: str, logits: NDArray[np.float32]) -> dict[str, Any]:
+        grade = self.grades[self.planned.indices(split)]
+        predicted = logits.argmax(1)
+        with torch.no_grad():
+            loss = self.plain_loss(torch.from_numpy(logits), torch.from_numpy(grade))
+        qwk = metrics.quadratic_weighted_kappa(grade, predicted)
+        return {
+            f"{split}_loss": float(loss),
+            f"{split}_accuracy": float((predicted == grade).mean()),
+            f"{split}_qwk": None if math.isnan(qwk) else qwk,
+        }
+
+    # -- what is kept
+
+    def state(self) -> dict[str, Any]:
+        """All that going on needs; loads with `weights_only=True`."""
+        return {
+            "schema": runs.SCHEMA,
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "average": self.average if self.config.ema else [],
+            "rows": self.rows,
+            "best_epoch": self.best_epoch,
+            "best": list(self.best),
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        """What `state` gave."""
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        for mine, saved in zip(self.average, state["average"], strict=False):
+            mine.copy_(saved)
+        self.rows, self.best_epoch = state["rows"], state["best_epoch"]
+        self.best = (state["best"][0], state["best"][1])
+
+    def save_model(
+        self,
+        run: runs.Run,
+        network: nn.Module | None = None,
+        decision: dict[str, Any] | None = None,
+        temperature: float = 1.0,
+        operating: dict[str, Any] | None = None,
+    ) -> None:
+        """model.safetensors: a whole grader by its metadata."""
+        record = {
+            "schema": runs.SCHEMA,
+            "arch": self.config.arch,
+            "grades": list(NAMES),
+            "size": self.config.size,
+            "preprocessing": self.planned.dataset.preprocessing.to_dict(),
+            "decision": decision or {"kind": "argmax"},
+            "temperature": temperature,
+            "operating_point": operating,
+            "epoch": self.best_epoch,
+        }
+        chosen = network or self.evaluated_network()
+        tensors = {name: value.cpu() for name, value in chosen.state_dict().items()}
+        run.save_model(tensors, record)
+
+
+def _optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+    """Weight decay on weights alone: not on biases and normalisation's scale and shift."""
+    decayed = [p for p in network.parameters() if p.ndim > 1]
+    other = [p for p in network.parameters() if p.ndim <= 1]
+    groups = [
+        {"params": decayed, "weight_decay": config.weight_decay},
+        {"params": other, "weight_decay": 0.0},
+    ]
+    if config.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
+    return torch.optim.SGD(
+        groups,
+        lr=config.learning_rate,
+        momentum=config.momentum,
+        nesterov=config.nesterov and config.momentum > 0,
+        fused=True,
+    )
+
+
+# ------------------------------------------------------------------------------ its end
+
+
+def finish(planned: Plan, run: runs.Run, learner: Learner) -> dict[str, Any]:
+    """The best epoch's weights calibrated, its predictions, their record and figures."""
+    config = planned.config
+    tensors, _ = runs.read_model(run[runs.MODEL])
+    learner.network.load_state_dict(tensors)
+    learner.config = replace(config, ema=0.0)  # what is loaded is the average already
+    logits = {split: learner.predict(split) for split in planned.evaluated}
+    tuned = _tune(planned, learner, logits.get("val"))
+    learner.save_model(run, learner.network, *tuned)
+    for split, values in logits.items():
+        rows = planned.rows.iloc[planned.indices(split)]
+        table = results.predictions(rows, values, *tuned[:2])
+        run.write_table(f"predictions-{split}.csv", runs.PREDICTIONS, table)
+    summary = {split: results.of_run(run, split) for split in logits}
+    last = "test" if "test" in logits else "val"
+    table = run.predictions(last)
+    matrix = ConfusionMatrix.from_predictions(table["grade"], table["predicted"])
+    matrix.save(run["confusion.png"])
+    curves.save(learner.rows, run["curves.png"])
+    runs.write_json(run["summary.json"], summary)
+    return summary
+
+
+def _tune(
+    planned: Plan, learner: Learner, logits: NDArray[np.float32] | None
+) -> tuple[dict[str, Any], float, dict[str, Any] | None]:
+    """Decision, temperature and operating point, all from validation."""
+    if logits is None:
+        return {"kind": "argmax"}, 1.0, None
+    grade = learner.grades[planned.indices("val")]
+    temperature = metrics.fit_temperature(grade, logits)
+    probabilities = softmax(logits / temperature)
+    decision: dict[str, Any] = {"kind": planned.config.decision}
+    if planned.config.decision == "thresholds":
+        decision["thresholds"] = metrics.fit_thresholds(grade, probabilities)
+    return decision, temperature, metrics.operating_point(grade, probabilities)

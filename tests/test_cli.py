@@ -1,0 +1,287 @@
+"""The four commands as a person types them, on tiny pictures."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from dr_cli import runs
+from dr_cli.cli import app
+from dr_cli.cli.console import Console
+from tests import photographs
+
+HEAVY = ("torch", "torchvision", "pandas", "numpy", "sklearn", "matplotlib", "seaborn", "scipy")
+RUN_FILES = {
+    "config.json", "splits.csv", "metrics.csv", "model.safetensors", "last.pt",
+    "predictions-val.csv", "predictions-test.csv", "summary.json", "confusion.png", "curves.png",
+    "log.txt",
+}  # fmt: skip
+
+
+def dr(*arguments, **options):
+    return CliRunner().invoke(app, [str(a) for a in arguments], **options)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory) -> Path:
+    """A folder with a data set and one trained run; the tests below only read it."""
+    folder = tmp_path_factory.mktemp("world")
+    photographs.course(folder / "data")
+    os.environ["DR_CACHE"] = str(folder / "cache")
+    os.environ["DR_RUNS"] = str(folder / "runs")
+    done = dr("train", folder / "data", "--epochs", 2, "--size", 32, "--name", "first")
+    assert done.exit_code == 0, done.output
+    assert done.stdout.strip() == str(folder / "runs" / "first")
+    yield folder
+    del os.environ["DR_RUNS"], os.environ["DR_CACHE"]
+
+
+def test_help_loads_nothing_heavy():
+    for arguments in (["--help"], ["train", "--help"], ["predict", "--help"]):
+        code = (
+            "import sys\nfrom dr_cli.cli import app\n"
+            f"app({arguments!r}, standalone_mode=False)\n"
+            f"print([m for m in {HEAVY!r} if m in sys.modules], file=sys.stderr)"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert done.stderr.strip().splitlines()[-1] == "[]"
+        assert "Usage" in done.stdout
+
+
+def test_the_run_folder_is_whole(world):
+    run = world / "runs" / "first"
+    assert {path.name for path in run.iterdir()} == RUN_FILES
+    rows = list(csv.DictReader((run / "metrics.csv").open()))
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    assert all(row["test_accuracy"] and row["val_qwk"] for row in rows)
+    splits = list(csv.DictReader((run / "splits.csv").open()))
+    assert len(splits) == 60
+    where = {}
+    for row in splits:
+        where.setdefault(row["patient"], set()).add(row["split"])
+    assert all(len(found) == 1 for found in where.values()), "a patient stands in two splits"
+    assert {row["split"] for row in splits} == {"train", "val", "test"}
+
+
+def test_eval_answers_alike_from_files_and_from_the_network(world):
+    run = world / "runs" / "first"
+    from_files = json.loads(dr("eval", run).stdout)
+    assert from_files == json.loads((run / "summary.json").read_text())["test"]
+    done = dr("eval", run, world / "data")
+    assert done.exit_code == 0, done.output
+    from_network = json.loads(done.stdout)
+    assert from_network["confusion"] == from_files["confusion"]
+    assert from_network["n"] == 20
+    for name in ("accuracy", "qwk", "mean_absolute_error"):
+        assert from_network[name]["value"] == pytest.approx(from_files[name]["value"], abs=1e-6)
+    assert from_network["calibration"]["nll"] == pytest.approx(
+        from_files["calibration"]["nll"], abs=1e-4
+    )
+
+
+def test_eval_holds_every_field_of_the_contract(world):
+    record = json.loads(dr("eval", world / "runs" / "first").stdout)
+    assert {
+        "run", "data", "split", "n", "patients", "failed", "grade_counts", "accuracy",
+        "balanced_accuracy", "qwk", "macro_f1", "mean_absolute_error", "referable", "calibration",
+        "per_grade", "confusion", "baselines", "warnings",
+    } <= record.keys()  # fmt: skip
+    assert sum(map(sum, record["confusion"])) == record["n"] == 20
+    assert record["grade_counts"] == [sum(row) for row in record["confusion"]]
+    assert record["patients"] == 10
+    assert record["accuracy"]["ci95"][0] <= record["accuracy"]["value"]
+
+
+def test_eval_prints_a_table_and_csv(world):
+    shown = dr("eval", world / "runs" / "first", "--format", "table").stdout
+    assert "Proliferative" in shown
+    assert "qwk" in shown
+    lines = dr("eval", world / "runs" / "first", "--format", "csv").stdout.splitlines()
+    assert lines[0] == "metric,value,low,high"
+    assert any(line.startswith("qwk,") for line in lines)
+
+
+def test_fail_under_ends_with_3(world):
+    done = dr("eval", world / "runs" / "first", "--fail-under", "accuracy=1.01")
+    assert done.exit_code == 3
+    assert "accuracy" in done.stderr
+    assert dr("eval", world / "runs" / "first", "--fail-under", "accuracy=0").exit_code == 0
+    assert dr("eval", world / "runs" / "first", "--fail-under", "accuracy").exit_code == 2
+
+
+def test_predict_keeps_the_row_of_a_bad_file(world):
+    data = world / "data"
+    good = sorted((data / "test").iterdir())[0]
+    bad = world / "bad.jpeg"
+    bad.write_bytes(b"not a picture")
+    done = dr("predict", good, bad, world / "absent.png", good, "--run", world / "runs" / "first")
+    assert done.exit_code == 1
+    rows = list(csv.DictReader(done.stdout.splitlines()))
+    assert [row["path"] for row in rows] == [
+        str(good),
+        str(bad),
+        str(world / "absent.png"),
+        str(good),
+    ]
+    assert [bool(row["error"]) for row in rows] == [False, True, True, False]
+    assert rows[1]["predicted"] == rows[1]["p0"] == ""
+    assert sum(float(rows[0][f"p{k}"]) for k in range(5)) == pytest.approx(1, abs=1e-5)
+
+
+def test_predict_agrees_with_the_run(world):
+    run = world / "runs" / "first"
+    expected = list(csv.DictReader((run / "predictions-test.csv").open()))
+    done = dr("predict", *(world / "data" / row["path"] for row in expected), "--format", "jsonl")
+    assert done.exit_code == 0, done.output
+    for line, row in zip(done.stdout.splitlines(), expected, strict=True):
+        record = json.loads(line)
+        assert record["predicted"] == int(row["predicted"])
+        for grade in range(5):
+            assert record["probabilities"][grade] == pytest.approx(
+                float(row[f"p{grade}"]), abs=1e-4
+            )
+
+
+def test_predict_reads_folders_and_stdin(world):
+    data = world / "data" / "test"
+    from_folder = dr("predict", data, "--format", "json")
+    assert len(json.loads(from_folder.stdout)) == 20
+    names = "".join(f"{path}\n" for path in sorted(data.iterdir()))
+    from_stdin = dr("predict", "-", "--format", "json", input=names)
+    assert from_stdin.stdout == from_folder.stdout
+    from_null = dr("predict", "-0", "--format", "json", input=names.replace("\n", "\0"))
+    assert from_null.stdout == from_folder.stdout
+
+
+def test_explain_draws_a_heatmap_each(world, tmp_path):
+    chosen = sorted((world / "data" / "test").iterdir())[:2]
+    done = dr("predict", *chosen, "--explain", tmp_path / "heat")
+    assert done.exit_code == 0, done.output
+    assert {path.stem for path in (tmp_path / "heat").iterdir()} == {path.stem for path in chosen}
+
+
+def test_report_names_the_run(world, tmp_path):
+    done = dr("report", world / "runs", "--out", tmp_path / "page.html")
+    assert done.exit_code == 0, done.output
+    assert done.stdout.strip() == str(tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "first" in page
+    assert "http://" not in page.replace("http://www.w3.org", "")
+
+
+def test_an_interrupted_run_resumes_to_the_bits_of_an_unbroken_one(world, tmp_path, monkeypatch):
+    monkeypatch.setenv("DR_RUNS", str(tmp_path))
+
+    def interrupt(self, row, best):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Console, "on_epoch", interrupt)
+        done = dr("train", world / "data", "--epochs", 2, "--size", 32, "--name", "broken")
+    assert done.exit_code == 130
+    assert f"dr train --resume {tmp_path / 'broken'}" in done.stderr
+    assert done.stdout == ""
+    done = dr("train", "--resume", tmp_path / "broken")
+    assert done.exit_code == 0, done.output
+    whole = world / "runs" / "first"
+    name = "predictions-test.csv"
+    assert (whole / name).read_bytes() == (tmp_path / "broken" / name).read_bytes()
+    one, other = runs.read_model(whole), runs.read_model(tmp_path / "broken")
+    assert one[1] == other[1]
+    assert all(bool((one[0][key] == other[0][key]).all()) for key in one[0])
+
+
+def test_resume_refuses_what_would_change_the_result(world):
+    done = dr("train", "--resume", world / "runs" / "first", "--lr", 1)
+    assert done.exit_code == 2
+    assert "--lr" in done.stderr
+    assert dr("train", world / "data", "--resume", world / "runs" / "first").exit_code == 2
+    assert dr("train", "--resume", world / "runs" / "first").exit_code == 2  # finished
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["train", "nowhere"], "nowhere"),
+        (["train", "{data}", "--arch", "vgg16"], "resnet18"),
+        (["train", "{data}", "--epochs", "0"], "--epochs"),
+        (["train", "{data}", "--name", "first"], "exists"),
+        (["train", "{empty}"], "empty"),
+        (["eval", "nowhere"], "nowhere"),
+        (["eval", "{empty}"], "summary.json"),
+        (["eval", "{run}", "--split", "train"], "train"),
+        (["eval", "{run}", "--fail-under", "quality=1"], "quality"),
+        (["predict"], "INPUT"),
+        (["predict", "x.png", "--run", "{empty}"], "weights"),
+        (["predict", "{empty}"], "no photograph"),
+        (["report", "{empty}"], "run"),
+        (["report", "nowhere"], "nowhere"),
+    ],
+)
+def test_what_cannot_be_is_one_line_and_2(world, tmp_path, arguments, says):
+    (tmp_path / "empty").mkdir()
+    names = {"data": world / "data", "run": world / "runs" / "first", "empty": tmp_path / "empty"}
+    before = sorted((world / "runs").iterdir())
+    done = dr(*(a.format(**names) for a in arguments), "--quiet")
+    assert done.exit_code == 2, done.output
+    assert done.stdout == ""
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+    assert sorted((world / "runs").iterdir()) == before, "something half-written was left"
+
+
+@pytest.mark.parametrize("wrong", ["5", "-1", "bad", "", "1.5"])
+def test_a_wrong_grade_names_file_row_and_column(tmp_path, wrong):
+    photographs.table(tmp_path / "data")
+    table = tmp_path / "data" / "labels.csv"
+    lines = table.read_text().splitlines()
+    lines[3] = f"p02.png,{wrong}"
+    table.write_text("\n".join(lines) + "\n")
+    done = dr("train", tmp_path / "data", "--image-column", "photo", "--grade-column", "stage")
+    assert done.exit_code == 2, done.output
+    assert "labels.csv" in done.stderr
+    assert "4" in done.stderr
+    assert "stage" in done.stderr
+
+
+def test_missing_and_broken_photographs_are_left_out_and_listed(tmp_path, monkeypatch):
+    monkeypatch.setenv("DR_RUNS", str(tmp_path / "runs"))
+    data = photographs.table(tmp_path / "data", n=40)
+    (data / "images" / "p03.png").unlink()
+    (data / "images" / "p04.png").write_bytes(b"broken")
+    done = dr(
+        "train", data, "--image-column", "photo", "--grade-column", "stage", "--epochs", 1,
+        "--size", 32, "--name", "run", "--loss", "ordinal", "--balance", "oversample",
+        "--optimizer", "adamw", "--ema", 0.5, "--decision", "thresholds",
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    rows = list(csv.DictReader((tmp_path / "runs" / "run" / "splits.csv").open()))
+    reasons = [row["reason"] for row in rows if row["reason"]]
+    assert len(rows) == 40
+    assert len(reasons) == 2
+    assert any("missing" in reason for reason in reasons)
+    assert any("unreadable" in reason for reason in reasons)
+
+
+def test_one_single_grade_is_refused(tmp_path):
+    data = photographs.table(tmp_path / "data", n=10)
+    rows = "".join(f"p{k:02}.png,0\n" for k in range(10))
+    (data / "labels.csv").write_text("photo,stage\n" + rows)
+    done = dr("train", data, "--image-column", "photo", "--grade-column", "stage")
+    assert done.exit_code == 2
+    assert "grade 0 alone" in done.stderr
+
+
+def test_a_broken_pipe_is_quiet(world):
+    done = subprocess.run(
+        f'"{sys.executable}" -m dr_cli predict "{world / "data"}" --quiet | head -1',
+        shell=True, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.stdout.startswith("path,predicted")
+    assert "Traceback" not in done.stderr
