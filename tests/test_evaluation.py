@@ -229,7 +229,7 @@ def test_the_threshold_chosen_on_validation_is_used_and_named():
         "rule": "sensitivity=0.90",
         "from": "val of r",
         "data": "elsewhere",
-        "sight_threatening": {"threshold": 0.2},
+        "sight_threatening": {"threshold": 0.2, "rule": "sensitivity=0.90"},
     }
     record = evaluate(rows, operating=point, data="here", bootstrap=0)
     for name, cut, columns in (("referable", 0.3, P[2:]), ("sight_threatening", 0.2, P[3:])):
