@@ -57,16 +57,30 @@ def augment(pixels: Tensor, level: str, seed: int, epoch: int, ids: Any) -> Tens
 
 
 def _flip(pixels: Tensor, draws: NDArray[np.float64]) -> Tensor:
-    across, down = _on(pixels.device, draws[:, _FLIP_X] < 0.5, draws[:, _FLIP_Y] < 0.5)
-    pixels = torch.where(across[:, None, None, None], pixels.flip(3), pixels)
-    return torch.where(down[:, None, None, None], pixels.flip(2), pixels)
+    """Mirrored left-right, upside down, or both: three groups of the batch, each moved at once."""
+    across, down = draws[:, _FLIP_X] < 0.5, draws[:, _FLIP_Y] < 0.5
+    result = pixels.clone()
+    for chosen, axes in ((across & ~down, [3]), (down & ~across, [2]), (across & down, [2, 3])):
+        (rows,) = _on(pixels.device, np.flatnonzero(chosen))
+        result.index_copy_(0, rows, pixels.index_select(0, rows).flip(axes))
+    return result
 
 
 def _move(pixels: Tensor, draws: NDArray[np.float64]) -> Tensor:
     """Mirrored, turned, scaled and shifted in one bilinear sampling: uint8 -> float32 [0, 255]."""
-    (matrices,) = _on(pixels.device, _matrices(draws, pixels.shape[2] / pixels.shape[3]))
-    grid = F.affine_grid(matrices, list(pixels.shape), align_corners=False)
+    height, width = pixels.shape[2:]
+    (matrices,) = _on(pixels.device, _matrices(draws, height / width))
+    # As F.affine_grid, whose matrix product takes as long on a CPU as the sampling itself.
+    x, y = (_centres(length, pixels.device) for length in (width, height))
+    across = x[None, :, None] * matrices[:, None, :, 0]  # [N, W, 2]
+    down = y[None, :, None] * matrices[:, None, :, 1] + matrices[:, None, :, 2]  # [N, H, 2]
+    grid = across[:, None] + down[:, :, None]  # [N, H, W, 2]
     return F.grid_sample(pixels.float(), grid, align_corners=False)
+
+
+def _centres(length: int, device: torch.device) -> Tensor:
+    """Pixels' centres along a side that goes from -1 to 1: [length] float32."""
+    return (torch.arange(length, device=device, dtype=torch.float32) * 2 + (1 - length)) / length
 
 
 def _matrices(draws: NDArray[np.float64], aspect: float) -> NDArray[np.float32]:

@@ -155,7 +155,9 @@ class FundusDataset(Dataset[tuple[Tensor, int]]):
         way = Preprocessing(size or measured_size(found.root, rows["path"]))
         whole = cls(found.root, rows["path"], rows["grade"], way, observer=observer, **options)
         if whole.failed:
-            observer.warning(f"{len(whole.failed)} photographs cannot be read and are left out")
+            observer.warning(
+                f"photographs left out because they cannot be read: {len(whole.failed)}"
+            )
         return whole.subset(whole.readable)
 
     def _load(self, index: int) -> NDArray[np.uint8]:
