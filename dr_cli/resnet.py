@@ -17,19 +17,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from dr_cli.errors import UsageError
 from dr_cli.events import NOTHING, Observer
 from dr_cli.grades import NUM_GRADES
-from dr_cli.weights import load_pretrained, load_start
-
-__all__ = [
-    "ARCHITECTURES",
-    "BasicBlock",
-    "Bottleneck",
-    "ResNet",
-    "build_resnet",
-    "count_parameters",
-    "inference_copy",
-    "load_start",
-    "multiply_adds",
-]
+from dr_cli.weights import load_pretrained
 
 
 def convolution(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Conv2d:
@@ -176,8 +164,11 @@ def inference_copy(network: ResNet) -> ResNet:
     """A copy that answers the same, faster: eval mode, channels_last, norms folded away.
 
     Each norm goes into the convolution just before it (Jacob et al., arXiv 1712.05877, section
-    3.2). The copy cannot be trained, and its state dict is its own.
+    3.2). The copy cannot be trained, and its state dict is its own. Logits differ by less than
+    1e-5 of the largest.
     """
+    # Measured on two AVX2 cores, ResNet18, 224 px, batch 8, fp32, best of 40: 27 img/s as it is,
+    # 32 with channels_last, 27 folded, 38 with both; in bf16, which those cores lack, 7.
     frozen = copy.deepcopy(network).eval().requires_grad_(False)
     for parent in list(frozen.modules()):
         for (name, module), (next_name, next_module) in pairwise(list(parent.named_children())):

@@ -28,12 +28,17 @@ def _no_gpu(monkeypatch):
 
 @pytest.fixture
 def gpu(monkeypatch):
-    """A GPU that answers questions and computes nothing; `gpu.bf16`, `gpu.trouble` set it."""
-    card = SimpleNamespace(bf16=True, trouble=None, chosen=None)
+    """A GPU that answers questions and computes nothing; a test may change it."""
+    card = SimpleNamespace(capability=(9, 0), trouble=None, chosen=None)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Tested GPU")
     monkeypatch.setattr(torch.cuda, "set_device", lambda d: setattr(card, "chosen", d))
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: card.bf16)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: card.capability)
+    monkeypatch.setattr(
+        torch.cuda,
+        "is_bf16_supported",
+        lambda including_emulation=True: including_emulation or card.capability >= (8, 0),
+    )
     monkeypatch.setattr(device, "_cuda_trouble", lambda: card.trouble)
     monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
     before = torch.get_float32_matmul_precision()
@@ -92,14 +97,21 @@ def test_an_unknown_value_is_refused_with_the_known_ones(asked, words):
         device.choose(*asked)
 
 
-@pytest.mark.parametrize(("native", "precision"), [(True, "bf16"), (False, "fp16")])
-def test_a_gpu_computes_what_it_has_units_for(gpu, native, precision):
-    gpu.bf16 = native
+@pytest.mark.parametrize(
+    ("capability", "precision"),
+    [((9, 0), "bf16"), ((8, 0), "bf16"), ((7, 5), "fp16"), ((6, 1), "fp32")],
+)
+def test_a_gpu_computes_what_it_has_units_for(gpu, capability, precision):
+    gpu.capability = capability
     chosen = device.choose()
     assert (chosen.device, chosen.precision) == (torch.device("cuda", 0), precision)
     assert "Tested GPU" in chosen.reason
+    assert chosen.warning is None
     assert torch.backends.cudnn.benchmark
     assert torch.get_float32_matmul_precision() == "high"  # TF32
+    asked = device.choose("cuda", "bf16")
+    assert asked.precision == "bf16"
+    assert (asked.warning is None) == (precision == "bf16")
 
 
 def test_each_process_of_torchrun_has_its_own_gpu(gpu, monkeypatch):

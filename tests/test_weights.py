@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ from torchvision import models
 from dr_cli.errors import DrError, UsageError
 from dr_cli.events import Observer
 from dr_cli.resnet import build_resnet
-from dr_cli.weights import architecture, load_pretrained, load_start
+from dr_cli.weights import SILENCE, architecture, load_pretrained, load_start
 
 RESNET18 = "resnet18-f37072fd.pth"  # torchvision's file of IMAGENET1K_V1
 URL = f"https://download.pytorch.org/models/{RESNET18}"
@@ -57,6 +58,7 @@ def hub(tmp_path, monkeypatch) -> Path:
     """An empty torch hub cache, and a network (of cables) that is down."""
 
     def down(*args, **kwargs):
+        assert socket.getdefaulttimeout() == SILENCE  # a host that says nothing is given up
         raise URLError("Name or service not known")
 
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
@@ -142,6 +144,7 @@ def test_neither_found_nor_fetched_names_every_way_out(hub):
         assert words in str(caught.value)
     assert caught.value.exit_code == 1
     assert list(hub.iterdir()) == []
+    assert socket.getdefaulttimeout() is None
 
 
 def half(state, file):
