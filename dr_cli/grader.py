@@ -3,6 +3,7 @@
 Free of pandas, scikit-learn, matplotlib and torchvision: `dr predict` passes through here.
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -18,7 +19,7 @@ from dr_cli import device, runs
 from dr_cli.augment import normalise
 from dr_cli.errors import DrError, UsageError
 from dr_cli.fundus import Crop, Preprocessing, load_crop
-from dr_cli.grades import NAMES, decide, expected_grade, referable_probability
+from dr_cli.grades import NAMES, decide, expected_grade, referable_probability, softmax
 from dr_cli.heatmap import class_activation, overlay
 from dr_cli.resnet import build_resnet, inference_copy
 
@@ -30,14 +31,18 @@ def logits_of(
     batches: Iterable[tuple[Tensor, Tensor, Tensor]],
     processor: device.Processor,
     progress: Callable[[int], None] = lambda done: None,
+    tta: bool = False,
 ) -> NDArray[np.float32]:
-    """Logits of every batch of uint8 [n, 3, H, W], in order: [N, 5] float32."""
+    """Logits of every batch of uint8 [n, 3, H, W], in order: [N, 5] float32.
+
+    tta: the logarithm of the mean probability over four flips.
+    """
     network.eval()
     found: list[Tensor] = []
     done = 0
     with torch.inference_mode():
         for pixels, _, _ in batches:
-            found.append(_logits(network, pixels, processor))
+            found.append((_over_flips if tta else _logits)(network, pixels, processor))
             done += len(pixels)
             progress(done)
     return torch.cat(found).cpu().numpy() if found else np.zeros((0, 5), np.float32)
@@ -47,6 +52,13 @@ def _logits(network: nn.Module, pixels: Tensor, processor: device.Processor) -> 
     inputs = normalise(pixels.to(processor.device, non_blocking=True))
     with processor.autocast():
         return network(inputs.contiguous(memory_format=processor.memory_format)).float()
+
+
+def _over_flips(network: nn.Module, pixels: Tensor, processor: device.Processor) -> Tensor:
+    """log of the mean probability over the four flips; its softmax is that mean."""
+    views = (pixels, pixels.flip(3), pixels.flip(2), pixels.flip((2, 3)))
+    each = [torch.log_softmax(_logits(network, view, processor), 1) for view in views]
+    return torch.logsumexp(torch.stack(each), 0) - math.log(len(views))
 
 
 class Member:
@@ -71,14 +83,10 @@ class Member:
         self.folded = inference_copy(self.network)
 
     def probabilities(self, pixels: Tensor, tta: bool = False) -> NDArray[np.float64]:
-        """Calibrated probabilities of uint8 [N, 3, S, S]: [N, 5]; tta: mean over both flips."""
+        """Calibrated probabilities of uint8 [N, 3, S, S]: [N, 5]; tta: mean over four flips."""
         with torch.inference_mode():
-            views = [pixels, pixels.flip(3), pixels.flip(2), pixels.flip((2, 3))]
-            each = [
-                torch.softmax(_logits(self.folded, view, self.processor) / self.temperature, 1)
-                for view in (views if tta else views[:1])
-            ]
-            return torch.stack(each).mean(0).double().cpu().numpy()
+            logits = (_over_flips if tta else _logits)(self.folded, pixels, self.processor)
+        return softmax(logits.cpu().numpy() / self.temperature)
 
 
 class Grader:

@@ -1,66 +1,79 @@
-"""A run's own predictions and facts, brought together into the record that is reported.
+"""A run's predictions and what was chosen on its validation images -> the record reported.
 
 `trainer` (for summary.json), `dr eval` and `dr report` all come here, so they agree.
 """
 
-import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dr_cli import evaluation, splits
+from dr_cli import evaluation, metrics, splits
 from dr_cli.errors import UsageError
 from dr_cli.events import NOTHING, Observer
-from dr_cli.grades import NUM_GRADES, decide, softmax
-from dr_cli.runs import MODEL, Run
+from dr_cli.grades import ARGMAX, NUM_GRADES, decide, softmax
+from dr_cli.predictions import PROBABILITIES
+from dr_cli.runs import Run, model_record
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-def facts(run: Run) -> dict[str, Any]:
-    """The metadata of the run's weights, without reading the weights."""
-    from safetensors import safe_open
+@dataclass(frozen=True)
+class Rules:
+    """How probabilities become grades and alarms; None is what the run itself chose.
 
-    with safe_open(run[MODEL], "pt") as file:
-        return {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
+    decision: "argmax" or "thresholds"; operating_point: a rule of `metrics.parse_rule`. What has
+    to be chosen anew is chosen on the run's validation predictions.
+    """
 
-
-def chosen_on_validation(run: Run) -> dict[str, Any]:
-    """Temperature and operating point, as `evaluation.evaluate` takes them."""
-    model = facts(run)
-    point = model.get("operating_point")
-    if point is not None:
-        point = {**point, "from": f"val of {run.name}"}
-    return {"temperature": model["temperature"], "operating": point}
+    decision: str | None = None
+    operating_point: str | None = None
 
 
-def of_run(run: Run, split: str, **options: Any) -> dict[str, Any]:
-    """The record of a split ("train" has none; "all" pools) from the run's prediction files."""
-    import pandas as pd
+def of_run(run: Run, split: str, rules: Rules | None = None, **options: Any) -> dict[str, Any]:
+    """The record of "val", "test" or "all" of a run, from its prediction files.
 
-    table = run.splits()
-    config = run.read_json("config.json")
-    wanted = [s for s in ("val", "test") if run.has(s)] if split == "all" else [split]
-    predictions = pd.concat([run.predictions(s) for s in wanted], ignore_index=True)
+    options: bootstrap, seed, by, as `evaluation.evaluate` takes them.
+    """
+    chosen = _Chosen(run, rules or Rules())
+    table = predictions_of(run, split)
+    if options.get("by") not in (None, *table.columns):
+        table = _with_columns(table, run.splits())
     return evaluation.evaluate(
-        predictions,
+        chosen.decided(table),
         run=run.name,
-        data=config["data"]["root"],
+        data=chosen.data,
         split=split,
-        **baselines_of(table, split, config["options"]["val"] == "test"),
-        **chosen_on_validation(run),
+        operating=chosen.operating,
+        temperature=chosen.temperature,
+        **beside(run, split),
         **options,
     )
+
+
+def predictions_of(run: Run, split: str) -> "pd.DataFrame":
+    """The run's prediction file of a split; "all" pools validation and test."""
+    import pandas as pd
+
+    wanted = [s for s in ("val", "test") if run.has(s)] if split == "all" else [split]
+    return pd.concat([run.predictions(s) for s in wanted], ignore_index=True)
+
+
+def _with_columns(table: "pd.DataFrame", labels: "pd.DataFrame") -> "pd.DataFrame":
+    """The predictions with the label table's further columns (camera, site, …), by path."""
+    further = [c for c in labels if c == "path" or c not in table]
+    return table.merge(labels[further].drop_duplicates("path"), on="path", how="left")
 
 
 def on_data(
     run: Run,
     data: Path,
     split: str | None,
+    rules: Rules | None = None,
     *,
     layout: str = "auto",
     columns: Mapping[str, str | None] | None = None,
@@ -68,6 +81,7 @@ def on_data(
     precision: str = "auto",
     workers: int | None = None,
     batch_size: int = 16,
+    tta: bool = False,
     observer: Observer = NOTHING,
     **options: Any,
 ) -> dict[str, Any]:
@@ -81,50 +95,59 @@ def on_data(
     from dr_cli.device import choose
     from dr_cli.grader import Member, logits_of
 
+    processor = choose(device, precision)
+    member = Member(run.folder, processor)
     read = labels.read(
         data, layout=layout, columns=labels.Columns(**(columns or {})), observer=observer
     )
-    made = run.read_json("config.json")
-    own = labels.fingerprint(read.table) == made["data"]["fingerprint"]
-    table = run.splits() if own else read.table
-    present = list(table["split"].dropna().unique())
-    split = split or next((s for s in ("test", "val") if s in present), "all")
-    rows = table[table["reason"].isna() & ((split == "all") | (table["split"] == split))]
-    rows = rows.reset_index(drop=True)
-    if rows.empty:
-        raise UsageError(
-            f"{data} has no {split} split (it has {', '.join(present) or 'no splits'}): "
-            "--split all takes every photograph"
-        )
-    member = Member(run.folder, choose(device, precision))
+    labels.need_images(read)
+    made = run.read_json("config.json")["data"]
+    own = labels.fingerprint(read.table) == made["fingerprint"]
+    split, rows = _rows(run.splits() if own else read.table, split, data)
     dataset = FundusDataset(
         read.root, rows["path"], rows["grade"], member.preprocessing, observer=observer,
         workers=workers,
     )  # fmt: skip
-    failed = {path for path, _ in dataset.failed}
     for path, reason in dataset.failed:
         observer.warning(f"{path}: {reason}")
-    good = (~rows["path"].isin(failed)).to_numpy().nonzero()[0]
+    good = dataset.readable
     logits = logits_of(
         member.network,
         batches(dataset, good, batch_size),
-        member.processor,
+        processor,
         lambda done: observer.progress("photographs graded", done, len(good)),
+        tta,
     )
-    missing = int((table["reason"].fillna("").str.startswith("image missing")).sum())
+    chosen = _Chosen(run, rules or Rules())
+    missing = int((read.table["reason"] == labels.MISSING).sum())
     return evaluation.evaluate(
-        predictions(rows.iloc[good], logits, member.decision, member.temperature),
+        predicted(rows.iloc[good], logits, chosen.decision, chosen.temperature),
         run=run.name,
-        data=str(data),
+        data=made["root"] if own else str(data),
         split=split,
-        failed=len(failed) + (0 if own else missing),
-        **baselines_of(table, split),
-        **chosen_on_validation(run),
+        failed=len(dataset.failed) + missing,
+        operating=chosen.operating,
+        temperature=chosen.temperature,
+        **(beside(run, split) if own else {}),
         **options,
     )
 
 
-def predictions(
+def _rows(table: "pd.DataFrame", split: str | None, data: Path) -> tuple[str, "pd.DataFrame"]:
+    """The split (default: test, else val, else all) and its usable rows."""
+    present = list(table["split"].dropna().unique())
+    split = split or next((s for s in ("test", "val") if s in present), "all")
+    asked = (table["split"] == split) | (split == "all")
+    rows = table[table["reason"].isna() & asked].reset_index(drop=True)
+    if rows.empty:
+        raise UsageError(
+            f"{data} has no {split} split (it has {', '.join(present) or 'none at all'}): "
+            "--split all takes every photograph"
+        )
+    return split, rows
+
+
+def predicted(
     rows: "pd.DataFrame",
     logits: NDArray[np.float32],
     decision: Mapping[str, Any],
@@ -142,14 +165,68 @@ def predictions(
     return table
 
 
-def baselines_of(table: "pd.DataFrame", split: str, val_is_test: bool = False) -> dict[str, Any]:
-    """The baselines of a split and what `evaluate` says of its leaks and its independence."""
-    where = "test" if split == "val" and val_is_test else split
+class _Chosen:
+    """Decision, operating point and temperature: stored with the weights, or chosen anew."""
+
+    def __init__(self, run: Run, rules: Rules) -> None:
+        model = model_record(run.folder)
+        self.run, self.temperature = run, model["temperature"]
+        self.data = run.read_json("config.json")["data"]["root"]
+        self.decision = model["decision"]
+        self.anew = rules.decision is not None and rules.decision != self.decision["kind"]
+        if rules.decision == "argmax":
+            self.decision = dict(ARGMAX)
+        elif self.anew:
+            cuts = metrics.fit_thresholds(*self._validation("--decision thresholds"))
+            self.decision = {"kind": "thresholds", "thresholds": cuts}
+        self.operating = model["operating_point"]
+        if rules.operating_point is not None:
+            metrics.parse_rule(rules.operating_point)
+            self.operating = metrics.operating_point(
+                *self._validation("--operating-point"), rules.operating_point
+            )
+        if self.operating is not None:
+            self.operating |= {"from": f"val of {run.name}", "data": self.data}
+
+    def _validation(self, flag: str) -> tuple[NDArray[Any], NDArray[Any]]:
+        if not self.run.has("val"):
+            raise UsageError(f"{flag} is chosen on validation images: {self.run.folder} has none")
+        table = self.run.predictions("val")
+        return table["grade"].to_numpy(), table[list(PROBABILITIES)].to_numpy()
+
+    def decided(self, table: "pd.DataFrame") -> "pd.DataFrame":
+        """The table, with `predicted` by another decision where one was asked for."""
+        if not self.anew:
+            return table
+        return table.assign(predicted=decide(table[list(PROBABILITIES)].to_numpy(), self.decision))
+
+
+def beside(run: Run, split: str) -> dict[str, Any]:
+    """What stands beside the figures of a run's split: baselines, leaks, warnings."""
+    if split not in ("val", "test"):
+        return {}
+    table = run.splits()
     usable = table[table["reason"].isna()]
     warnings = []
-    if val_is_test:
+    if run.read_json("config.json")["options"]["val"] == "test":
+        split = "test"
         warnings.append(
             "the epoch was picked on the test set (--val test): these figures are optimistic"
         )
-    found = splits.baselines(usable, where) if where in ("val", "test") else None
-    return {"baselines": found, "warnings": warnings}
+    return {
+        "baselines": splits.baselines(usable, split),
+        "leaks": splits.leaks(usable) if split == "test" else None,
+        "warnings": warnings,
+    }
+
+
+def compared(run: Run, other: Run, split: str, bootstrap: int = 2000) -> list[dict[str, Any]]:
+    """`run` against `other` on the same images, see `comparison.compare`."""
+    from dr_cli import comparison
+
+    pair = {str(one.folder): one for one in (run, other)}
+    return comparison.compare(
+        [(name, predictions_of(one, split)) for name, one in pair.items()],
+        operating={name: _Chosen(one, Rules()).operating for name, one in pair.items()},
+        bootstrap=bootstrap,
+    )

@@ -144,6 +144,16 @@ def read_model(source: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
     Raises UsageError where there is none, or it was not made by `dr train`.
     """
+    from safetensors import safe_open
+
+    record = model_record(source)
+    path = source / MODEL if source.is_dir() else source
+    with safe_open(path, "pt") as file:
+        return {key: file.get_tensor(key) for key in file.keys()}, record  # noqa: SIM118
+
+
+def model_record(source: Path) -> dict[str, Any]:
+    """What `read_model` says beside the tensors, without reading those. Raises as it does."""
     from safetensors import SafetensorError, safe_open
 
     path = source / MODEL if source.is_dir() else source
@@ -153,7 +163,6 @@ def read_model(source: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         record = {key: json.loads(value) for key, value in metadata.items()}
     except (SafetensorError, ValueError, OSError) as error:
         raise UsageError(f"{path} is no whole safetensors file of dr: {error}") from error
@@ -163,7 +172,7 @@ def read_model(source: Path) -> tuple[dict[str, Any], dict[str, Any]]:
             f"{path} is no grader: its metadata lacks {', '.join(sorted(missing))}; "
             "as a start for training it can be given to dr train --weights"
         )
-    return tensors, record
+    return record
 
 
 def finished_runs(folder: Path) -> list[Run]:

@@ -226,7 +226,8 @@ def _describe(planned: Plan, run: runs.Run, network: nn.Module) -> None:
         "command": ["dr", *sys.argv[1:]],
     }
     runs.write_json(run["config.json"], record)
-    run.write_table("splits.csv", runs.SPLITS, planned.table)
+    further = planned.labels.extra_columns  # for `dr eval --by COLUMN`
+    run.write_table("splits.csv", (*runs.SPLITS, *further), planned.table)
 
 
 class Learner:
@@ -487,7 +488,7 @@ def finish(planned: Plan, run: runs.Run, learner: Learner) -> dict[str, Any]:
     learner.save_model(run, learner.network, *tuned)
     for split, values in logits.items():
         rows = planned.rows.iloc[planned.indices(split)]
-        table = results.predictions(rows, values, *tuned[:2])
+        table = results.predicted(rows, values, *tuned[:2])
         run.write_table(f"predictions-{split}.csv", runs.PREDICTIONS, table)
     summary = {split: results.of_run(run, split) for split in logits}
     last = "test" if "test" in logits else "val"

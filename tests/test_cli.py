@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -285,3 +286,58 @@ def test_a_broken_pipe_is_quiet(world):
     )  # fmt: skip
     assert done.stdout.startswith("path,predicted")
     assert "Traceback" not in done.stderr
+
+
+def test_eval_compares_two_runs_on_the_same_images(world, tmp_path):
+    run = world / "runs" / "first"
+    other = tmp_path / "other"
+    shutil.copytree(run, other)
+    pairs = json.loads(dr("eval", run, "--against", other, "--bootstrap", 50).stdout)["against"]
+    assert pairs[0]["qwk"]["difference"] == 0
+    assert pairs[0]["mcnemar_grade"]["p"] == 1
+    assert dr("eval", run, "--against", other, "--format", "table").exit_code == 0
+
+
+def test_eval_scores_anybodys_predictions_like_the_run(world):
+    run = world / "runs" / "first"
+    record = json.loads(dr("eval", "--predictions", run / "predictions-test.csv").stdout)
+    own = json.loads((run / "summary.json").read_text())["test"]
+    for name in ("accuracy", "qwk", "macro_f1"):
+        assert record[name] == own[name]
+    assert record["run"] is None
+
+
+def test_eval_by_a_column_and_with_other_rules(world):
+    run = world / "runs" / "first"
+    record = json.loads(
+        dr(
+            "eval", run, "--by", "eye", "--decision", "thresholds",
+            "--operating-point", "specificity=0.5",
+        ).stdout
+    )  # fmt: skip
+    assert {group["value"] for group in record["subgroups"]["groups"]} == {"left", "right"}
+    assert record["referable"]["rule"] == "specificity=0.5"
+    assert record["referable"]["threshold_from"] == "val of first"
+    assert dr("eval", run, "--by", "eye", "--format", "table").exit_code == 0
+
+
+def test_eval_with_tta_runs_the_network(world):
+    run = world / "runs" / "first"
+    assert dr("eval", run, "--tta").exit_code == 2
+    done = dr("eval", run, world / "data", "--tta", "--split", "val")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["split"] == "val"
+
+
+@pytest.mark.parametrize("form", ["json", "csv", "markdown"])
+def test_report_has_its_data_in_other_forms(world, form):
+    done = dr("report", world / "runs", "--format", form, "--no-pictures")
+    assert done.exit_code == 0, done.output
+    assert "first" in done.stdout
+    assert "_left" not in done.stdout, "a file name in what is fit to share"
+
+
+def test_report_draws_for_a_paper(world, tmp_path):
+    done = dr("report", world / "runs", "--out", tmp_path / "r.html", "--figures", tmp_path / "f")
+    assert done.exit_code == 0, done.output
+    assert {path.suffix for path in (tmp_path / "f").iterdir()} == {".png", ".svg"}

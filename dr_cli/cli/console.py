@@ -165,6 +165,23 @@ def confusion_table(record: Mapping[str, Any]) -> Any:
     return table
 
 
+def comparison_table(data: Mapping[str, Any]) -> Any:
+    """A Rich table of the runs of a report, with the columns of its page."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    from dr_cli.report import page
+
+    table = Table(box=box.SIMPLE)
+    table.add_column("Run", overflow="fold")
+    for column in page.TABLE:
+        table.add_column(column.heading)
+    for run in data["runs"]:
+        table.add_row(Text(run["name"]), *(Text(column.text(run)) for column in page.TABLE))
+    return table
+
+
 def print_table(*parts: Any, to_stdout: bool = True) -> None:
     """Prints Rich things on stdout: a command's data, shown to a person."""
     console = RichConsole(file=sys.stdout if to_stdout else sys.stderr, highlight=False)

@@ -31,10 +31,24 @@ class Format(enum.StrEnum):
     csv = "csv"
 
 
-def evaluate(run: runs.Run, split: str | None = None, *, bootstrap: int = 2000) -> dict[str, Any]:
-    """The record of a finished run, from its own prediction files."""
+class Decision(enum.StrEnum):
+    """How probabilities become a grade."""
+
+    argmax = "argmax"
+    thresholds = "thresholds"
+
+
+def evaluate(run: runs.Run, split: str | None = None, **options: Any) -> dict[str, Any]:
+    """The record of a finished run, from its own prediction files; options of `results.of_run`.
+
+    split: default test, else val.
+    """
     from dr_cli import results
 
+    return results.of_run(run, _own_split(run, split), **options)
+
+
+def _own_split(run: runs.Run, split: str | None) -> str:
     run.read_json("summary.json")
     split = split or ("test" if run.has("test") else "val")
     if split == "train":
@@ -42,54 +56,42 @@ def evaluate(run: runs.Run, split: str | None = None, *, bootstrap: int = 2000) 
             f"{run.folder} keeps no predictions of its training split: give DATA to run the network"
         )
     if split != "all" and not run.has(split):
-        raise UsageError(f"{run.folder} has no {split} split: it has {_splits(run)}")
-    return results.of_run(run, split, bootstrap=bootstrap)
-
-
-def evaluate_on(
-    run: runs.Run,
-    data: Path,
-    split: str | None = None,
-    *,
-    bootstrap: int = 2000,
-    layout: str = "auto",
-    columns: dict[str, str | None] | None = None,
-    device: str = "auto",
-    precision: str = "auto",
-    workers: int | None = None,
-    batch_size: int = 16,
-    console: Console | None = None,
-) -> dict[str, Any]:
-    """The record of a run's network on graded photographs."""
-    from dr_cli import results
-
-    return results.on_data(
-        run,
-        data,
-        split,
-        bootstrap=bootstrap,
-        layout=layout,
-        columns=columns or {},
-        device=device,
-        precision=precision,
-        workers=workers,
-        batch_size=batch_size,
-        observer=console or Console(quiet=True),
-    )
-
-
-def _splits(run: runs.Run) -> str:
-    return " and ".join(s for s in ("val", "test") if run.has(s)) or "none"
+        has = " and ".join(s for s in ("val", "test") if run.has(s)) or "none"
+        raise UsageError(f"{run.folder} has no {split} split: it has {has}")
+    return split
 
 
 def command(
-    run: Annotated[Path, typer.Argument(help="A run folder of dr train.")],
+    run: Annotated[Path | None, typer.Argument(help="A run folder of dr train.")] = None,
     data: Annotated[
         Path | None, typer.Argument(help="Graded photographs [default: the run's own].")
     ] = None,
     split: Annotated[
         Split | None, typer.Option("--split", help="Which part [default: test, else val].")
     ] = None,
+    predictions: Annotated[
+        Path | None,
+        typer.Option("--predictions", help="Score anybody's table of predictions: no RUN then."),
+    ] = None,
+    against: Annotated[
+        Path | None, typer.Option("--against", help="Another run, compared on the same images.")
+    ] = None,
+    by: Annotated[
+        str | None, typer.Option("--by", help="Also the figures by a column of the labels.")
+    ] = None,
+    decision: Annotated[
+        Decision | None,
+        typer.Option("--decision", help="How probabilities become a grade [default: the run's]."),
+    ] = None,
+    operating_point: Annotated[
+        str | None,
+        typer.Option(
+            "--operating-point",
+            help="youden, sensitivity=0.90 or specificity=0.95, met on validation "
+            "[default: youden].",
+        ),
+    ] = None,
+    tta: Annotated[bool, typer.Option("--tta", help="Mean over four flips, with DATA.")] = False,
     form: Annotated[
         Format | None,
         typer.Option("--format", help="[default: table on a terminal, else json]."),
@@ -123,29 +125,40 @@ def command(
     Example: dr eval runs/resnet18 --fail-under qwk=0.7
     """
     needed = _needed(fail_under or [])
+    if (run is None) == (predictions is None):
+        raise UsageError("name a RUN, or a table with --predictions FILE: one of the two")
+    if predictions is not None and (against or tta or decision or operating_point):
+        raise UsageError(
+            "--predictions has no run: --against, --tta, --decision, --operating-point need one"
+        )
+    if against is not None and data is not None:
+        raise UsageError("--against compares two runs' own predictions: leave DATA out")
+    if tta and data is None:
+        raise UsageError("--tta runs the network: give DATA, too")
+    chosen = split.value if split else None
+    common: dict[str, Any] = {"bootstrap": bootstrap, "by": by}
     with Console(quiet) as console:
-        chosen = split.value if split else None
-        if data is None:
-            record = evaluate(runs.Run(run), chosen, bootstrap=bootstrap)
+        if run is None:
+            record = _of_table(predictions, chosen, common)
         else:
-            record = evaluate_on(
-                runs.Run(run),
-                data,
-                chosen,
-                bootstrap=bootstrap,
-                layout=layout,
-                columns={
-                    "image": image_column,
-                    "grade": grade_column,
-                    "patient": patient_column,
-                    "split": split_column,
-                },
-                device=device.value,
-                precision=precision.value,
-                workers=workers,
-                batch_size=batch_size,
-                console=console,
-            )
+            from dr_cli import results
+
+            rules = results.Rules(decision and decision.value, operating_point)
+            if data is None:
+                record = evaluate(runs.Run(run), chosen, rules=rules, **common)
+            else:
+                record = results.on_data(
+                    runs.Run(run), data, chosen, rules, layout=layout,
+                    columns={"image": image_column, "grade": grade_column,
+                             "patient": patient_column, "split": split_column},
+                    device=device.value, precision=precision.value, workers=workers,
+                    batch_size=batch_size, tta=tta, observer=console, **common,
+                )  # fmt: skip
+            if against is not None:
+                one, other = runs.Run(run), runs.Run(against)
+                split_name = _own_split(one, chosen)
+                _own_split(other, split_name)
+                record["against"] = results.compared(one, other, split_name, bootstrap)
         for warning in record["warnings"]:
             console.warning(warning)
     if out is not None:
@@ -157,6 +170,15 @@ def command(
         check(record, needed)
     if record["failed"]:
         raise DrError(f"{record['failed']} images could not be read: figures are without them")
+
+
+def _of_table(path: Path | None, split: str | None, common: dict[str, Any]) -> dict[str, Any]:
+    from dr_cli import evaluation
+    from dr_cli.predictions import read_predictions
+
+    assert path is not None
+    table = read_predictions(path, None if split == "all" else split)
+    return evaluation.evaluate(table, data=str(path), split=split or "all", **common)
 
 
 def _needed(pairs: list[str]) -> dict[str, float]:
@@ -178,9 +200,10 @@ def _write(record: dict[str, Any], folder: Path) -> None:
     from dr_cli.confusion import ConfusionMatrix
 
     runs.write_json(folder / "metrics.json", record)
-    matrix = ConfusionMatrix()
-    matrix.counts[:] = record["confusion"]
-    matrix.save(folder / "confusion.png")
+    if record["confusion"] is not None:
+        matrix = ConfusionMatrix()
+        matrix.counts[:] = record["confusion"]
+        matrix.save(folder / "confusion.png")
 
 
 def _print(record: dict[str, Any], form: Format) -> None:
@@ -192,21 +215,18 @@ def _print(record: dict[str, Any], form: Format) -> None:
             low, high = interval or ("", "")
             typer.echo(f"{name},{'' if value is None else value},{low},{high}")
     else:
-        print_table(_table(record), confusion_table(record))
-
-
-HEADLINE = ("accuracy", "balanced_accuracy", "qwk", "macro_f1", "mean_absolute_error")
+        parts = [_table(record)]
+        parts += [confusion_table(record)] if record["confusion"] else []
+        parts += [_groups(record)] if record["subgroups"] else []
+        parts += [_pair(pair) for pair in record.get("against", [])]
+        print_table(*parts)
 
 
 def _figures(record: dict[str, Any]) -> list[tuple[str, float | None, list[float] | None]]:
-    """Name, value, interval of each figure of a record."""
-    found = [(name, record[name]["value"], record[name]["ci95"]) for name in HEADLINE]
-    for name in ("auc", "sensitivity", "specificity"):
-        figure = (record["referable"] or {}).get(name) or {"value": None, "ci95": None}
-        found.append((f"referable.{name}", figure["value"], figure["ci95"]))
-    for name, value in record["calibration"].items():
-        if value is None or isinstance(value, (int, float)):
-            found.append((f"calibration.{name}", value, None))
+    """Name, value, interval of each figure of a record, and the baselines."""
+    from dr_cli.evaluation import flatten
+
+    found = [(name, f["value"], f["ci95"]) for name, f in flatten(record).items()]
     for name, pair in record["baselines"].items():
         for metric in ("accuracy", "qwk"):
             if pair is not None:
@@ -214,12 +234,20 @@ def _figures(record: dict[str, Any]) -> list[tuple[str, float | None, list[float
     return found
 
 
+def _shown(figure: dict[str, Any]) -> str:
+    if figure["value"] is None:
+        return "n/a"
+    low_high = figure["ci95"] and f" ({figure['ci95'][0]:.3f}–{figure['ci95'][1]:.3f})"
+    return f"{figure['value']:.3f}{low_high or ''}"
+
+
 def _table(record: dict[str, Any]) -> Any:
     from rich import box
     from rich.table import Table
+    from rich.text import Text
 
-    title = f"{record['run']}, {record['split']}: {record['n']:,} images"
-    table = Table(title=title, box=box.SIMPLE)
+    title = f"{record['run'] or record['data']}, {record['split']}: {record['n']:,} images"
+    table = Table(title=Text(title), box=box.SIMPLE)
     table.add_column("figure")
     table.add_column("value", justify="right")
     table.add_column("95% interval", justify="right")
@@ -227,3 +255,49 @@ def _table(record: dict[str, Any]) -> Any:
         shown = f"{interval[0]:.3f} to {interval[1]:.3f}" if interval else ""
         table.add_row(name, "n/a" if value is None else f"{value:.3f}", shown)
     return table
+
+
+def _groups(record: dict[str, Any]) -> Any:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    groups = record["subgroups"]
+    table = Table(title=Text(f"by {groups['column']}"), box=box.SIMPLE)
+    for column in (groups["column"], "images", "accuracy", "qwk", "referable AUC"):
+        table.add_column(Text(column))
+    for group in groups["groups"]:
+        table.add_row(
+            Text(str(group["value"] if group["value"] is not None else "not known")),
+            f"{group['n']:,}",
+            _shown(group["accuracy"]),
+            _shown(group["qwk"]),
+            _shown(group["referable"]["auc"]),
+        )
+    return table
+
+
+def _pair(pair: dict[str, Any]) -> Any:
+    """A comparison of two runs: the differences with their intervals, and both tests."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=Text(f"{pair['a']} − {pair['b']}"), box=box.SIMPLE)
+    for column in ("test", "difference", "95% interval", "p"):
+        table.add_column(column)
+    for name in ("qwk", "referable_auc"):
+        if (found := pair[name]) is not None:
+            low, high = found["ci95"] or (float("nan"), float("nan"))
+            table.add_row(
+                name, f"{found['difference']:+.3f}", f"{low:+.3f} to {high:+.3f}", _p(found["p"])
+            )
+    for name in ("mcnemar_referable", "mcnemar_grade"):
+        if (found := pair[name]) is not None:
+            only = f"right alone: {found['a_only']} against {found['b_only']}"
+            table.add_row(name, only, "", _p(found["p"]))
+    return table
+
+
+def _p(value: float | None) -> str:
+    return "n/a" if value is None else f"{value:.4f}"

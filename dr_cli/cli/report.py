@@ -1,5 +1,6 @@
 """`dr report`: runs -> one HTML page with figures."""
 
+import enum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -7,21 +8,29 @@ import typer
 
 from dr_cli import runs
 from dr_cli.cli import options
-from dr_cli.cli.console import Console
+from dr_cli.cli.console import Console, comparison_table, print_table, short
 from dr_cli.errors import UsageError
 
 
-def report(folders: list[Path], out: Path | None = None) -> Path:
-    """Writes the page and returns where it is: in the one folder given, or `out`.
+class Format(enum.StrEnum):
+    """What is written: a page, or the same data for other programs."""
 
-    Raises UsageError where no finished run is found.
+    html = "html"
+    json = "json"
+    csv = "csv"
+    markdown = "markdown"
+
+
+def report(data: dict[str, Any], folders: list[Path], out: Path | None = None) -> Path:
+    """Writes the page of what `page.collect(folders)` gave; returns where: `out`, or the folder.
+
+    Raises UsageError for several folders without `out`.
     """
     from dr_cli.report import page
 
     if out is None and len(folders) > 1:
         raise UsageError("several folders: name the page with --out FILE")
     target = out or folders[0] / "report.html"
-    data: dict[str, Any] = page.collect(folders)
     runs.write_text(target, page.render(data))
     return target
 
@@ -33,6 +42,15 @@ def command(
     out: Annotated[
         Path | None, typer.Option("--out", help="The page [default: report.html in the folder].")
     ] = None,
+    form: Annotated[
+        Format, typer.Option("--format", help="json, csv and markdown go to stdout.")
+    ] = Format.html,
+    figures: Annotated[
+        Path | None, typer.Option("--figures", help="Folder for PNG and SVG fit for a paper.")
+    ] = None,
+    no_pictures: Annotated[
+        bool, typer.Option("--no-pictures", help="No photograph, file name or patient: to share.")
+    ] = False,
     opened: Annotated[bool, typer.Option("--open", help="Open it in a browser.")] = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
@@ -41,8 +59,23 @@ def command(
 
     Example: dr report runs/
     """
+    from dr_cli.report import page, paper
+
+    folders = folders or [options.runs_folder()]
     with Console(quiet) as console:
-        target = report(folders or [options.runs_folder()], out)
+        data = page.collect(folders, no_pictures=no_pictures)
+        if figures is not None:
+            made = paper.save(data, figures)
+            console.note(f"{len(made)} figures in {short(figures)}")
+        if console.rich.is_terminal and not quiet:
+            print_table(comparison_table(data), to_stdout=False)
+        if form is not Format.html:
+            if out is not None or opened:
+                raise UsageError("--out and --open are of the page: --format html")
+            write = {"json": page.to_json, "csv": page.to_csv, "markdown": page.to_markdown}
+            typer.echo(write[form.value](data).rstrip("\n"))
+            return
+        target = report(data, folders, out)
         console.note(f"{target.stat().st_size / 1e6:.2f} MB, self-contained")
     typer.echo(str(target))
     if opened:
