@@ -62,6 +62,12 @@ class TrainConfig:
         "0.15",
         "Validation: a fraction of train by patient, a folder or table of its own, or `test`.",
     )
+    split_by: str = _option(
+        "dataset",
+        "Keep the data set's own test split, or make a clean one by patient.",
+        "dataset",
+        "patient",
+    )
     patience: int | None = _option(
         None, "Stop after this many epochs without a better validation QWK.", low=1
     )

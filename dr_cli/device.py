@@ -189,6 +189,18 @@ def memory(processor: Processor) -> int | None:
     return free
 
 
+def peak_memory(processor: Processor) -> int | None:
+    """Bytes at the peak so far: of the GPU's memory, else of this process; None where unknown."""
+    if processor.device.type == "cuda":
+        return torch.cuda.max_memory_allocated(processor.device)
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
 def _free_ram() -> int | None:
     if sys.platform == "linux":
         with open("/proc/meminfo", encoding="ascii") as table:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 import dr_cli
-from dr_cli import augment, curves, device, metrics, randomness, results, runs, splits
+from dr_cli import audit, augment, curves, device, metrics, randomness, results, runs, splits
 from dr_cli.config import TrainConfig
 from dr_cli.confusion import ConfusionMatrix
 from dr_cli.dataset import FundusDataset, batches, measured_size
@@ -29,7 +29,7 @@ from dr_cli.events import NOTHING, Observer
 from dr_cli.fundus import Preprocessing
 from dr_cli.grader import logits_of
 from dr_cli.grades import NAMES, NUM_GRADES, softmax
-from dr_cli.labels import Labels, fingerprint, leave_out, need_images
+from dr_cli.labels import Labels, fingerprint, need_images
 from dr_cli.labels import read as read_labels
 from dr_cli.losses import balanced_weights, make_loss
 from dr_cli.resnet import ResNet, build_resnet
@@ -47,6 +47,7 @@ class Plan:
     rows: pd.DataFrame  # the dataset's rows; those that cannot be read have no split
     processor: device.Processor
     columns: dict[str, str]  # names of the table's columns that a person gave
+    found: dict[str, Any]  # what `audit.describe` says of the data set
 
     def indices(self, split: str) -> NDArray[np.int64]:
         """Which rows of `dataset` stand in a split, ascending; with `--val test` val is test."""
@@ -67,15 +68,20 @@ def plan(
     *,
     columns: Mapping[str, str] | None = None,
     workers: int | None = None,
+    cache: bool = True,
     observer: Observer = NOTHING,
 ) -> Plan:
-    """Splits the data, fills the crop cache and settles every `auto`.
+    """Looks at every photograph, splits the data, fills the crop cache, settles every `auto`.
 
-    Raises UsageError where what is left cannot be trained on.
+    cache: False leaves the crops unmade, for a dry run. Raises UsageError where what is left
+    cannot be trained on.
     """
     config = replace(config, lr=config.learning_rate)
+    labels = _with_validation(labels, config.val)
     need_images(labels)
-    table = _assign(config, labels)
+    seen = audit.look(labels, workers=workers, observer=observer)
+    table = settle(labels, seen, config)
+    found = audit.describe(labels, table, seen)
     usable = table[table["reason"].isna()].reset_index(drop=True)
     if usable.empty:
         raise UsageError(f"{labels.root}: not one of {len(table)} labelled images can be used")
@@ -88,36 +94,28 @@ def plan(
         usable["path"],
         usable["grade"],
         Preprocessing(size=config.size),
+        cache=cache,
         observer=observer,
         workers=workers,
     )
-    if dataset.failed:
-        failed = dict(dataset.failed)
-        observer.warning(f"{len(failed)} images cannot be read and are left out: see splits.csv")
-        table, usable = leave_out(table, failed), leave_out(usable, failed)
-    planned = Plan(config, labels, table, dataset, usable, processor, dict(columns or {}))
-    grades = set(usable["grade"].to_numpy()[planned.indices("train")])
-    if len(grades) < 2:
-        raise UsageError(
-            f"{labels.root}: the training split holds "
-            + (f"grade {grades.pop()} alone" if grades else "no image")
-            + ": at least two grades are needed to learn from"
-        )
-    if not planned.evaluated:
-        raise UsageError(f"{labels.root}: neither validation nor test images: give --val")
+    planned = Plan(config, labels, table, dataset, usable, processor, dict(columns or {}), found)
+    _check_splits(planned)
     if config.batch_size is None:
-        on_cpu = processor.device.type == "cpu"
-        size = 16 if on_cpu else 64
-        few = max(4, 2 ** int(math.log2(max(4, len(planned.indices("train")) / 16))))
-        planned.config = replace(config, batch_size=min(size, few))
+        planned.config = replace(config, batch_size=_auto_batch(planned))
     return planned
 
 
-def _assign(config: TrainConfig, labels: Labels) -> pd.DataFrame:
-    """The table with its splits; --val PATH brings validation rows of its own."""
-    val = _number(config.val)
-    if isinstance(val, float) or val == "test":
-        return splits.assign(labels.table, val=val, seed=config.seed)
+def settle(labels: Labels, seen: audit.Look, config: TrainConfig) -> pd.DataFrame:
+    """The label table with every row's split, as the options want it."""
+    number = _number(config.val)
+    val = number if isinstance(number, float) or number == "test" else splits.DEFAULT_VAL
+    return audit.settle(labels, seen, val=val, seed=config.seed, split_by=config.split_by)
+
+
+def _with_validation(labels: Labels, val: str) -> Labels:
+    """With --val PATH: the labels, and that data set's rows as validation."""
+    if isinstance(_number(val), float) or val == "test":
+        return labels
     other = read_labels(Path(val))
     need_images(other)
     more = other.table.copy()
@@ -125,7 +123,7 @@ def _assign(config: TrainConfig, labels: Labels) -> pd.DataFrame:
     more["split"] = more["split"].where(more["reason"].notna(), "val")
     kept = labels.table.copy()
     kept.loc[kept["split"] == "val", "split"] = "train"
-    return splits.assign(pd.concat([kept, more], ignore_index=True), seed=config.seed)
+    return replace(labels, table=pd.concat([kept, more], ignore_index=True))
 
 
 def _number(text: str) -> float | str:
@@ -133,6 +131,60 @@ def _number(text: str) -> float | str:
         return float(text)
     except ValueError:
         return text
+
+
+def _check_splits(planned: Plan) -> None:
+    """UsageError where nothing can be learned, or no epoch be told from another."""
+    root = planned.labels.root
+    grades = set(planned.rows["grade"].to_numpy()[planned.indices("train")])
+    if len(grades) < 2:
+        raise UsageError(
+            f"{root}: the training split holds "
+            + (f"grade {grades.pop()} alone" if grades else "no image")
+            + ": at least two grades are needed to learn from"
+        )
+    if not planned.evaluated:
+        raise UsageError(f"{root}: neither validation nor test images: give --val")
+
+
+def _auto_batch(planned: Plan) -> int:
+    """64 on a GPU, 16 on a CPU; fewer where an epoch would have less than 16 steps."""
+    most = 16 if planned.processor.device.type == "cpu" else 64
+    few = 2 ** int(math.log2(max(4, len(planned.indices("train")) / 16)))
+    return min(most, few)
+
+
+def estimate(planned: Plan, steps: int = 3) -> dict[str, Any]:
+    """What an epoch will take, measured on a few steps of the real thing.
+
+    `memory_bytes`: the peak so far, of the GPU's memory or of this process; None where the
+    system does not tell.
+    """
+    torch.manual_seed(planned.config.seed)
+    network = build_resnet(planned.config.arch)
+    processor = planned.processor
+    network.to(processor.device).to(memory_format=processor.memory_format)
+    learner = Learner(network, planned)
+    facts = _facts(planned, network)
+    images = facts["images"]
+    train_seconds = learner.seconds_per_image(steps)
+    start = time.perf_counter()
+    sample = planned.indices(planned.evaluated[0])[: planned.config.batch_size]
+    logits_of(network, batches(planned.dataset, sample, len(sample)), processor)
+    evaluation_seconds = (time.perf_counter() - start) / len(sample)
+    evaluated = sum(len(planned.indices(split)) for split in planned.evaluated)
+    seconds = train_seconds * images["train"] + evaluation_seconds * evaluated
+    return {
+        "arch": facts["arch"],
+        "size": facts["size"],
+        "batch_size": facts["batch_size"],
+        "epochs": facts["epochs"],
+        "steps_per_epoch": facts["steps_per_epoch"],
+        "device": facts["device"],
+        "precision": processor.precision,
+        "seconds_per_epoch": round(seconds, 1),
+        "memory_bytes": device.peak_memory(processor),
+    }
 
 
 # ------------------------------------------------------------------------------ the run
@@ -253,6 +305,19 @@ class Learner:
         if self.config.balance != "weights":
             return None
         return balanced_weights(np.bincount(self.grades[self.train_indices], minlength=NUM_GRADES))
+
+    def seconds_per_image(self, steps: int) -> float:
+        """Of a training step, decoding left out: the median of a few, after one to warm up."""
+        order = np.resize(self._order(1), self._batch_size)
+        batch = next(iter(batches(self.planned.dataset, order, self._batch_size)))
+        self.network.train()
+        taken = []
+        for _ in range(steps + 1):
+            start = time.perf_counter()
+            loss, _ = self._step(1, *batch)
+            loss.item()  # waits for a GPU
+            taken.append(time.perf_counter() - start)
+        return float(np.median(taken[1:])) / self._batch_size
 
     # -- one epoch
 

@@ -341,3 +341,30 @@ def test_report_draws_for_a_paper(world, tmp_path):
     done = dr("report", world / "runs", "--out", tmp_path / "r.html", "--figures", tmp_path / "f")
     assert done.exit_code == 0, done.output
     assert {path.suffix for path in (tmp_path / "f").iterdir()} == {".png", ".svg"}
+
+
+def test_a_dry_run_says_what_is_there_and_keeps_nothing(world, tmp_path, monkeypatch):
+    monkeypatch.setenv("DR_RUNS", str(tmp_path / "runs"))
+    done = dr("train", world / "data", "--dry-run", "--format", "json", "--size", 32)
+    assert done.exit_code == 0, done.output
+    record = json.loads(done.stdout)
+    assert record["layout"] == "course"
+    assert (record["rows"], record["images_found"], record["images_missing"]) == (60, 60, 0)
+    assert record["splits"]["test"]["grade_counts"] == [4] * 5
+    assert record["leaks"]["fellow_eye_in_train"] == 0
+    assert record["plan"]["size"] == 32
+    assert record["plan"]["seconds_per_epoch"] > 0
+    assert not (tmp_path / "runs").exists()
+    assert "median" in dr("train", world / "data", "--dry-run", "--size", 32).stdout
+    assert dr("train", world / "data", "--format", "json").exit_code == 2
+
+
+def test_a_dry_run_on_labels_alone_tells_all_that_the_tables_tell(shared):
+    done = dr("train", shared / "data" / "dlp", "--dry-run", "--format", "json", "--val", 0.3)
+    assert done.exit_code == 1
+    record = json.loads(done.stdout)
+    assert (record["rows"], record["images_missing"]) == (35_126, 35_126)
+    assert record["leaks"]["fellow_eye_in_train"] == 5_618
+    assert record["baselines"]["fellow_eye"]["accuracy"] == pytest.approx(0.847, abs=5e-4)
+    assert record["baselines"]["fellow_eye"]["qwk"] == pytest.approx(0.723, abs=5e-4)
+    assert record["plan"] is None

@@ -165,6 +165,50 @@ def confusion_table(record: Mapping[str, Any]) -> Any:
     return table
 
 
+def audit_tables(record: Mapping[str, Any]) -> list[Any]:
+    """What a dry run found, and its plan, as Rich things."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    from dr_cli.audit import problems
+    from dr_cli.grades import NAMES
+
+    counts = Table(title=Text(f"{record['root']}: {record['layout']}"), box=box.SIMPLE)
+    for name in ("split", "images", "patients", *NAMES):
+        counts.add_column(name, justify="left" if name == "split" else "right")
+    for split, found in record["splits"].items():
+        patients = "not known" if found["patients"] is None else f"{found['patients']:,}"
+        counts.add_row(
+            split, f"{found['n']:,}", patients, *(f"{n:,}" for n in found["grade_counts"])
+        )
+    lines = [f"{record['rows']:,} rows, {record['images_found']:,} images found"]
+    lines += [f"left out: {n:,} ({reason})" for reason, n in record["left_out"].items()]
+    if record["sizes"]:
+        low, middle, high = zip(record["sizes"]["width"], record["sizes"]["height"], strict=True)
+        lines.append(
+            f"sizes: {low[0]}×{low[1]} to {high[0]}×{high[1]}, median {middle[0]}×{middle[1]}"
+        )
+    doubles = record["duplicates"]
+    lines.append(
+        f"duplicates: {doubles['exact_groups']} exact groups, {doubles['near_groups']} near, "
+        f"{doubles['conflicting_groups']} with conflicting grades"
+    )
+    for name, pair in record["baselines"].items():
+        if pair is not None:
+            shown = ", ".join(f"{k} {'n/a' if v is None else f'{v:.3f}'}" for k, v in pair.items())
+            lines.append(f"baseline on {record['judged_on']}, {name.replace('_', ' ')}: {shown}")
+    lines += [f"warning: {problem}" for problem in problems(dict(record))]
+    if (plan := record["plan"]) is not None:
+        memory = "" if plan["memory_bytes"] is None else f", {plan['memory_bytes'] / 2**30:.1f} GiB"
+        lines.append(
+            f"plan: {plan['arch']}, {plan['size']} px, batch {plan['batch_size']}, "
+            f"{plan['epochs']} epochs of {plan['steps_per_epoch']} steps on {plan['device']} in "
+            f"{plan['precision']}: about {plan['seconds_per_epoch']:.0f} s an epoch{memory}"
+        )
+    return [counts, *(Text(line) for line in lines)]
+
+
 def comparison_table(data: Mapping[str, Any]) -> Any:
     """A Rich table of the runs of a report, with the columns of its page."""
     from rich import box

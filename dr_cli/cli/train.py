@@ -1,7 +1,9 @@
 """`dr train`: graded photographs -> a run folder."""
 
 import dataclasses
+import enum
 import inspect
+import json
 import os
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,7 +14,15 @@ from dr_cli import runs
 from dr_cli.cli import options
 from dr_cli.cli.console import Console, short
 from dr_cli.config import TrainConfig, flag, read_config
-from dr_cli.errors import UsageError
+from dr_cli.errors import DrError, UsageError
+
+
+class Format(enum.StrEnum):
+    """How a dry run is printed."""
+
+    text = "text"
+    json = "json"
+
 
 RESUMABLE = {"epochs"}  # what --resume lets a person change; the rest decides the result
 
@@ -95,6 +105,37 @@ def resume(
     return run
 
 
+def dry_run(
+    data: Path | None,
+    config: TrainConfig,
+    *,
+    columns: dict[str, str | None] | None = None,
+    layout: str = "auto",
+    device: str = "auto",
+    precision: str = "auto",
+    workers: int | None = None,
+    console: Console | None = None,
+) -> dict[str, Any]:
+    """What `dr train` would find and do: every file decoded, a few steps timed, nothing kept.
+
+    `plan` is None where not one image is there.
+    """
+    from dr_cli import audit, trainer
+
+    console = console or Console(quiet=True)
+    read, given = _labels(data, columns, layout, workers, console)
+    if not read.images_found:
+        seen = audit.look(read)
+        return audit.describe(read, trainer.settle(read, seen, config), seen) | {"plan": None}
+    from dr_cli.device import choose
+
+    planned = trainer.plan(
+        config, read, choose(device, precision), columns=given, workers=workers, cache=False,
+        observer=console,
+    )  # fmt: skip
+    return planned.found | {"plan": trainer.estimate(planned)}
+
+
 def _plan(
     data: Path | None,
     config: TrainConfig,
@@ -105,14 +146,32 @@ def _plan(
     workers: int | None,
     console: Console,
 ) -> Any:
-    from dr_cli import labels, trainer
+    from dr_cli import audit, trainer
     from dr_cli.device import choose
 
     processor = choose(device, precision)
+    read, given = _labels(data, columns, layout, workers, console)
+    planned = trainer.plan(
+        config, read, processor, columns=given, workers=workers, observer=console
+    )
+    for problem in audit.problems(planned.found):
+        console.warning(problem)
+    return planned
+
+
+def _labels(
+    data: Path | None,
+    columns: dict[str, str | None] | None,
+    layout: str,
+    workers: int | None,
+    console: Console,
+) -> tuple[Any, dict[str, str]]:
+    from dr_cli import labels
+
     root = data or default_data(console, workers)
     given = {name: value for name, value in (columns or {}).items() if value}
     read = labels.read(root, layout=layout, columns=labels.Columns(**given), observer=console)
-    return trainer.plan(config, read, processor, columns=given, workers=workers, observer=console)
+    return read, given
 
 
 def default_data(console: Console, workers: int | None = None) -> Path:
@@ -169,8 +228,11 @@ def command(**given: Any) -> None:
         chosen = {k: given.pop(k) for k in list(given) if k in fields}
         chosen = {k: v for k, v in chosen.items() if v is not None}
         resumed, file, data = given.pop("resume"), given.pop("config"), given.pop("data")
+        dry, form = given.pop("dry_run"), given.pop("form")
+        if form is not None and not dry:
+            raise UsageError("--format is of --dry-run: a training run prints its folder")
         if resumed is not None:
-            _refuse(chosen, data, file, given)
+            _refuse(chosen, data, file, given | {"dry_run": dry})
             run = resume(
                 resumed,
                 epochs=chosen.get("epochs"),
@@ -180,23 +242,39 @@ def command(**given: Any) -> None:
                 console=console,
             )
         else:
-            run = _new(data, file, chosen, given, console)
+            values = read_config(file) if file else {}
+            config = TrainConfig.from_dict(values | chosen, str(file or "command line"))
+            settings = _settings(given) | {"console": console}
+            if dry:
+                _show(dry_run(data, config, **settings), form or Format.text)
+                return
+            run = train(data, config, name=given["name"], **settings)
     typer.echo(str(run.folder))
 
 
-def _new(
-    data: Path | None, file: Path | None, chosen: dict[str, Any], given: Any, console: Console
-) -> runs.Run:
-    values = read_config(file) if file else {}
-    config = TrainConfig.from_dict(values | chosen, str(file or "command line"))
-    settings: dict[str, Any] = {
+def _settings(given: dict[str, Any]) -> dict[str, Any]:
+    return {
         "columns": {k: given[f"{k}_column"] for k in ("image", "grade", "patient", "split")},
         "layout": given["layout"],
         "device": given["device"].value,
         "precision": given["precision"].value,
         "workers": given["workers"],
     }
-    return train(data, config, name=given["name"], console=console, **settings)
+
+
+def _show(record: dict[str, Any], form: Format) -> None:
+    """The dry run on stdout: it is the data of this command. Exit 1 where nothing can start."""
+    if form is Format.json:
+        typer.echo(json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False))
+    else:
+        from dr_cli.cli.console import audit_tables, print_table
+
+        print_table(*audit_tables(record))
+    if record["plan"] is None:
+        raise DrError(
+            f"none of the {record['rows']:,} images is in {record['root']}: put them anywhere "
+            "below it to train"
+        )
 
 
 def _refuse(chosen: dict[str, Any], data: Path | None, file: Path | None, given: Any) -> None:
@@ -205,6 +283,7 @@ def _refuse(chosen: dict[str, Any], data: Path | None, file: Path | None, given:
         raise UsageError(f"--resume takes no DATA: the run knows it (got {data})")
     wrong = [flag(name) for name in chosen if name not in RESUMABLE]
     wrong += ["--config"] if file else []
+    wrong += ["--dry-run"] if given["dry_run"] else []
     wrong += [flag(k) for k in given if (k.endswith("_column") or k == "name") and given[k]]
     wrong += ["--layout"] if given["layout"] != "auto" else []
     if wrong:
@@ -224,6 +303,12 @@ def _signature() -> inspect.Signature:
         "name": Annotated[
             str | None, typer.Option(help="Name of the run folder [default: architecture + …].")
         ],
+        "dry_run": Annotated[
+            bool, typer.Option("--dry-run", help="Look at everything, train nothing.")
+        ],
+        "form": Annotated[
+            Format | None, typer.Option("--format", help="Of --dry-run [default: text].")
+        ],
         "config": Annotated[
             Path | None, typer.Option(help="TOML file of these options; flags win.")
         ],
@@ -240,6 +325,7 @@ def _signature() -> inspect.Signature:
         "debug": options.Debug,
     }
     defaults = {
+        "dry_run": False,
         "layout": "auto",
         "device": options.Device.auto,
         "precision": options.Precision.auto,
