@@ -246,13 +246,13 @@ class Crops:
 
         try:
             self._note(missing, keep, observer)
+            writer.finish()
         except OSError:
             writer.discard()
             raise
         except BaseException:  # interrupted: what was decoded is kept
             writer.finish()
             raise
-        writer.finish()
 
     def _without_disk(self, missing: list[int], problem: OSError, observer: Observer) -> None:
         needed = len(missing) * self._bytes
@@ -450,10 +450,18 @@ def cores() -> int:
 
 def _free_memory() -> int:
     """Bytes of memory that can be had without swapping; a careful guess where nobody tells."""
+    told = []
     with suppress(OSError, ValueError, StopIteration):
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
         line = next(line for line in lines if line.startswith("MemAvailable:"))
-        return int(line.split()[1]) * 1024
+        told.append(int(line.split()[1]) * 1024)
+    with suppress(OSError, ValueError):  # "max" where a container has no bound of its own
+        most, now = (
+            Path(f"/sys/fs/cgroup/memory.{name}").read_text() for name in ("max", "current")
+        )
+        told.append(max(0, int(most) - int(now)))
+    if told:
+        return min(told)
     with suppress(AttributeError, OSError, ValueError):
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
     return 4 * 2**30

@@ -166,7 +166,7 @@ class FundusDataset(Dataset[tuple[Tensor, int]]):
             return fundus.load_crop(self.root / path, self.preprocessing).pixels
         try:
             image = (self._read_image or npz.read_image)(self.root, path)
-        except DrError as problem:
+        except (DrError, OSError) as problem:
             raise UnreadableImage(path, str(problem)) from problem
         return fundus.from_image(image, self.preprocessing).pixels
 

@@ -125,10 +125,16 @@ def test_it_can_be_pickled(photographs):
 def test_a_hook_reads_pictures_that_are_no_files(tmp_path):
     def read(root, path):
         assert root == tmp_path
-        return Image.new("RGB", (30, 30), (int(path), 90, 30))
+        value = int(path.partition("#")[2])
+        if value > 255:
+            raise OSError(f"no picture {value}")
+        return Image.new("RGB", (30, 30), (value, 90, 30))
 
-    dataset = FundusDataset(tmp_path, ["10", "200"], [0, 1], WAY, read_image=read)
+    (tmp_path / "all").touch()
+    paths = ["all#10", "all#200", "all#300"]
+    dataset = FundusDataset(tmp_path, paths, [0, 1, 2], WAY, read_image=read)
     assert reds(dataset.crops([0, 1])) == [10, 200]
+    assert dataset.failed == [("all#300", "no picture 300")]
 
 
 def test_pictures_in_an_npz_file_are_read(tmp_path):
