@@ -117,8 +117,8 @@ def problems(record: dict[str, Any]) -> list[str]:
     if record["unreadable"]:
         first = record["unreadable"][0]
         said.append(
-            f"{len(record['unreadable']):,} of {record['rows']:,} images cannot be read (the first is"
-            f" {first['path']}: {first['reason']})"
+            f"{len(record['unreadable']):,} of {record['rows']:,} images cannot be read (the first"
+            f" is {first['path']}: {first['reason']})"
         )
     if leaks["fellow_eye_in_train"]:
         said.append(
@@ -132,8 +132,8 @@ def problems(record: dict[str, Any]) -> list[str]:
         )
     if leaks["duplicates_across_splits"]:
         said.append(
-            f"of {leaks['duplicates_across_splits']:,} of {test:,} test images a duplicate stands in"
-            " train or val"
+            f"of {leaks['duplicates_across_splits']:,} of {test:,} test images a duplicate stands"
+            " in train or val"
         )
     if doubles["conflicting_groups"]:
         first = doubles["conflicts"][0]

@@ -168,27 +168,30 @@ def match(
     stems, extensions, depth = _parts(names)
     rank = _nearness(found.folders, near)[found.folder]
     order = np.lexsort((np.arange(len(found)), rank))
-    for fold in (False, True):
-        for level in range(min(int(depth.max()), _DEEPEST), -1, -1):
-            for typed in (True, False):
-                rows = np.flatnonzero(
-                    (index < 0) & (depth >= level) & ((extensions != "") | (not typed))
-                )
-                images = order[usable[order]]
-                if not len(rows) or not len(images):
-                    continue
-                wanted = _keys(stems[rows], extensions[rows] if typed else None, level, fold)
-                there, images = _image_keys(found, images, level, typed, fold)
-                hit, crowded = _look_up(wanted, there, unique)
-                got = hit >= 0
-                index[rows[got]] = images[hit[got]]
-                several[rows[got]] = crowded[got]
-                usable[images[hit[got]]] = False
+    deepest = min(int(depth.max()), _DEEPEST)
+    for fold, level, whole, typed in itertools.product(
+        (False, True), range(deepest, -1, -1), (True, False), (True, False)
+    ):  # as they are before in any case; by more folders before by fewer; names with no more
+        # folders before those that lose some; with extension before without
+        asked = (index < 0) & ((depth == level) if whole else (depth > level))
+        rows = np.flatnonzero(asked & (extensions != "") if typed else asked)
+        images = order[usable[order]]
+        if not len(rows) or not len(images):
+            continue
+        wanted = _keys(stems[rows], extensions[rows] if typed else None, level, fold)
+        there, images = _image_keys(found, images, level, typed, fold)
+        hit, crowded = _look_up(wanted, there, unique)
+        got = hit >= 0
+        index[rows[got]] = images[hit[got]]
+        several[rows[got]] = crowded[got]
+        usable[images[hit[got]]] = False
     return Match(index, np.flatnonzero(several))
 
 
 def _look_up(wanted: Any, there: Any, unique: bool) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Position in `there` of each wanted key (-1: none, or wanted by two), and if it had rivals."""
+    if not len(there):
+        return np.full(len(wanted), -1, np.int64), np.zeros(len(wanted), bool)
     later = pd.Index(there).duplicated()
     keys = pd.Index(there[~later])
     hit = keys.get_indexer(pd.Index(wanted))

@@ -117,8 +117,9 @@ def peek(path: Path) -> list[str]:
         else:
             with path.open("rb") as file:
                 text = _decode(path, file.read(_PEEK_BYTES))
-            lines = [line for line in text.split("\n") if line.strip()][:20]
-            grid = _grid(path, "\n".join(lines[:-1] or lines), "".join(path.suffixes))
+            lines = [line for line in text.split("\n") if line.strip()]
+            sample = lines[:-1] or lines  # the last may be cut
+            grid = _grid(path, lines[0] if lines else "", _separator(sample, path.suffix))
         rows = grid[(grid.map(str.strip) != "").any(axis=1)]
     except (UsageError, OSError):
         return []
@@ -151,7 +152,8 @@ def _text_grid(path: Path) -> pd.DataFrame:
         text = _decode(path, path.read_bytes())
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror})") from error
-    return _grid(path, text, path.suffix.lower())
+    sample = [line for line in text[:_PEEK_BYTES].split("\n") if line.strip()]
+    return _grid(path, text, _separator(sample, path.suffix))
 
 
 def _decode(path: Path, raw: bytes) -> str:
@@ -168,22 +170,19 @@ def _decode(path: Path, raw: bytes) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def _grid(path: Path, text: str, suffix: str) -> pd.DataFrame:
-    """Every row as text, ragged ones filled up with ""."""
-    lines = text.split("\n")
-    sample = [line for line in lines[:200] if line.strip()][:20]
-    separator = _separator(sample, suffix)
+def _grid(path: Path, text: str, separator: str | None) -> pd.DataFrame:
+    """Every row as text, ragged ones filled up with ""; separator None: runs of blanks."""
     if separator is None:
-        width = max((len(line.split()) for line in sample), default=1)
+        width = max(len(line.split()) for line in text.split("\n"))
         options: dict[str, Any] = {"sep": r"\s+"}
     else:
-        width = max((line.count(separator) for line in lines), default=0) + 1
+        width = max(line.count(separator) for line in text.split("\n")) + 1
         options = {"sep": separator}
     try:
         grid = pd.read_csv(
             io.StringIO(text),
             header=None,
-            names=range(width),
+            names=range(max(width, 1)),
             dtype=str,
             keep_default_na=False,
             na_filter=False,
@@ -192,7 +191,7 @@ def _grid(path: Path, text: str, suffix: str) -> pd.DataFrame:
             **options,
         )
     except pd.errors.EmptyDataError:
-        return pd.DataFrame(columns=range(width), dtype=str)
+        return pd.DataFrame(columns=range(1), dtype=str)
     except (pd.errors.ParserError, csv.Error, ValueError) as error:
         reason = str(error).removeprefix("Error tokenizing data. C error: ").strip()
         raise UsageError(f"{path}: not a table ({reason})") from error
@@ -200,18 +199,15 @@ def _grid(path: Path, text: str, suffix: str) -> pd.DataFrame:
 
 
 def _separator(sample: list[str], suffix: str) -> str | None:
-    """The one that every line of the sample has most often; None: runs of blanks."""
-    fewest = {s: min((line.count(s) for line in sample), default=0) for s in _SEPARATORS}
-    best = max(_SEPARATORS, key=lambda separator: fewest[separator])
-    if fewest[best]:
-        return best
-    if sample:
-        most = {s: sample[0].count(s) for s in _SEPARATORS}
-        best = max(_SEPARATORS, key=lambda separator: most[separator])
-        if most[best]:
+    """The one that every line has most often, else the first line; None: runs of blanks."""
+    sample = sample[:20]
+    for lines in (sample, sample[:1]):
+        fewest = {s: min((line.count(s) for line in lines), default=0) for s in _SEPARATORS}
+        best = max(_SEPARATORS, key=lambda separator: fewest[separator])
+        if fewest[best]:
             return best
-    blanks = suffix.endswith(".txt") and all(len(line.split()) > 1 for line in sample)
-    return None if blanks else ","
+    blanks = suffix.lower() == ".txt" and all(len(line.split()) > 1 for line in sample)
+    return None if blanks and sample else ","
 
 
 _XLSX = {"x": "http://schemas.openxmlformats.org/spreadsheetml/2006/main"}
