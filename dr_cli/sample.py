@@ -35,7 +35,7 @@ from dr_cli.events import NOTHING, Observer
 from dr_cli.grades import NUM_GRADES
 
 Eye = Literal["left", "right"]
-Floats = NDArray[np.float32]
+Floats = NDArray[np.floating[Any]]
 
 VERSION = 1  # of the drawing: another version is another folder in the cache
 EYES: tuple[Eye, Eye] = ("left", "right")
@@ -137,7 +137,8 @@ MOST_COTTON_WOOL = 4
 # So a lesion's diameter grows in quadrature by this many pixels, whatever the picture's size:
 # large lesions, and all lesions in large pictures, keep their measured size.
 VISIBLE_PIXELS = 2.0
-STRONGEST = 0.5  # contrast that a stencil's full strength stands for
+CONTRAST_GAIN = 1.0
+STRONGEST = 0.9  # contrast that a stencil's full strength stands for
 COVERED = 0.4  # share of a pixel that a lesion covers to be in its mask
 SUPERSAMPLE = 4  # lesions and vessels are drawn this many times larger, then averaged
 VEIN_CALIBRE, ARTERY_CALIBRE, THINNEST = 0.085, 0.057, 0.011  # DD
@@ -543,10 +544,10 @@ def _draw_small(
         return np.zeros(picture.shape[1:], bool)
     lesion = SMALL_LESIONS[kind]
     diameters = np.hypot(lesion.diameter.sample(rng, len(centres)), VISIBLE_PIXELS / view.dd)
-    contrasts = lesion.contrast.sample(rng, len(centres))
+    contrasts = lesion.contrast.sample(rng, len(centres)) * CONTRAST_GAIN
     strengths, shapes = _Stencil(view), _Stencil(view)
     for outline, contrast in zip(
-        _outlines(rng, lesion, diameters) + centres[:, None], contrasts / STRONGEST, strict=True
+        _outlines(rng, lesion, diameters) + centres[:, None], np.minimum(contrasts / STRONGEST, 1), strict=True
     ):
         shapes.polygon(outline)
         strengths.polygon(outline, contrast)
