@@ -163,7 +163,7 @@ class FundusDataset(Dataset[tuple[Tensor, int]]):
     def _load(self, index: int) -> NDArray[np.uint8]:
         path = self.paths[index]
         if self._read_image is None and not npz.inside(path):
-            return fundus.load_crop(self.root / path, self.preprocessing).pixels
+            return fundus.load_pixels(self.root / path, self.preprocessing)
         try:
             image = (self._read_image or npz.read_image)(self.root, path)
         except (DrError, OSError) as problem:

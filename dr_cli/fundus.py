@@ -340,17 +340,13 @@ _LOOK = 224  # pixels that finding the field and judging quality want, whatever 
 
 def load_crop(path: Path | str, preprocessing: Preprocessing) -> Crop:
     """A photograph file as a network sees it. Raises UnreadableImage."""
-    path, size = Path(path), preprocessing.size
-    if preprocessing.decoding == "full":
-        picture, original = _decode(path, None)
-        return _crop(picture, original, _locate(picture, preprocessing), preprocessing)
-    at_least = max(size, _LOOK)
-    picture, original = _decode(path, at_least)
-    found = _locate(picture, preprocessing)
-    if found.box.side < size and picture.size != original:  # a small field in a large picture
-        picture, original = _decode(path, -(-at_least * size // found.box.side))
-        found = _locate(picture, preprocessing)
-    return _crop(picture, original, found, preprocessing)
+    return _crop(*_open(Path(path), preprocessing), preprocessing)
+
+
+def load_pixels(path: Path | str, preprocessing: Preprocessing) -> NDArray[np.uint8]:
+    """The pixels of `load_crop` alone, without judging their quality: 1 to 2 ms less."""
+    picture, _, found = _open(Path(path), preprocessing)
+    return _square(picture, found.box, preprocessing).pixels
 
 
 def from_image(image: Image.Image, preprocessing: Preprocessing) -> Crop:
@@ -380,6 +376,21 @@ def auto_size(sizes: Sequence[tuple[int, int]]) -> int:
     return int(np.clip(median // 32 * 32, 32, 512))
 
 
+def _open(path: Path, preprocessing: Preprocessing) -> tuple[Image.Image, tuple[int, int], _Found]:
+    """The picture, large enough for the crop; the upright original's size; the field in it."""
+    if preprocessing.decoding == "full":
+        picture, original = _decode(path, None)
+        return picture, original, _locate(picture, preprocessing)
+    at_least = max(preprocessing.size, _LOOK)
+    picture, original = _decode(path, at_least)
+    found = _locate(picture, preprocessing)
+    if found.box.side < preprocessing.size and picture.size != original:
+        # A small field in a large picture: decoded again, larger by what it lacks.
+        picture, original = _decode(path, -(-at_least * preprocessing.size // found.box.side))
+        found = _locate(picture, preprocessing)
+    return picture, original, found
+
+
 def _locate(picture: Image.Image, preprocessing: Preprocessing) -> _Found:
     found = _find_field(picture)
     if preprocessing.field == "whole":
@@ -387,35 +398,48 @@ def _locate(picture: Image.Image, preprocessing: Preprocessing) -> _Found:
     return found
 
 
-def _crop(
-    picture: Image.Image, original: tuple[int, int], found: _Found, preprocessing: Preprocessing
-) -> Crop:
-    """The square round the field's box, at the wanted size.
+class _Square(NamedTuple):
+    pixels: NDArray[np.uint8]
+    left: float
+    """Where its left edge lies in the picture, pixels; may be negative, as top may."""
+    top: float
+    scale: float
+    """The picture's pixels a crop pixel."""
+
+
+def _square(picture: Image.Image, box: Box, preprocessing: Preprocessing) -> _Square:
+    """The square round a box, at the wanted size.
 
     Only what lies in the picture is resized, to whole pixels of the crop: the source is cut by
     less than one of them at each end, so that the scale stays exactly the same both ways.
     """
-    box, size = found.box, preprocessing.size
-    scale = box.side / size  # decoded pixels a crop pixel
-    width, source_left, source_right = _span(box.left, box.right, scale)
-    height, source_top, source_bottom = _span(box.top, box.bottom, scale)
+    size, scale = preprocessing.size, box.side / preprocessing.size
+    width, left, right = _span(box.left, box.right, scale)
+    height, top, bottom = _span(box.top, box.bottom, scale)
     part = picture.resize(
         (width, height),
         _RESAMPLING[preprocessing.resize],
-        box=(source_left, source_top, source_right, source_bottom),
+        box=(left, top, right, bottom),
         reducing_gap=2.0,
     )
     x, y = (size - width) // 2, (size - height) // 2
     pixels = np.zeros((3, size, size), np.uint8)
     pixels[:, y : y + height, x : x + width] = np.asarray(part).transpose(2, 0, 1)
+    return _Square(pixels, left - x * scale, top - y * scale, scale)
+
+
+def _crop(
+    picture: Image.Image, original: tuple[int, int], found: _Found, preprocessing: Preprocessing
+) -> Crop:
+    square = _square(picture, found.box, preprocessing)
     enlarged = original[0] / picture.width  # original pixels a decoded pixel
     quality = judge(found.thumbnail, found.filled)
     return Crop(
-        pixels=pixels,
+        pixels=square.pixels,
         original_size=original,
-        box=_scale(box, original, picture.size),
-        origin=((source_left - x * scale) * enlarged, (source_top - y * scale) * enlarged),
-        scale=scale * enlarged,
+        box=_scale(found.box, original, picture.size),
+        origin=(square.left * enlarged, square.top * enlarged),
+        scale=square.scale * enlarged,
         quality=quality,
         gradable=quality >= GRADABLE_FROM,
     )
