@@ -62,19 +62,33 @@ def cell_counts(cell: NDArray[np.int64], cells: int, unit: NDArray[np.int64]) ->
     return counted
 
 
-def interval(replicates: Floats) -> list[float] | None:
-    """The 95% percentile interval of [B] replicates (Efron 1979), or None where they tell none.
+def interval(replicates: Floats, value: float, units: int) -> list[float] | None:
+    """The 95% interval of a figure from [B] replicates, or None where they tell none.
 
-    Replicates in which the figure is undefined (NaN) are passed over; more than 5% of them, and
+    value: the figure itself; units: patients that it rests on (of a rate those it is a rate of,
+    of an AUC those of the rarer class). Percentiles of the replicates, moved twice:
+    - by the share of replicates below the value (bias-corrected: Efron, Canadian Journal of
+      Statistics 1981, 9(2):139-158);
+    - outwards for few patients: sqrt(n / (n - 1)) t(n - 1) in place of 1.96 (expanded
+      percentiles: Hesterberg, The American Statistician 2015, 69(4):371-386).
+    Plain percentiles held the truth in 88% of drawn data sets of 60 patients for the AUC of
+    referable DR, these in 94% (`examples/benchmarks/evaluation.py --coverage`).
+
+    Replicates in which the figure is undefined (NaN) are passed over; with more than 5% of them
     there is no interval: a class is too rare here to know. Nor is there one where every
     replicate gave the same number: a figure at the end of its scale (no mistake among the
     images) is uncertain in a way that resampling those images cannot show.
     """
-    defined = replicates[~np.isnan(replicates)]
-    if len(defined) == 0 or len(defined) < ENOUGH * len(replicates):
+    from scipy.special import ndtr, ndtri  # type: ignore[import-untyped]
+
+    defined = _defined(replicates)
+    if defined is None or units < 2 or np.ptp(defined) < 1e-12:
         return None
-    low, high = np.percentile(defined, [2.5, 97.5])
-    return [float(low), float(high)] if np.ptp(defined) > 1e-12 else None
+    below = (defined < value - 1e-12).mean() + (np.abs(defined - value) <= 1e-12).mean() / 2
+    bias = ndtri(np.clip(below, 1 / len(defined), 1 - 1 / len(defined)))
+    levels = ndtr(2 * bias + np.array([-1, 1]) * _reach(units))
+    low, high = np.quantile(defined, levels)
+    return [float(low), float(high)]
 
 
 def proportion_interval(replicates: Floats, value: float, units: int) -> list[float] | None:
@@ -84,20 +98,47 @@ def proportion_interval(replicates: Floats, value: float, units: int) -> list[fl
     0.025^(1/n). Taking patients for images, it holds even where fellow eyes fully agree.
     """
     if units and value in (0.0, 1.0):
-        reach = 0.025 ** (1 / units)
-        return [reach, 1.0] if value else [0.0, 1 - reach]
-    return interval(replicates)
+        margin = 0.025 ** (1 / units)
+        return [margin, 1.0] if value else [0.0, 1 - margin]
+    return interval(replicates, value, units)
 
 
-def p_value(replicates: Floats) -> float | None:
-    """Two-sided p that a difference is 0: twice the smaller tail of [B] replicates around 0.
+def difference_interval(replicates: Floats, units: int) -> list[float] | None:
+    """The 95% interval of a paired difference: `interval` without the move by bias, so that it
+    leaves out 0 where `p_value` is below 0.05. None also where all replicates are equal."""
+    from scipy.special import ndtr
+
+    defined = _defined(replicates)
+    if defined is None or units < 2 or np.ptp(defined) < 1e-12:
+        return None
+    low, high = np.quantile(defined, ndtr(np.array([-1, 1]) * _reach(units)))
+    return [float(low), float(high)]
+
+
+def p_value(replicates: Floats, units: int) -> float | None:
+    """Two-sided p that a difference is 0, from the smaller tail of [B] replicates around 0.
 
     The tail counts the observed sample as one replicate (Davison & Hinkley 1997, section 4.2),
-    so p is never 0; but for that one it is below 0.05 where `interval` leaves out 0. None where
-    too few replicates are defined.
+    so p is never 0; it is widened for few patients as `difference_interval` is.
     """
-    defined = replicates[~np.isnan(replicates)]
-    if len(defined) == 0 or len(defined) < ENOUGH * len(replicates):
+    from scipy.special import ndtri, stdtr
+
+    defined = _defined(replicates)
+    if defined is None or units < 2:
         return None
     tail = min((defined <= 0).sum(), (defined >= 0).sum())
-    return float(min(1.0, 2 * (tail + 1) / (len(defined) + 1)))
+    z = ndtri(min(0.5, (tail + 1) / (len(defined) + 1)))
+    return float(2 * stdtr(units - 1, z / np.sqrt(units / (units - 1))))
+
+
+def _reach(units: int) -> float:
+    """How far a 95% interval reaches to each side, in standard normal quantiles."""
+    from scipy.special import stdtrit
+
+    return float(np.sqrt(units / (units - 1)) * stdtrit(units - 1, 0.975))
+
+
+def _defined(replicates: Floats) -> Floats | None:
+    """The replicates that are not NaN; None where they are none, or less than 95% of all."""
+    defined = replicates[~np.isnan(replicates)]
+    return defined if len(defined) and len(defined) >= ENOUGH * len(replicates) else None

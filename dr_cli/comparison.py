@@ -60,6 +60,8 @@ def compare(
     values = {key: statistic(once) for key, statistic in statistics.items()}
     drawn = resampling.replicate(statistics, shared.units, bootstrap, seed)
 
+    resting_on = {"qwk": shared.units, "referable_auc": shared.rarer("referable")}
+
     pairs: list[dict[str, Any]] = []
     for i, j in combinations(range(len(runs)), 2):
         pair: dict[str, Any] = {
@@ -68,7 +70,7 @@ def compare(
         for figure in ("qwk", "referable_auc"):
             a, b = f"{i} {figure}", f"{j} {figure}"
             pair[figure] = (
-                _difference(values[a][0], values[b][0], drawn[a] - drawn[b])
+                _difference(values[a][0], values[b][0], drawn[a] - drawn[b], resting_on[figure])
                 if a in values and b in values
                 else None
             )
@@ -187,15 +189,17 @@ def _statistics(sample: Sample, shared: Sample) -> dict[str, resampling.Statisti
     return found
 
 
-def _difference(a: float, b: float, drawn: NDArray[np.float64]) -> dict[str, Any] | None:
+def _difference(
+    a: float, b: float, drawn: NDArray[np.float64], units: int
+) -> dict[str, Any] | None:
     if np.isnan(a) or np.isnan(b):
         return None
     return {
         "a": float(a),
         "b": float(b),
         "difference": float(a - b),
-        "ci95": resampling.interval(drawn),
-        "p": resampling.p_value(drawn),
+        "ci95": resampling.difference_interval(drawn, units),
+        "p": resampling.p_value(drawn, units),
     }
 
 

@@ -154,6 +154,15 @@ class Sample:
             return None
         return metrics.confusion_counts(self.grade, self.predicted)
 
+    def units_with(self, images: NDArray[np.bool_]) -> int:
+        """How many units have one of these images [N]."""
+        return len(np.unique(self.unit[images]))
+
+    def rarer(self, target: str) -> int:
+        """Units with an image of a target's rarer class: what its AUC rests on."""
+        truth = self.targets[target].truth
+        return min(self.units_with(truth), self.units_with(~truth))
+
     @property
     def unit_name(self) -> str:
         return "image" if self.patients is None else "patient"

@@ -144,6 +144,7 @@ def test_without_patients_images_are_drawn_and_it_is_said():
     partly = evaluate(some, bootstrap=0)
     assert partly["patients"] == 55
     assert any("10 images have no patient" in w for w in partly["warnings"])
+    assert any("10 patients are few" in w for w in evaluate(table(10), bootstrap=0)["warnings"])
 
 
 # --- what is undefined
