@@ -1,7 +1,8 @@
 """The run folder: every file name and format of it. Files appear whole or not at all.
 
     config.json  splits.csv  metrics.csv  model.safetensors  last.pt
-    predictions-{val,test}.csv  summary.json  confusion.png  curves.png  log.txt
+    predictions-{val,test}.csv  pictures.json  summary.json
+    confusion.png  curves.png  log.txt
 
 Free of pandas at import, because `predict` passes through here.
 """

@@ -20,7 +20,18 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 import dr_cli
-from dr_cli import audit, augment, curves, device, metrics, randomness, results, runs, splits
+from dr_cli import (
+    audit,
+    augment,
+    curves,
+    device,
+    metrics,
+    pictures,
+    randomness,
+    results,
+    runs,
+    splits,
+)
 from dr_cli.config import TrainConfig
 from dr_cli.confusion import ConfusionMatrix
 from dr_cli.dataset import FundusDataset, batches, measured_size
@@ -551,14 +562,19 @@ def finish(planned: Plan, run: runs.Run, learner: Learner) -> dict[str, Any]:
     logits = {split: learner.predict(split) for split in planned.evaluated}
     tuned = _tune(planned, learner, logits.get("val"))
     learner.save_model(run, learner.network, *tuned)
-    for split, values in logits.items():
-        rows = planned.rows.iloc[planned.indices(split)]
-        table = results.predicted(rows, values, *tuned[:2])
+    tables = {
+        split: results.predicted(planned.rows.iloc[planned.indices(split)], values, *tuned[:2])
+        for split, values in logits.items()
+    }
+    for split, table in tables.items():
         run.write_table(f"predictions-{split}.csv", runs.PREDICTIONS, table)
-    summary = {split: results.of_run(run, split) for split in logits}
-    last = "test" if "test" in logits else "val"
-    table = run.predictions(last)
-    matrix = ConfusionMatrix.from_predictions(table["grade"], table["predicted"])
+    summary = {split: results.of_run(run, split) for split in tables}
+    last = "test" if "test" in tables else "val"
+    runs.write_json(
+        run["pictures.json"],
+        pictures.made(tables[last], planned.dataset, planned.indices(last), learner.network.eval()),
+    )
+    matrix = ConfusionMatrix.from_predictions(tables[last]["grade"], tables[last]["predicted"])
     matrix.save(run["confusion.png"])
     curves.save(learner.rows, run["curves.png"])
     runs.write_json(run["summary.json"], summary)

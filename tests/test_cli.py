@@ -20,7 +20,7 @@ HEAVY = ("torch", "torchvision", "pandas", "numpy", "sklearn", "matplotlib", "se
 RUN_FILES = {
     "config.json", "splits.csv", "metrics.csv", "model.safetensors", "last.pt",
     "predictions-val.csv", "predictions-test.csv", "summary.json", "confusion.png", "curves.png",
-    "log.txt",
+    "log.txt", "pictures.json",
 }  # fmt: skip
 
 
