@@ -7,6 +7,16 @@ version, data folder, path, and the file's size and time of change. So a changed
 another key and is decoded anew, and no crop is ever found by its place alone.
 
 Builds in one folder wait for each other, so runs that start together share the work.
+
+Why raw: crops of 512 px, read one by one in random order by one thread (examples/benchmarks/
+input.py; AVX2 machine, IDRiD). A GPU trains a ResNet18 at thousands of images a second, and only
+a memory map keeps up with it; what it costs is disk, 27.6 GB for the lab's 35,126 photographs.
+
+    format            kB a crop    crops a second
+    raw, mapped             786            18,500
+    JPEG q95, lossy          69               490
+    WebP, lossless          184               170
+    PNG                     245               110
 """
 
 import copy
@@ -165,7 +175,8 @@ class Crops:
     ) -> Generator[NDArray[np.uint8] | UnreadableImage, None, None]:
         """The crop of each, or why there is none, in order; `workers` at a time.
 
-        Threads, because Pillow lets go of the interpreter's lock while it decodes and resizes.
+        Threads, because Pillow lets go of the interpreter's lock while it decodes and resizes:
+        two of them do 1.9 times the work of one. They need no guarded main module, as processes do.
         """
         if len(numbers) < 2 or self.workers == 1:
             yield from map(self._try, numbers)
