@@ -68,6 +68,9 @@ class TrainConfig:
         "dataset",
         "patient",
     )
+    folds: int | None = _option(
+        None, "Cross-validate by patient: this many runs, each holding out another part.", low=2
+    )
     patience: int | None = _option(
         None, "Stop after this many epochs without a better validation QWK.", low=1
     )
@@ -85,6 +88,10 @@ class TrainConfig:
                 raise UsageError(f"{flag(f.name)} is {value}: it must be at least {meta['low']:g}")
         if self.pretrained and self.weights:
             raise UsageError("--pretrained and --weights both name a start: give one of them")
+        if self.folds and self.split_by == "patient":
+            raise UsageError("--folds splits by patient already: leave --split-by out")
+        if self.folds and not _is_fraction(self.val):
+            raise UsageError("--folds takes validation from the other folds: give --val FRACTION")
         if not self.ema < 1:
             raise UsageError(f"--ema is {self.ema}: a decay lies in [0, 1), such as 0.99")
         if not self.label_smoothing < 1:
@@ -119,6 +126,13 @@ class TrainConfig:
             if not _fits(value, kinds[name]):
                 raise UsageError(f"{where}: {name} = {value!r} is no {kinds[name]}")
         return cls(**{name: _as(value, kinds[name]) for name, value in values.items()})
+
+
+def _is_fraction(text: str) -> bool:
+    try:
+        return 0 < float(text) < 1
+    except ValueError:
+        return False
 
 
 def flag(name: str) -> str:

@@ -111,7 +111,8 @@ class Grader:
 
         processor = choose(device, precision)
         several = [source] if isinstance(source, (str, Path)) else list(source)
-        return cls([Member(Path(one), processor) for one in several])
+        folders = [folder for one in several for folder in runs.Run(Path(one)).networks()]
+        return cls([Member(folder, processor) for folder in folders])
 
     def predict(
         self,

@@ -45,6 +45,17 @@ def chosen(table: "pd.DataFrame") -> list[tuple[int, str]]:
     return found
 
 
+def pooled(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Of several runs' pictures on different photographs those that `chosen` takes of all."""
+    import pandas as pd
+
+    if not entries:
+        return []
+    table = pd.DataFrame(entries)
+    table[PROBABILITIES] = np.array(table["probabilities"].to_list())
+    return [entries[row] for row, _ in chosen(table)]
+
+
 def made(
     table: "pd.DataFrame", dataset: FundusDataset, indices: NDArray[np.int64], network: ResNet
 ) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ from dr_cli.errors import UsageError
 from dr_cli.events import NOTHING, Observer
 from dr_cli.grades import ARGMAX, NUM_GRADES, decide, softmax
 from dr_cli.predictions import PROBABILITIES
-from dr_cli.runs import Run, model_record
+from dr_cli.runs import Run
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -96,7 +96,7 @@ def on_data(
     from dr_cli.grader import Member, logits_of
 
     processor = choose(device, precision)
-    member = Member(run.folder, processor)
+    members = [Member(folder, processor) for folder in run.networks()]
     read = labels.read(
         data, layout=layout, columns=labels.Columns(**(columns or {})), observer=observer
     )
@@ -105,27 +105,37 @@ def on_data(
     own = labels.fingerprint(read.table) == made["fingerprint"]
     split, rows = _rows(run.splits() if own else read.table, split, data)
     dataset = FundusDataset(
-        read.root, rows["path"], rows["grade"], member.preprocessing, observer=observer,
+        read.root, rows["path"], rows["grade"], members[0].preprocessing, observer=observer,
         workers=workers,
     )  # fmt: skip
     for path, reason in dataset.failed:
         observer.warning(f"{path}: {reason}")
     good = dataset.readable
-    logits = logits_of(
-        member.network,
-        batches(dataset, good, batch_size),
-        processor,
-        lambda done: observer.progress("photographs graded", done, len(good)),
-        tta,
+    probabilities = np.mean(
+        [
+            softmax(
+                logits_of(
+                    member.network,
+                    batches(dataset, good, batch_size),
+                    processor,
+                    lambda done: observer.progress("photographs graded", done, len(good)),
+                    tta,
+                )
+                / member.temperature
+            )
+            for member in members
+        ],
+        axis=0,
     )
     chosen = _Chosen(run, rules or Rules())
-    missing = int((read.table["reason"] == labels.MISSING).sum())
+    reasons = (run.splits() if own else read.table)["reason"].fillna("")
+    lost = reasons.str.startswith((labels.MISSING, labels.UNREADABLE))
     return evaluation.evaluate(
-        predicted(rows.iloc[good], logits, chosen.decision, chosen.temperature),
+        predicted(rows.iloc[good], probabilities, chosen.decision),
         run=run.name,
         data=made["root"] if own else str(data),
         split=split,
-        failed=len(dataset.failed) + missing,
+        failed=len(dataset.failed) + int(lost.sum()),
         operating=chosen.operating,
         temperature=chosen.temperature,
         **(beside(run, split) if own else {}),
@@ -149,16 +159,15 @@ def _rows(table: "pd.DataFrame", split: str | None, data: Path) -> tuple[str, "p
 
 def predicted(
     rows: "pd.DataFrame",
-    logits: NDArray[np.float32],
+    probabilities: NDArray[np.float64],
     decision: Mapping[str, Any],
-    temperature: float,
 ) -> "pd.DataFrame":
-    """Rows (path, grade, patient, eye) with p0–p4 and predicted: a predictions file.
+    """Rows (path, grade, patient, eye) with p0–p4 ([N, 5]) and predicted: a predictions file.
 
     Probabilities are rounded before the decision, so whoever reads the file decides the same.
     """
     table = rows.reset_index(drop=True)
-    probabilities = softmax(logits / temperature).round(6)
+    probabilities = probabilities.round(6)
     for grade in range(NUM_GRADES):
         table[f"p{grade}"] = probabilities[:, grade]
     table["predicted"] = decide(probabilities, decision)
@@ -169,7 +178,7 @@ class _Chosen:
     """Decision, operating point and temperature: stored with the weights, or chosen anew."""
 
     def __init__(self, run: Run, rules: Rules) -> None:
-        model = model_record(run.folder)
+        model = run.chosen()
         self.run, self.temperature = run, model["temperature"]
         self.data = run.read_json("config.json")["data"]["root"]
         self.decision = model["decision"]
@@ -186,11 +195,13 @@ class _Chosen:
                 *self._validation("--operating-point"), rules.operating_point
             )
         if self.operating is not None:
-            self.operating |= {"from": f"val of {run.name}", "data": self.data}
+            self.operating = self.operating | {"from": f"val of {run.name}", "data": self.data}
 
     def _validation(self, flag: str) -> tuple[NDArray[Any], NDArray[Any]]:
         if not self.run.has("val"):
-            raise UsageError(f"{flag} is chosen on validation images: {self.run.folder} has none")
+            raise UsageError(
+                f"{flag} is chosen on validation predictions: {self.run.folder} has none"
+            )
         table = self.run.predictions("val")
         return table["grade"].to_numpy(), table[list(PROBABILITIES)].to_numpy()
 

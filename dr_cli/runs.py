@@ -89,8 +89,8 @@ class Run:
         """A finished run is one that has summary.json."""
         return self["summary.json"].is_file()
 
-    def read_json(self, name: str) -> dict[str, Any]:
-        """config.json or summary.json. Raises UsageError where it is not there or no JSON."""
+    def read_json(self, name: str) -> Any:
+        """config.json, summary.json, pictures.json. UsageError where it is not there or no JSON."""
         try:
             return json.loads(self[name].read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -100,6 +100,10 @@ class Run:
             ) from None
         except (OSError, ValueError) as error:
             raise UsageError(f"{self[name]} cannot be read: {error}") from error
+
+    def read_list(self, name: str) -> list[dict[str, Any]]:
+        """pictures.json; empty where there is none."""
+        return self.read_json(name) if self[name].is_file() else []
 
     def predictions(self, split: str) -> "pd.DataFrame":
         """predictions-<split>.csv. Raises UsageError where the run has none."""
@@ -113,6 +117,18 @@ class Run:
         """metrics.csv, a dictionary an epoch."""
         with self["metrics.csv"].open(encoding="utf-8", newline="") as file:
             return list(csv.DictReader(file))
+
+    def networks(self) -> list[Path]:
+        """The folders that hold its weights: itself, or the folds of a cross-validation."""
+        folds = sorted(path.parent for path in self.folder.glob(f"fold-*/{MODEL}"))
+        return [self.folder] if self[MODEL].is_file() or not folds else folds
+
+    def chosen(self) -> dict[str, Any]:
+        """Decision, temperature, operating point: of its weights, or pooled over its folds."""
+        if self[MODEL].is_file():
+            return model_record(self.folder)
+        chosen = self.read_json("config.json").get("chosen")
+        return model_record(self.folder) if chosen is None else chosen
 
     def has(self, split: str) -> bool:
         """Whether the run predicted this split."""

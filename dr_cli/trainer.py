@@ -6,7 +6,6 @@ step: all that `last.pt` must hold is the weights, the optimiser and the rows so
 
 import math
 import platform
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -23,6 +22,7 @@ import dr_cli
 from dr_cli import (
     audit,
     augment,
+    crossval,
     curves,
     device,
     metrics,
@@ -40,10 +40,10 @@ from dr_cli.events import NOTHING, Observer
 from dr_cli.fundus import Preprocessing
 from dr_cli.grader import logits_of
 from dr_cli.grades import NAMES, NUM_GRADES, softmax
-from dr_cli.labels import Labels, fingerprint, need_images
+from dr_cli.labels import Labels, count_reasons, fingerprint, need_images
 from dr_cli.labels import read as read_labels
 from dr_cli.losses import balanced_weights, make_loss
-from dr_cli.resnet import ResNet, build_resnet
+from dr_cli.resnet import ResNet, build_resnet, count_parameters, multiply_adds
 from dr_cli.weights import load_pretrained, load_start
 
 
@@ -59,6 +59,7 @@ class Plan:
     processor: device.Processor
     columns: dict[str, str]  # names of the table's columns that a person gave
     found: dict[str, Any]  # what `audit.describe` says of the data set
+    fold: int | None = None  # the one that is held out, from 1
 
     def indices(self, split: str) -> NDArray[np.int64]:
         """Which rows of `dataset` stand in a split, ascending; with `--val test` val is test."""
@@ -78,20 +79,24 @@ def plan(
     processor: device.Processor,
     *,
     columns: Mapping[str, str] | None = None,
+    fold: int | None = None,
     workers: int | None = None,
     cache: bool = True,
     observer: Observer = NOTHING,
 ) -> Plan:
     """Looks at every photograph, splits the data, fills the crop cache, settles every `auto`.
 
-    cache: False leaves the crops unmade, for a dry run. Raises UsageError where what is left
-    cannot be trained on.
+    fold: which of `config.folds` is held out as test, from 1. cache: False leaves the crops
+    unmade, for a dry run. Raises UsageError where what is left cannot be trained on.
     """
     config = replace(config, lr=config.learning_rate)
     labels = _with_validation(labels, config.val)
     need_images(labels)
     seen = audit.look(labels, workers=workers, observer=observer)
-    table = settle(labels, seen, config)
+    held = labels
+    if fold is not None and config.folds is not None:
+        held = crossval.hold_out(labels, seen, config.folds, fold, config.seed)
+    table = settle(held, seen, config)
     found = audit.describe(labels, table, seen)
     usable = table[table["reason"].isna()].reset_index(drop=True)
     if usable.empty:
@@ -109,7 +114,9 @@ def plan(
         observer=observer,
         workers=workers,
     )
-    planned = Plan(config, labels, table, dataset, usable, processor, dict(columns or {}), found)
+    planned = Plan(
+        config, labels, table, dataset, usable, processor, dict(columns or {}), found, fold
+    )
     _check_splits(planned)
     if config.batch_size is None:
         planned.config = replace(config, batch_size=_auto_batch(planned))
@@ -223,8 +230,10 @@ def train(
     if state is not None:
         learner.load(state)
     else:
-        _describe(planned, run, network)
-    observer.on_plan(_facts(planned, network))
+        runs.write_json(run["config.json"], describe(planned))
+        further = planned.labels.extra_columns  # for `dr eval --by COLUMN`
+        run.write_table("splits.csv", (*runs.SPLITS, *further), planned.table)
+    observer.on_plan(_facts(planned, network) | {"epoch": len(learner.rows) + 1})
     if processor.warning:
         observer.warning(processor.warning)
     for epoch in range(len(learner.rows) + 1, config.epochs + 1):
@@ -265,32 +274,33 @@ def _facts(planned: Plan, network: nn.Module) -> dict[str, Any]:
     }
 
 
-def _describe(planned: Plan, run: runs.Run, network: nn.Module) -> None:
-    """config.json and splits.csv, before the first step."""
+def describe(planned: Plan) -> dict[str, Any]:
+    """What config.json holds: every option that decides the result, and what it ran on."""
+    network = {
+        "parameters": count_parameters(planned.config.arch),
+        "multiply_adds": multiply_adds(planned.config.arch, planned.dataset.preprocessing.size),
+    }
     data = {
         "root": str(planned.labels.root.resolve()),
         "layout": planned.labels.layout,
         "columns": planned.columns,
         "fingerprint": fingerprint(planned.labels.table),
-        "left_out": planned.labels.left_out,
+        "left_out": count_reasons(planned.table),
     }
     versions = {"python": platform.python_version(), "dr": dr_cli.__version__}
     versions |= {"torch": torch.__version__, "numpy": np.__version__}
-    record = {
+    return {
         "schema": runs.SCHEMA,
         "options": planned.config.to_dict(),
+        "fold": planned.fold,
         "preprocessing": planned.dataset.preprocessing.to_dict(),
-        "parameters": sum(p.numel() for p in network.parameters()),
+        **network,
         "data": data,
         "versions": versions,
         "device": planned.processor.reason,
         "precision": planned.processor.precision,
         "threads": torch.get_num_threads(),
-        "command": ["dr", *sys.argv[1:]],
     }
-    runs.write_json(run["config.json"], record)
-    further = planned.labels.extra_columns  # for `dr eval --by COLUMN`
-    run.write_table("splits.csv", (*runs.SPLITS, *further), planned.table)
 
 
 class Learner:
@@ -563,7 +573,9 @@ def finish(planned: Plan, run: runs.Run, learner: Learner) -> dict[str, Any]:
     tuned = _tune(planned, learner, logits.get("val"))
     learner.save_model(run, learner.network, *tuned)
     tables = {
-        split: results.predicted(planned.rows.iloc[planned.indices(split)], values, *tuned[:2])
+        split: results.predicted(
+            planned.rows.iloc[planned.indices(split)], softmax(values / tuned[1]), tuned[0]
+        )
         for split, values in logits.items()
     }
     for split, table in tables.items():

@@ -368,3 +368,37 @@ def test_a_dry_run_on_labels_alone_tells_all_that_the_tables_tell(shared):
     assert record["baselines"]["fellow_eye"]["accuracy"] == pytest.approx(0.847, abs=5e-4)
     assert record["baselines"]["fellow_eye"]["qwk"] == pytest.approx(0.723, abs=5e-4)
     assert record["plan"] is None
+
+
+def test_cross_validation_holds_every_patient_out_once(world, tmp_path, monkeypatch):
+    monkeypatch.setenv("DR_RUNS", str(tmp_path))
+    chosen = ["--folds", 2, "--epochs", 1, "--size", 32, "--name", "cv"]
+    with monkeypatch.context() as patch:  # the second fold is cut off, then resumed
+
+        def cut(self, row, best, seen=[]):  # noqa: B006
+            seen.append(row)
+            if len(seen) == 2:
+                raise KeyboardInterrupt
+
+        patch.setattr(Console, "on_epoch", cut)
+        assert dr("train", world / "data", *chosen).exit_code == 130
+    run = tmp_path / "cv"
+    assert not (run / "summary.json").exists()
+    done = dr("train", "--resume", run)
+    assert done.exit_code == 0, done.output
+    folds = [list(csv.DictReader((run / f"fold-{k}" / "splits.csv").open())) for k in (1, 2)]
+    held = [{row["path"] for row in rows if row["split"] == "test"} for rows in folds]
+    assert not held[0] & held[1]
+    assert len(held[0] | held[1]) == 60
+    for rows in folds:
+        tested = {row["patient"] for row in rows if row["split"] == "test"}
+        assert not tested & {row["patient"] for row in rows if row["split"] != "test"}
+    record = json.loads(dr("eval", run).stdout)
+    assert record["n"] == 60
+    assert record == json.loads((run / "summary.json").read_text())["test"]
+    assert json.loads(dr("eval", run, world / "data", "--split", "all").stdout)["n"] == 60
+    pages = json.loads(dr("report", tmp_path, "--format", "json").stdout)
+    assert [one["name"] for one in pages["runs"]] == ["cv"]
+    graded = dr("predict", world / "data" / "test", "--format", "jsonl")  # both folds' mean
+    assert graded.exit_code == 0, graded.output
+    assert len(graded.stdout.splitlines()) == 20

@@ -55,6 +55,11 @@ class Console(Observer):
             self.rich.print(text, style=style, markup=False)
         self._save()
 
+    def start(self, text: str) -> None:
+        """One of several trainings begins: a line, and a table of its own."""
+        self._header = False
+        self.say(text)
+
     def note(self, text: str) -> None:
         """A sentence worth knowing."""
         self.say(text)
@@ -72,7 +77,7 @@ class Console(Observer):
             f"{plan['steps_per_epoch']} steps; images: {counts}"
         )
         self.say(plan["reason"])
-        self.epochs = plan["epochs"]
+        self.epoch = plan["epoch"]
 
     def progress(self, what: str, done: int, total: int) -> None:
         """Shows a task's bar, or a line now and then off a terminal."""

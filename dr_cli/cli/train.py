@@ -5,6 +5,7 @@ import enum
 import inspect
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,151 +28,163 @@ class Format(enum.StrEnum):
 RESUMABLE = {"epochs"}  # what --resume lets a person change; the rest decides the result
 
 
-def train(
-    data: Path | None,
-    config: TrainConfig,
-    *,
-    name: str | None = None,
-    columns: dict[str, str | None] | None = None,
-    layout: str = "auto",
-    device: str = "auto",
-    precision: str = "auto",
-    workers: int | None = None,
-    console: Console | None = None,
-) -> runs.Run:
-    """Trains a new run. Raises DrError and its kin for what cannot be."""
-    from dr_cli import trainer
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """Where and how to train: what may differ between a run and its continuation."""
 
-    console = console or Console(quiet=True)
+    data: Path | None = None
+    columns: Mapping[str, str | None] = dataclasses.field(default_factory=dict)
+    layout: str = "auto"
+    device: str = "auto"
+    precision: str = "auto"
+    workers: int | None = None
+    console: Console = dataclasses.field(default_factory=lambda: Console(quiet=True))
+
+    def labels(self) -> tuple[Any, dict[str, str]]:
+        """The data set's `Labels`, and the column names that were given."""
+        from dr_cli import labels
+
+        root = self.data or default_data(self.console, self.workers)
+        given = {name: value for name, value in self.columns.items() if value}
+        columns = labels.Columns(**given)
+        read = labels.read(root, layout=self.layout, columns=columns, observer=self.console)
+        return read, given
+
+    def plan(self, config: TrainConfig, fold: int | None = None, cache: bool = True) -> Any:
+        """A `trainer.Plan`."""
+        from dr_cli import trainer
+        from dr_cli.device import choose
+
+        processor = choose(self.device, self.precision)
+        read, given = self.labels()
+        return trainer.plan(
+            config, read, processor, columns=given, fold=fold, workers=self.workers, cache=cache,
+            observer=self.console,
+        )  # fmt: skip
+
+
+def train(config: TrainConfig, setting: Setting, name: str | None = None) -> runs.Run:
+    """Trains a new run. Raises DrError and its kin for what cannot be."""
+    from dr_cli import audit, trainer
+
     runs.check_name(options.runs_folder(), name)  # before photographs are decoded for nothing
-    planned = _plan(data, config, columns, layout, device, precision, workers, console)
+    planned = setting.plan(config, fold=1 if config.folds else None)
+    for problem in [] if config.folds else audit.problems(planned.found):
+        setting.console.warning(problem)
     run = runs.new_run(options.runs_folder(), name, default_name(config))
-    console.log_into(run)
-    _interruptible(run, lambda: trainer.train(planned, run, observer=console))
+    setting.console.log_into(run)
+    if config.folds:
+        made = trainer.describe(planned) | {"fold": None}
+        runs.write_json(run["config.json"], made)
+        _interruptible(run, lambda: _folds(run, config, setting))
+    else:
+        _interruptible(run, lambda: trainer.train(planned, run, observer=setting.console))
     return run
 
 
-def resume(
-    folder: Path,
-    *,
-    epochs: int | None = None,
-    device: str = "auto",
-    precision: str | None = None,
-    workers: int | None = None,
-    console: Console | None = None,
-) -> runs.Run:
-    """Goes on where a run stopped, from its last.pt."""
-    import torch
+def _folds(run: runs.Run, config: TrainConfig, setting: Setting) -> None:
+    """Trains the folds that are not finished, then pools them all."""
+    from dr_cli import crossval, trainer
 
+    assert config.folds is not None
+    each = crossval.folders(run, config.folds)
+    for number, fold in enumerate(each, start=1):
+        if fold.finished:
+            continue
+        setting.console.start(f"fold {number} of {config.folds}")
+        state = _state(fold) if fold["last.pt"].is_file() else None
+        planned = setting.plan(config, fold=number)
+        fold.folder.mkdir(exist_ok=True)
+        trainer.train(planned, fold, state=state, observer=setting.console)
+    crossval.pool(run, each)
+
+
+def resume(folder: Path, setting: Setting, epochs: int | None = None) -> runs.Run:
+    """Goes on where a run stopped, from its last.pt; of a cross-validation, with its folds."""
     from dr_cli import trainer
 
-    console = console or Console(quiet=True)
     run = runs.Run(folder)
     made = run.read_json("config.json")
     config = TrainConfig.from_dict(made["options"], str(run["config.json"]))
-    if not run["last.pt"].is_file():
-        raise UsageError(f"{folder} has no last.pt: its first epoch never ended; train it anew")
-    try:
-        state = torch.load(run["last.pt"], map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, ValueError) as error:
-        raise UsageError(f"{run['last.pt']} cannot be read: {error}") from error
-    done = len(state["rows"])
-    if epochs is not None:
-        if epochs < done:
-            raise UsageError(f"--epochs {epochs}: {folder} has trained {done} epochs already")
-        config = dataclasses.replace(config, epochs=epochs)
-    if run.finished and done >= config.epochs:
-        raise UsageError(f"{folder} is finished after {done} epochs: --epochs N goes further")
-    root = Path(made["data"]["root"])
-    planned = _plan(
-        root, config, made["data"].get("columns"), made["data"]["layout"], device,
-        precision or made["precision"], workers, console,
-    )  # fmt: skip
-    found = trainer.fingerprint(planned.labels.table)
-    if found != made["data"]["fingerprint"]:
-        raise UsageError(
-            f"{root} is not as it was when {folder} began (fingerprint {found[:12]}, then "
-            f"{made['data']['fingerprint'][:12]}): train a new run"
-        )
-    run["summary.json"].unlink(missing_ok=True)  # not finished any more
-    made["options"] = planned.config.to_dict()
-    runs.write_json(run["config.json"], made)
+    setting = dataclasses.replace(
+        setting,
+        data=Path(made["data"]["root"]),
+        layout=made["data"]["layout"],
+        columns=made["data"]["columns"],
+        precision=made["precision"] if setting.precision == "auto" else setting.precision,
+    )
+    _check_data(folder, made, setting)
     if run["log.txt"].is_file():
-        console.lines[:0] = run["log.txt"].read_text(encoding="utf-8").splitlines()
-    console.log_into(run)
-    console.note(f"going on with {short(folder)} after {done} epochs")
-    console.epoch = done + 1
-    _interruptible(run, lambda: trainer.train(planned, run, state=state, observer=console))
+        setting.console.lines[:0] = run["log.txt"].read_text(encoding="utf-8").splitlines()
+    if config.folds and made["fold"] is None:
+        if epochs is not None:
+            raise UsageError("--epochs cannot extend a cross-validation: train a new one")
+        if run.finished:
+            raise UsageError(f"{folder} is finished: all {config.folds} folds are there")
+        setting.console.log_into(run)
+        _interruptible(run, lambda: _folds(run, config, setting))
+        return run
+    state = _state(run)
+    done = len(state["rows"])
+    config = _extended(folder, config, epochs, done, run.finished)
+    planned = setting.plan(config, fold=made["fold"])
+    run["summary.json"].unlink(missing_ok=True)  # not finished any more
+    runs.write_json(run["config.json"], made | {"options": planned.config.to_dict()})
+    setting.console.log_into(run)
+    setting.console.note(f"going on with {short(folder)} after {done} epochs")
+    _interruptible(run, lambda: trainer.train(planned, run, state=state, observer=setting.console))
     return run
 
 
-def dry_run(
-    data: Path | None,
-    config: TrainConfig,
-    *,
-    columns: dict[str, str | None] | None = None,
-    layout: str = "auto",
-    device: str = "auto",
-    precision: str = "auto",
-    workers: int | None = None,
-    console: Console | None = None,
-) -> dict[str, Any]:
+def _state(run: runs.Run) -> dict[str, Any]:
+    import torch
+
+    if not run["last.pt"].is_file():
+        raise UsageError(f"{run.folder} has no last.pt: its first epoch never ended; train it anew")
+    try:
+        return torch.load(run["last.pt"], map_location="cpu", weights_only=True)
+    except Exception as error:  # a foreign pickle raises what it likes
+        line = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UsageError(f"{run['last.pt']} cannot be read ({line}): train it anew") from error
+
+
+def _check_data(folder: Path, made: dict[str, Any], setting: Setting) -> None:
+    """Raises UsageError unless the data set is the one that the run began with."""
+    from dr_cli.labels import fingerprint
+
+    found, then = fingerprint(setting.labels()[0].table), made["data"]["fingerprint"]
+    if found != then:
+        raise UsageError(
+            f"{setting.data} is not as it was when {folder} began (fingerprint {found[:12]}, then "
+            f"{then[:12]}): train a new run"
+        )
+
+
+def _extended(
+    folder: Path, config: TrainConfig, epochs: int | None, done: int, finished: bool
+) -> TrainConfig:
+    if epochs is not None and epochs < done:
+        raise UsageError(f"--epochs {epochs}: {folder} has trained {done} epochs already")
+    config = dataclasses.replace(config, epochs=epochs or config.epochs)
+    if finished and done >= config.epochs:
+        raise UsageError(f"{folder} is finished after {done} epochs: --epochs N goes further")
+    return config
+
+
+def dry_run(config: TrainConfig, setting: Setting) -> dict[str, Any]:
     """What `dr train` would find and do: every file decoded, a few steps timed, nothing kept.
 
     `plan` is None where not one image is there.
     """
     from dr_cli import audit, trainer
 
-    console = console or Console(quiet=True)
-    read, given = _labels(data, columns, layout, workers, console)
+    read, _ = setting.labels()
     if not read.images_found:
         seen = audit.look(read)
         return audit.describe(read, trainer.settle(read, seen, config), seen) | {"plan": None}
-    from dr_cli.device import choose
-
-    planned = trainer.plan(
-        config, read, choose(device, precision), columns=given, workers=workers, cache=False,
-        observer=console,
-    )  # fmt: skip
+    quiet = dataclasses.replace(setting, data=read.root if setting.data is None else setting.data)
+    planned = quiet.plan(config, fold=1 if config.folds else None, cache=False)
     return planned.found | {"plan": trainer.estimate(planned)}
-
-
-def _plan(
-    data: Path | None,
-    config: TrainConfig,
-    columns: dict[str, str | None] | None,
-    layout: str,
-    device: str,
-    precision: str,
-    workers: int | None,
-    console: Console,
-) -> Any:
-    from dr_cli import audit, trainer
-    from dr_cli.device import choose
-
-    processor = choose(device, precision)
-    read, given = _labels(data, columns, layout, workers, console)
-    planned = trainer.plan(
-        config, read, processor, columns=given, workers=workers, observer=console
-    )
-    for problem in audit.problems(planned.found):
-        console.warning(problem)
-    return planned
-
-
-def _labels(
-    data: Path | None,
-    columns: dict[str, str | None] | None,
-    layout: str,
-    workers: int | None,
-    console: Console,
-) -> tuple[Any, dict[str, str]]:
-    from dr_cli import labels
-
-    root = data or default_data(console, workers)
-    given = {name: value for name, value in (columns or {}).items() if value}
-    read = labels.read(root, layout=layout, columns=labels.Columns(**given), observer=console)
-    return read, given
 
 
 def default_data(console: Console, workers: int | None = None) -> Path:
@@ -192,6 +205,8 @@ def default_name(config: TrainConfig) -> str:
         parts.append("pretrained")
     if config.weights:
         parts.append("start")
+    if config.folds:
+        parts.append(f"{config.folds}-folds")
     for field in ("loss", "balance", "augment"):
         value = getattr(config, field)
         if value != TrainConfig.__dataclass_fields__[field].default:
@@ -203,7 +218,7 @@ def _interruptible(run: runs.Run, work: Any) -> None:
     try:
         work()
     except KeyboardInterrupt:
-        if run["last.pt"].is_file():
+        if run["last.pt"].is_file() or run["fold-1"].is_dir():
             _hint(f"interrupted; go on with: dr train --resume {short(run.folder)}")
         else:
             _hint(f"interrupted before the first epoch ended; {short(run.folder)} can be deleted")
@@ -231,35 +246,26 @@ def command(**given: Any) -> None:
         dry, form = given.pop("dry_run"), given.pop("form")
         if form is not None and not dry:
             raise UsageError("--format is of --dry-run: a training run prints its folder")
+        setting = Setting(
+            data=data,
+            columns={k: given[f"{k}_column"] for k in ("image", "grade", "patient", "split")},
+            layout=given["layout"],
+            device=given["device"].value,
+            precision=given["precision"].value,
+            workers=given["workers"],
+            console=console,
+        )
         if resumed is not None:
             _refuse(chosen, data, file, given | {"dry_run": dry})
-            run = resume(
-                resumed,
-                epochs=chosen.get("epochs"),
-                device=given["device"].value,
-                precision=None if given["precision"].value == "auto" else given["precision"].value,
-                workers=given["workers"],
-                console=console,
-            )
+            run = resume(resumed, setting, chosen.get("epochs"))
         else:
             values = read_config(file) if file else {}
             config = TrainConfig.from_dict(values | chosen, str(file or "command line"))
-            settings = _settings(given) | {"console": console}
             if dry:
-                _show(dry_run(data, config, **settings), form or Format.text)
+                _show(dry_run(config, setting), form or Format.text)
                 return
-            run = train(data, config, name=given["name"], **settings)
+            run = train(config, setting, given["name"])
     typer.echo(str(run.folder))
-
-
-def _settings(given: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "columns": {k: given[f"{k}_column"] for k in ("image", "grade", "patient", "split")},
-        "layout": given["layout"],
-        "device": given["device"].value,
-        "precision": given["precision"].value,
-        "workers": given["workers"],
-    }
 
 
 def _show(record: dict[str, Any], form: Format) -> None:

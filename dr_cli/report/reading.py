@@ -93,8 +93,9 @@ def find_runs(folder: Path) -> list[Path]:
     if (folder / "summary.json").is_file():
         return [folder]
     below = sorted({*folder.glob("*/summary.json"), *folder.glob("*/*/summary.json")})
-    if below:
-        return [path.parent for path in below]
+    if below:  # the folds of a cross-validation are read as the one run that pools them
+        runs = {path.parent for path in below}
+        return [path.parent for path in below if path.parent.parent not in runs]
     if (folder / "config.json").is_file():
         raise UsageError(
             f"{folder}: this run is not finished (no summary.json); "
