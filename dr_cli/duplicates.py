@@ -77,13 +77,14 @@ def find(
     if not paths:
         none = np.zeros(0, np.int64)
         return Duplicates(none, none, np.zeros((0, 2), np.int64), {})
-    seen, failed = _look(root, paths, workers or cache.cores(), observer)
-    near = near_pairs(seen["bits"], np.flatnonzero(seen["textured"]))
+    workers = workers or cache.cores()
+    seen, failed = _look(root, paths, workers, observer)
+    near = near_pairs(seen["bits"], np.flatnonzero(seen["textured"]), workers, observer)
     _, first, alike = np.unique(seen[["size", "digest"]], return_index=True, return_inverse=True)
     read = seen["size"].any(axis=1)
     same = np.stack([first[alike], np.arange(len(paths))], axis=1)[read]
     candidates = _components(len(paths), np.concatenate([near, same]))
-    exact = _exact(root, paths, seen["size"], candidates, workers or cache.cores(), observer)
+    exact = _exact(root, paths, seen["size"], candidates, workers, observer)
     together = np.stack([np.unique(exact, return_index=True)[1][exact], np.arange(len(paths))], 1)
     return Duplicates(
         exact,
@@ -123,21 +124,25 @@ def perceptual_hash(photograph: Image.Image) -> tuple[NDArray[np.uint64], bool]:
     return bits, bool(large and band.std() >= _FLAT)
 
 
-def near_pairs(bits: NDArray[np.uint64], which: NDArray[np.int64]) -> NDArray[np.int64]:
+def near_pairs(
+    bits: NDArray[np.uint64],
+    which: NDArray[np.int64],
+    workers: int = 1,
+    observer: Observer = NOTHING,
+) -> NDArray[np.int64]:
     """[M, 2] positions a < b whose hashes differ in at most `NEAR` bits.
 
     bits: [N, 16] uint64; which: positions to compare. Every pair is looked at: first in 128 bits,
     where unrelated photographs agree that well once in 140 times (and true doubles, measured,
-    always), then in all. 88,702 photographs are 3.9e9 pairs.
+    always), then in all. The 3.9e9 pairs of 88,702 photographs take 28 s on one core.
     """
-    if len(which) < 2:
-        return np.zeros((0, 2), np.int64)
     chosen = bits[which]
     # Bits lie row by row over the field: every eighth byte of a hash is spread over all of it.
     some = np.ascontiguousarray(chosen.view(np.uint8).reshape(len(chosen), BITS // 8)[:, ::8])
     some = some.view(np.uint64)  # [N, 2]
-    found = []
-    for start in range(0, len(chosen), _ROWS):
+
+    def compare(start: int) -> NDArray[np.int64]:
+        found = []
         for left in range(start, len(chosen), _COLUMNS):
             a, b = some[start : start + _ROWS], some[left : left + _COLUMNS]
             apart = np.bitwise_count(a[:, None, 0] ^ b[None, :, 0])
@@ -147,7 +152,11 @@ def near_pairs(bits: NDArray[np.uint64], which: NDArray[np.int64]) -> NDArray[np
             i, j = i[i < j], j[i < j]
             close = np.bitwise_count(chosen[i] ^ chosen[j]).sum(axis=1, dtype=np.int64) <= NEAR
             found.append(np.stack([which[i[close]], which[j[close]]], axis=1))
-    return np.concatenate(found)
+        return np.concatenate(found)
+
+    blocks = range(0, len(chosen), _ROWS)
+    found = list(_parallel(compare, blocks, workers, "comparing photographs", observer))
+    return np.concatenate(found) if found else np.zeros((0, 2), np.int64)
 
 
 _FIRST = 45  # of 128 bits; NEAR is 22.5 of them

@@ -53,7 +53,7 @@ def assign(
     if split_by == "patient":
         share = float((split == TEST).sum()) / max(int(use.sum()), 1) or DEFAULT_TEST
         split[use] = TRAIN
-        split[_draw(table, whole, use, share, seed)] = TEST
+        split[_draw(table, whole, use, share, seed, leave=2)] = TEST  # for train and val
     elif split_by != "dataset":
         raise UsageError(f"--split-by {split_by}: give dataset or patient")
     if val == TEST:
@@ -235,14 +235,19 @@ def _figures(grades: NDArray[np.int64], predicted: NDArray[np.int64]) -> dict[st
 
 
 def _draw(
-    table: pd.DataFrame, whole: NDArray[np.int64], pool: Any, fraction: float, seed: int
+    table: pd.DataFrame,
+    whole: NDArray[np.int64],
+    pool: Any,
+    fraction: float,
+    seed: int,
+    leave: int = 1,
 ) -> NDArray[np.int64]:
     """Row positions of a part of `pool` with about `fraction` of its images and of each grade.
 
     Groups with the same grades (a stratum) are exchangeable. Strata are gone through from the
     rarest to the most frequent, and from each as many groups are taken as bring the grades taken
     so far nearest to their share of those seen so far: what rounding leaves in one stratum, the
-    next makes good. At least one group is taken and one is left.
+    next makes good. At least one group is taken and, where there are so many, `leave` are left.
     """
     rows = np.flatnonzero(pool)
     strata = _Strata(table.iloc[rows], whole[rows], seed)
@@ -261,6 +266,7 @@ def _draw(
         taken[members[:number]] = True
         got += profile * number
     _keep_each_grade(strata, taken)
+    _keep_some(strata, taken, leave)
     return rows[taken[strata.group]]
 
 
@@ -276,10 +282,15 @@ def _keep_each_grade(strata: "_Strata", taken: NDArray[np.bool_]) -> None:
             taken[with_it[0]] = True
         elif taken[with_it].all():
             taken[with_it[-1]] = False
+
+
+def _keep_some(strata: "_Strata", taken: NDArray[np.bool_], leave: int) -> None:
+    """At least one group is taken, and `leave` are left if there are more than that."""
     if not taken.any():
         taken[strata.by_order[0]] = True
-    elif taken.all():
-        taken[strata.by_order[-1]] = False
+    surplus = int(taken.sum()) - max(1, strata.groups - leave)
+    if surplus > 0:
+        taken[strata.by_order[taken[strata.by_order]][-surplus:]] = False
 
 
 def _deal(table: pd.DataFrame, whole: NDArray[np.int64], k: int, seed: int) -> NDArray[np.int64]:
