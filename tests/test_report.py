@@ -1,6 +1,9 @@
 """The report: what is read from run folders, and what the page says of it."""
 
+import base64
 import csv
+import inspect
+import io
 import json
 import os
 import re
@@ -14,9 +17,10 @@ import pytest
 from safetensors.numpy import save_file
 from sklearn.metrics import cohen_kappa_score
 
+from dr_cli import heatmap
 from dr_cli.errors import UsageError
 from dr_cli.grades import NAMES
-from dr_cli.report import figures, page, paper, reading, words
+from dr_cli.report import figures, gallery, page, paper, reading, words
 
 
 def interval(value: float) -> dict[str, Any]:
@@ -111,6 +115,33 @@ def write_run(folder: Path, *, seed: int = 0, qwk: float = 0.6, **options: Any) 
     ]
     (folder / "metrics.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return folder
+
+
+def jpeg(colour: tuple[int, int, int], side: int = 32, kind: str = "JPEG") -> str:
+    data = io.BytesIO()
+    PIL.Image.new("RGB", (side, side), colour).save(data, kind)
+    return base64.b64encode(data.getvalue()).decode("ascii")
+
+
+def write_pictures(run: Path, **changed: Any) -> list[dict[str, Any]]:
+    """pictures.json with three mistakes and two right ones of each grade, as a run ends with."""
+    entries = [
+        {
+            "kind": "right" if right else "mistake",
+            "path": f"img/{'right' if right else 'mistake'}{i}.jpg",
+            "grade": grade,
+            "predicted": grade if right else 0,
+            "probabilities": [0.5, 0.2, 0.1, 0.15, 0.05],
+            "photograph": jpeg((200, 20 * i, 0)),
+            "heatmap": jpeg((0, 20 * i, 200)),
+        }
+        | changed
+        for i, (right, grade) in enumerate(
+            [(False, 4), (False, 3), (False, 1)] + [(True, g) for g in range(5) for _ in range(2)]
+        )
+    ]
+    (run / "pictures.json").write_text(json.dumps(entries), encoding="utf-8")
+    return entries
 
 
 @pytest.fixture
@@ -491,3 +522,158 @@ def test_time_against_quality_has_a_point_a_run(runs: Path) -> None:
     assert chart.count("<title>") == 2
     assert "resnet18, 70 s, QWK 0.580" in chart
     assert "against time" not in page.render(reading.collect([runs / "resnet18"]))
+
+
+def test_pictures_are_shown_with_what_was_said_of_them(runs: Path) -> None:
+    entries = write_pictures(runs / "resnet18")
+    data = reading.collect([runs])
+    assert data["runs"][0]["pictures"] == entries
+    assert data["runs"][0]["pictures_left_out"] == 0
+    assert data["runs"][1]["pictures"] == []  # an older run, without the file
+    html = page.render(data)
+    shown = [attrs for tag, attrs in Elements(html).tags if tag == "img"]
+    wanted = [entry[what] for entry in entries for what in ("photograph", "heatmap")]
+    assert [img["src"] for img in shown] == [f"data:image/jpeg;base64,{text}" for text in wanted]
+    assert "img-src data:" in html
+    assert shown[0]["alt"] == "Photograph img/mistake0.jpg, cropped to its field"
+    assert "evidence for grade 0 No DR" in str(shown[1]["alt"])
+    text = Elements(html).text
+    assert "True 4 Proliferative DR, predicted 0 No DR" in text
+    assert text.index("Mistakes: the furthest") < text.index("Right: the most confident")
+    assert "Probabilities: grade 0 50%, grade 1 20%" in html
+    assert "holds 13 patients' images" in text
+
+
+def test_pictures_share_a_budget(tmp_path: Path) -> None:
+    entries = write_pictures(write_run(tmp_path / "run"))
+    one = gallery.weight(entries[:1])
+    assert gallery.share([entries]) == [entries]
+    few, whole = gallery.share([entries, entries[:2]], 7 * one)  # a part that is not needed
+    assert whole == entries[:2]
+    assert gallery.weight(few) + gallery.weight(whole) <= 7 * one
+    assert [(e["kind"], e["grade"]) for e in few] == [
+        ("mistake", 4), ("mistake", 3), ("mistake", 1), ("right", 0), ("right", 1)
+    ]  # fmt: skip
+    assert gallery.share([entries], one - 1) == [[]]
+
+
+def test_the_page_says_how_many_pictures_it_leaves_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_pictures(write_run(tmp_path / "run"))
+    monkeypatch.setattr(gallery.share, "__defaults__", (4_000,))
+    data = reading.collect([tmp_path])
+    [run] = data["runs"]
+    assert len(run["pictures"]) + run["pictures_left_out"] == 13
+    assert 0 < gallery.weight(run["pictures"]) <= 4_000
+    assert f"{len(run['pictures'])} of 13 are shown: 2.4 MB" in page.render(data)
+
+
+def test_without_pictures_there_is_no_picture(runs: Path) -> None:
+    write_pictures(runs / "resnet18")
+    data = reading.collect([runs], no_pictures=True)
+    for text in (json.dumps(data), page.render(data)):
+        assert not re.search(r"/9j/|mistake0|<img", text)  # /9j/ begins every JPEG in base64
+    assert "No photograph, file name or patient" in page.render(data)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"photograph": jpeg((0, 0, 0))[:-400]},
+        {"photograph": jpeg((0, 0, 0)) + '" onerror="alert(1)'},
+        {"heatmap": jpeg((0, 0, 0), kind="PNG")},
+        {"heatmap": base64.b64encode(b"<svg/>").decode("ascii")},
+        {"heatmap": jpeg((0, 0, 0), side=2000)},
+        {"heatmap": None},
+        {"path": None},
+        {"path": "\ud800.jpg"},
+        {"grade": 5},
+        {"grade": True},
+        {"predicted": "1"},
+        {"kind": "<b>"},
+        {"probabilities": [0.5, 0.5]},
+        {"probabilities": [0.2, 0.2, 0.2, 0.2, float("nan")]},
+    ],
+    ids=lambda changed: "-".join(f"{key}={str(value)[-9:]}" for key, value in changed.items()),
+)
+def test_a_malformed_picture_is_refused(tmp_path: Path, changed: dict[str, Any]) -> None:
+    write_pictures(write_run(tmp_path / "run"), **changed)
+    with pytest.raises(UsageError, match=r"pictures\.json cannot be read"):
+        reading.collect([tmp_path])
+
+
+@pytest.mark.parametrize("text", ["{half", "{}", '[{"kind": "mistake"}]', "[1]", "null"])
+def test_a_malformed_file_of_pictures_is_refused(tmp_path: Path, text: str) -> None:
+    run = write_run(tmp_path / "run")
+    (run / "pictures.json").write_text(text, encoding="utf-8")
+    with pytest.raises(UsageError, match=r"pictures\.json cannot be read"):
+        reading.collect([tmp_path])
+
+
+def test_a_pictures_name_is_escaped(tmp_path: Path) -> None:
+    write_pictures(write_run(tmp_path / "run"), path='"><script>alert(1)</script>')
+    tags = Elements(page.render(reading.collect([tmp_path]))).tags
+    assert sum(tag == "script" for tag, _ in tags) == 1
+    assert not any(key.startswith("on") for _, attrs in tags for key in attrs)
+
+
+def test_the_key_has_the_heatmaps_colours() -> None:
+    assert tuple(heatmap.VIRIDIS.split()[::3]) == figures.HEAT
+    strongest = inspect.signature(heatmap.overlay).parameters["strongest"].default
+    assert strongest == figures.HEAT_OPACITY
+
+
+def test_whose_eyes_they_are_is_said(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    assert "names patients' images" in reading.collect([run])["privacy"]
+    write_pictures(run)
+    assert "holds 13 patients' images" in reading.collect([run])["privacy"]
+    table = run / "predictions-test.csv"
+    drawn = table.read_text(encoding="utf-8").replace("img/", "images/drawn_")
+    table.write_text(drawn, encoding="utf-8")
+    assert "holds no patient's image" in reading.collect([run])["privacy"]
+    write_run(tmp_path / "real")
+    assert "names patients' images" in reading.collect([tmp_path])["privacy"]
+
+
+def test_the_sample_set_is_named_without_its_place(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", size=128)
+    table = run / "predictions-test.csv"
+    drawn = table.read_text(encoding="utf-8").replace("img/", "images/drawn_")
+    table.write_text(drawn, encoding="utf-8")
+    config = (run / "config.json").read_text(encoding="utf-8")
+    told = config.replace("/data/secret-clinic", "/home/me/.cache/dr/sample/1-600-224-0")
+    (run / "config.json").write_text(told, encoding="utf-8")
+    data = reading.collect([run])
+    assert data["runs"][0]["data"]["root"] == "the built-in sample set"
+    assert data["runs"][0]["command"] == "dr train --epochs 4 --size 128"
+    assert "/home/me" not in page.render(data)
+    assert "/home/me" not in json.dumps(data)
+
+
+def test_without_pictures_no_path_of_the_machine_is_left(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", weights="/home/me/start.pth", val="/home/me/other")
+    [told] = reading.collect([run], no_pictures=True)["runs"]
+    assert told["command"] == "dr train DATA --weights FILE --epochs 4 --size 224 --val PATH"
+    assert "/home/me" not in json.dumps(told)
+
+
+def test_where_the_time_went(runs: Path) -> None:
+    rows = ["path,grade,patient,eye,split,reason", *(f"{i},0,,,train," for i in range(580))]
+    (runs / "resnet18" / "splits.csv").write_text("\n".join(rows), encoding="utf-8")
+    first, second = reading.collect([runs])["runs"]
+    assert first["phases"][1] == [2, 10, 7]  # 580 at 58 images a second, of 17 s
+    assert second["phases"] == []  # it says not how many images it trained on
+    html = page.render(reading.collect([runs]))
+    assert html.count("<figcaption>Where the time went") == 1
+    training = sum(580 / (60 - e) for e in range(1, 5))
+    assert f"training: {training:.0f} s ({training / 70:.0%})" in html
+    assert f"predicting validation and test: {70 - training:.0f} s" in html
+
+
+def test_what_the_run_wrote_down_needs_no_network(
+    runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "_multiply_adds", lambda options: pytest.fail("asked torch"))
+    assert reading.collect([runs])["runs"][0]["multiply_adds"] == 1_800_000_000

@@ -11,7 +11,7 @@ import jinja2
 from markupsafe import Markup
 
 from dr_cli import grades
-from dr_cli.report import figures
+from dr_cli.report import figures, gallery
 from dr_cli.report.figures import Line
 from dr_cli.report.reading import collect, value_of
 from dr_cli.report.words import difference, figure, number, percent, scaled
@@ -76,6 +76,9 @@ def render(data: Mapping[str, Any]) -> str:
         charts=[chart for chart in _comparison(data["runs"]) if chart],
         run_charts=_run_charts,
         swatch=figures.swatch,
+        odds=figures.odds,
+        heat_key=figures.heat_key,
+        most_bytes=gallery.MOST_BYTES,
     )
 
 
@@ -207,7 +210,7 @@ def _auc(run: Run) -> str:
 
 def _run_charts(run: Run, style: int) -> list[dict[str, Any]]:
     """The charts of one run: loss and learning rate, and those that predictions give."""
-    charts = [_loss(run, style), _learning_rate(run, style)]
+    charts = [_loss(run, style), _learning_rate(run, style), _where_the_time_went(run, style)]
     if curves := run["curves"]:
         charts += [_roc(run, curves, style), _reliability(curves, style), _expected(curves, style)]
     return [chart for chart in charts if chart]
@@ -225,6 +228,23 @@ def _loss(run: Run, style: int) -> Chart:
 def _learning_rate(run: Run, style: int) -> Chart:
     lines = [Line("learning rate", _points(run, "lr"), style)]
     return _chart("Learning rate against epoch", lines, y_label="learning rate")
+
+
+def _where_the_time_went(run: Run, style: int) -> Chart:
+    """Seconds of each epoch; their sums in the legend."""
+    sums = [sum(row[k] for row in run["phases"]) for k in (1, 2)]
+    lines = [
+        Line(
+            f"{what}: {total:,.0f} s ({percent(total / (sum(sums) or 1), 0)})",
+            [(row[0], row[k]) for row in run["phases"]],
+            style,
+            k == 2,
+        )
+        for k, what, total in zip(
+            (1, 2), ("training", "predicting validation and test"), sums, strict=True
+        )
+    ]
+    return _chart("Where the time went", lines, y_label="seconds an epoch", from_zero=True)
 
 
 def _roc(run: Run, curves: Mapping[str, Any], style: int) -> Chart:

@@ -9,6 +9,7 @@ that every form of it is fit to share.
 import csv
 import json
 import math
+import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ from dr_cli import __version__
 from dr_cli.config import ARCHITECTURES, TrainConfig, flag
 from dr_cli.errors import UsageError
 from dr_cli.grades import NUM_GRADES, REFERABLE_FROM, expected_grade, referable_probability
+from dr_cli.report import gallery
 from dr_cli.report.words import figure, number, percent
 
 INTENDED_USE = (
@@ -52,6 +54,8 @@ CARD = (
     ),
 )
 DRAWN = "drawn_"  # how the file names of the built-in sample set begin
+BUILT_IN = re.compile(r"[/\\]sample[/\\][^/\\]+$")  # where the cache keeps that set
+SAMPLE_SET = "the built-in sample set"
 MOST_IN_A_CELL = 100  # images listed of one confusion cell, the most confident first
 MOST_ON_ROC = 200  # points kept of a curve: a page of ten runs stays under 4 MB
 EXPECTED_BINS = 20  # of the expected grade, from 0 to 4
@@ -70,6 +74,7 @@ def collect(folders: Sequence[Path], *, no_pictures: bool = False) -> dict[str, 
     paths = list({path.resolve(): path for path in found}.values())
     names = _names(paths)
     runs = [_read_run(p, name, no_pictures) for p, name in zip(paths, names, strict=True)]
+    _add_pictures(paths, runs, no_pictures)
     best, chosen_by = _best(runs)
     differences = _differences(paths, runs, best)
     return {
@@ -78,6 +83,7 @@ def collect(folders: Sequence[Path], *, no_pictures: bool = False) -> dict[str, 
         "intended_use": INTENDED_USE,
         "card": [{"title": title, "text": text} for title, text in CARD],
         "pictures": not no_pictures,
+        "privacy": _privacy(runs, no_pictures),
         "best": runs[best]["name"],
         "summary": _sentences(runs[best], len(runs), chosen_by),
         "warnings": _comparison_warnings(runs, differences is not None),
@@ -117,12 +123,16 @@ def _read_run(folder: Path, name: str, no_pictures: bool) -> dict[str, Any]:
     data = dict(config.get("data") or {})
     model = _read_model(folder / "model.safetensors")
     history = _read_history(folder / "metrics.csv")
-    command = _command(options, data, no_pictures)
-    if no_pictures:
-        data.pop("root", None)
-        options.pop("weights", None)
-    record = _record(summary[split], no_pictures)
+    splits = _read_splits(folder / "splits.csv")
     predictions = _Predictions(folder / f"predictions-{split}.csv")
+    if predictions.drawn and BUILT_IN.search(data.get("root") or ""):
+        data["root"] = SAMPLE_SET
+    elif no_pictures:
+        data.pop("root", None)
+    if no_pictures:
+        options = _without_paths(options)
+    command = ["dr", "train", *_data_words(data), *_flags(options)]
+    record = _record(summary[split])
     return {
         "name": name,
         "architecture": options.get("arch"),
@@ -135,21 +145,22 @@ def _read_run(folder: Path, name: str, no_pictures: bool) -> dict[str, Any]:
         "seconds_per_epoch": _median(row.get("seconds") for row in history),
         "seconds": sum(row.get("seconds") or 0 for row in history) or None,
         "images_per_second": _median(row.get("images_per_second") for row in history),
+        "phases": _phases(history, splits),
         "drawn": predictions.drawn,
         "decision": model.get("decision"),
         "split": split,
         "record": record,
-        "val": _record(summary.get("val") or {}, no_pictures) or None,
+        "val": _record(summary.get("val") or {}) or None,
         "history": history,
         "curves": predictions.curves((record.get("calibration") or {}).get("temperature")),
         "cells": {} if no_pictures else predictions.cells(),
-        "splits": _read_splits(folder / "splits.csv"),
+        "splits": splits,
         "options": options,
         "made_with": {k: config[k] for k in ("device", "precision", "threads") if k in config}
         | dict(config.get("versions") or {}),
         "data": data,
         "preprocessing": config.get("preprocessing") or {},
-        "command": command,
+        "command": " ".join(command),
     }
 
 
@@ -272,9 +283,26 @@ def _read_splits(path: Path) -> list[dict[str, Any]]:
         raise UsageError(f"{path} has no column {error}; train the run again") from error
 
 
-def _record(record: Mapping[str, Any], no_pictures: bool) -> dict[str, Any]:
-    hidden = ("run", "data") if no_pictures else ()
-    return {key: value for key, value in record.items() if key not in hidden}
+def _phases(
+    history: Sequence[Mapping[str, float | None]], splits: Sequence[Mapping[str, Any]]
+) -> list[list[float]]:
+    """[epoch, seconds of training, seconds of predicting validation and test] an epoch.
+
+    images_per_second is of the training phase alone; what else the epoch took was evaluation.
+    """
+    images = next((row["n"] for row in splits if row["split"] == "train"), None)
+    phases = []
+    for row in history:
+        epoch, seconds, speed = (row.get(k) for k in ("epoch", "seconds", "images_per_second"))
+        if images and epoch is not None and seconds is not None and speed:
+            training = min(images / speed, seconds)
+            phases.append([epoch, round(training, 3), round(seconds - training, 3)])
+    return phases
+
+
+def _record(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Without what the run says already: its name, and where its data lie."""
+    return {key: value for key, value in record.items() if key not in ("run", "data")}
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -331,12 +359,30 @@ def _multiply_adds(options: Mapping[str, Any]) -> int | None:
     return multiply_adds(arch, size)
 
 
-def _command(options: Mapping[str, Any], data: Mapping[str, Any], no_pictures: bool) -> str:
-    """The `dr train` line that repeats a run: every option that is not its default."""
-    root = None if no_pictures else data.get("root")
-    words = ["dr", "train", shlex.quote(root) if root else "DATA"]
+def _without_paths(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options, with a word in the place of each path."""
+    told = dict(options)
+    if told.get("weights"):
+        told["weights"] = "FILE"
+    if not re.fullmatch(r"[\d.]+|test", str(told.get("val", "test"))):
+        told["val"] = "PATH"
+    return told
+
+
+def _data_words(data: Mapping[str, Any]) -> list[str]:
+    """DATA and its columns on the `dr train` line; nothing names the built-in sample set."""
+    root = data.get("root")
+    if root == SAMPLE_SET:
+        return []
+    words = [shlex.quote(root) if root else "DATA"]
     for key, column in (data.get("columns") or {}).items():
         words += [flag(f"{key}_column"), shlex.quote(str(column))]
+    return words
+
+
+def _flags(options: Mapping[str, Any]) -> list[str]:
+    """Every option that is not its default, as on the `dr train` line."""
+    words = []
     for key, default in TrainConfig().to_dict().items():
         value = options.get(key, default)
         if value == default or value is None:
@@ -345,7 +391,7 @@ def _command(options: Mapping[str, Any], data: Mapping[str, Any], no_pictures: b
             words.append(flag(key) if value else flag("no_" + key))
         else:
             words += [flag(key), shlex.quote(str(value))]
-    return " ".join(words)
+    return words
 
 
 def _names(paths: Sequence[Path]) -> list[str]:
@@ -447,6 +493,29 @@ def _less_best(found: Mapping[str, Any] | None, best_first: bool) -> dict[str, A
         "ci95": sorted(sign * end for end in interval) if interval else None,
         "p_holm": found["p_holm"],
     }
+
+
+def _add_pictures(paths: Sequence[Path], runs: list[dict[str, Any]], no_pictures: bool) -> None:
+    """To each run the pictures it shows, and how many more its file has."""
+    found = [[] if no_pictures else gallery.read(path / "pictures.json") for path in paths]
+    for run, all_of_them, shown in zip(runs, found, gallery.share(found), strict=True):
+        run |= {"pictures": shown, "pictures_left_out": len(all_of_them) - len(shown)}
+
+
+def _privacy(runs: Sequence[Mapping[str, Any]], no_pictures: bool) -> str:
+    """Whose images are in it, for whoever is about to share it."""
+    if no_pictures:
+        return "No photograph, file name or patient is in this page."
+    if all(run["drawn"] for run in runs):
+        return "Every eye in this page is drawn by a program: it holds no patient's image."
+    images = sum(len(run["pictures"]) for run in runs if not run["drawn"])
+    holds = (
+        f"holds {images} patients' images and names more" if images else "names patients' images"
+    )
+    return (
+        f"This page {holds}: ask before you share it. "
+        "dr report --no-pictures makes one without any."
+    )
 
 
 def _comparison_warnings(runs: Sequence[Mapping[str, Any]], comparable: bool) -> list[str]:

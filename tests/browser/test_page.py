@@ -16,7 +16,7 @@ import pytest
 from dr_cli.report import page
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from test_report import write_run
+from test_report import write_pictures, write_run
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -33,7 +33,7 @@ QUIET = (
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     runs = tmp_path_factory.mktemp("report") / "runs"
-    write_run(runs / "resnet18", seed=0, qwk=0.6)
+    write_pictures(write_run(runs / "resnet18", seed=0, qwk=0.6))
     write_run(runs / "resnet50-pretrained", seed=1, qwk=0.7, arch="resnet50", pretrained=True)
     write_run(runs / "a-run-with-a-name-that-is-rather-too-long-for-a-phone", seed=2, qwk=0.5)
     file = runs / "report.html"
@@ -143,6 +143,20 @@ def test_both_schemes_can_be_read(opened: Any, scheme: str) -> None:
     ground = opened.execute_script("return getComputedStyle(document.body).backgroundColor")
     assert ground == {"light": "rgb(255, 255, 255)", "dark": "rgb(20, 24, 29)"}[scheme]
     assert _contrast(opened) >= 4.5  # WCAG 2.2 AA, small text
+
+
+def test_pictures_stand_side_by_side(opened: Any) -> None:
+    for pixels in (390, 1280):
+        _width(opened, pixels)
+        pairs = opened.execute_script("""
+          return [...document.querySelectorAll(".pair")].map(pair => [...pair.children].map(
+            img => [img.complete && img.naturalWidth, img.offsetTop, img.offsetWidth]));
+        """)
+        assert len(pairs) == 13
+        for (seen, top, width), (other, same_top, same_width) in pairs:
+            assert (seen, other) == (32, 32)  # decoded: the page's policy lets them through
+            assert (top, width) == (same_top, same_width)
+            assert width > 130
 
 
 @pytest.mark.parametrize("pixels", [390, 1280])
