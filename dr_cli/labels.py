@@ -6,6 +6,7 @@ image is matched. No row is dropped: one that cannot be used keeps its place, wi
 """
 
 import hashlib
+import itertools
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -182,8 +183,9 @@ class _Reading:
             _settle_repeats(part)
         for part in parts:
             self.found = files.with_outside(self.found, part.rows["name"])
+        shared = pd.concat([_stems(part.rows["name"]) for part in parts]).duplicated().any()
         for part in parts:
-            self._match(part)
+            self._match(part, bool(shared))
         rows = pd.concat([part.rows for part in parts], ignore_index=True)
         _settle_claims(rows)
         rows = self._with_pairs(rows)
@@ -272,17 +274,16 @@ class _Reading:
 
     # --- which image ---
 
-    def _match(self, part: _Part) -> None:
-        """Give each row its image, none to two rows.
+    def _match(self, part: _Part, shared: bool) -> None:
+        """Give each row its image, none to two rows of a split.
 
         A layout's own folders are binding: IDRiD's test row never takes a training photograph.
-        Elsewhere a row keeps to folders that name its split or none; then an image in another
-        split's folder will do, if nobody else can mean it (a validation split that a table
-        takes out of a training folder).
+        Elsewhere a row keeps to folders that name its split or none; where no folder names it
+        and no two splits share a name (`shared`), any image that nobody else means will do: a
+        validation split that a table takes out of a training folder.
         """
         rows, source = part.rows, part.source
-        said = np.array([layouts.split_of_folder(f) for f in self.found.folders], object)
-        of_image = said[self.found.folder] if len(self.found) else said
+        of_image = _split_of_folders(self.found.folders, part.near)[self.found.folder]
         neutral = pd.isna(of_image)
         once = (rows["reason"] != REPEATED).to_numpy(bool)
         if source.folder:
@@ -294,10 +295,11 @@ class _Reading:
         self._take(part, once & pd.isna(wanted), neutral | True)
         for split in layouts.SPLITS:
             self._take(part, once & (wanted == split), neutral | (of_image == split))
-        left = once & (rows["index"] < 0).to_numpy(bool) & pd.isna(own)
+        homeless = [split for split in layouts.SPLITS if not (of_image == split).any()]
+        left = once & (rows["index"] < 0).to_numpy(bool) & pd.isna(own) & np.isin(wanted, homeless)
         free = np.ones(len(self.found), bool)
         free[rows["index"][rows["index"] >= 0]] = False
-        self._take(part, left, free, unique=True)
+        self._take(part, left & (not shared), free, unique=True)
 
     def _take(self, part: _Part, which: Any, usable: Any, unique: bool = False) -> None:
         if not which.any() or not len(self.found):
@@ -485,17 +487,19 @@ def _free(column: str, taken: Iterable[str]) -> str:
 
 
 def _settle_repeats(part: _Part) -> None:
-    """A name that stands twice in a table counts once; with two grades nobody can say which is
-    right, and the table is refused."""
+    """A name that stands twice in one split of a table counts once; with two grades nobody can
+    say which is right, and the table is refused."""
     rows, table = part.rows, part.table
-    later = rows["name"].duplicated()
+    later = rows.duplicated(["name", "split"])
     if not later.any():
         return
-    twice = rows[rows["name"].duplicated(keep=False)]
-    differ = twice["grade"] != twice.groupby("name")["grade"].transform("first")
+    twice = rows[rows.duplicated(["name", "split"], keep=False)]
+    same = twice.groupby(["name", "split"], dropna=False)["grade"]
+    differ = twice["grade"] != same.transform("first")
     if differ.any():
         two = int(differ.index[differ][0])
-        one = int(np.argmax(rows["name"] == rows["name"][two]))
+        alike = (rows["name"] == rows["name"][two]) & (rows["grade"] != rows["grade"][two])
+        one = int(np.argmax(alike))
         raise UsageError(
             f"{table.path}, rows {table.rows[one]} and {table.rows[two]}, column '{part.image}':"
             f" '{rows['name'][two]}' is graded {rows['grade'][one]} and {rows['grade'][two]};"
@@ -505,10 +509,22 @@ def _settle_repeats(part: _Part) -> None:
 
 
 def _settle_claims(rows: pd.DataFrame) -> None:
-    """A file that rows of two tables took: its name alone cannot say whose it is."""
+    """A file that rows of two splits took: its name alone cannot say whose it is."""
     claimed = rows["index"].where(rows["index"] >= 0)
     contested = claimed.notna() & claimed.duplicated(keep=False)
     rows.loc[contested & rows["reason"].isna(), "reason"] = CONTESTED
+
+
+def _split_of_folders(folders: Sequence[str], near: str) -> Any:
+    """[folders] object: the split that each path says below what it shares with the table's
+    folder `near`; None where it says none. A data set unpacked into `test/` is no test split."""
+    home = near.split("/")
+    below = []
+    for folder in folders:
+        parts = folder.split("/")
+        shared = itertools.takewhile(lambda two: two[0] == two[1], zip(parts, home, strict=False))
+        below.append("/".join(parts[len(list(shared)) :]))
+    return np.array([layouts.split_of_folder(path) for path in below], object)
 
 
 def _split_in_name(names: pd.Series) -> Any:

@@ -162,14 +162,14 @@ class _Search:
         return best
 
     def _any_table(self, layout: Layout) -> Recognised | None:
-        """A table with an image and a grade column, or one a split where their names say so."""
+        """A table with an image and a grade column, or one a split where their paths say so."""
         nearest = sorted(self.tables, key=lambda table: (table.count("/"), table))[:_PEEKED]
         fitting = [t for t in nearest if self._has_columns(self._first_row(t), layout)]
         if not fitting:
             return None
         by_split: dict[str, list[str]] = {}
         for table in fitting:
-            split = layouts.split_of_folder(Path(table).stem)
+            split = layouts.split_of_folder(str(Path(table).with_suffix("")))
             if split and table.count("/") == fitting[0].count("/"):
                 by_split.setdefault(split, []).append(table)
         if layouts.TRAIN not in by_split or any(len(t) > 1 for t in by_split.values()):

@@ -201,28 +201,45 @@ def test_several_files_for_a_name_are_warned_about(tmp_path: Path) -> None:
     assert any("1 images are in no table" in note for note in listener.notes)
 
 
-def test_a_test_name_never_takes_a_training_image(tmp_path: Path) -> None:
-    text = "image,grade,split\na,0,train\na2,1,train\nb,2,test\n"
-    table(tmp_path, text, "train/a.png", "train/a2.png", "train/b.png", "test/b.png")
-    assert rows(labels.read(tmp_path))[-1] == ("test/b.png", 2, "test")
-    (tmp_path / "train" / "b.png").rename(tmp_path / "train" / "c.png")
-    (tmp_path / "test" / "b.png").unlink()
+def test_a_test_row_never_takes_a_training_image(tmp_path: Path) -> None:
+    text = "image,grade,split\na,0,train\nb,2,test\nc,2,test\n"
+    table(tmp_path, text, "train/a.png", "train/b.png", "test/c.png")
     assert labels.read(tmp_path).left_out == {labels.MISSING: 1}
+    put(tmp_path, images("test/b.png"))
+    assert rows(labels.read(tmp_path))[1] == ("test/b.png", 2, "test")
 
 
-def test_same_names_in_two_folders_with_a_split_column(tmp_path: Path) -> None:
-    """The names of one split never fall to the images of another, whatever the order of rows."""
-    lines = [f"{i},{i % 5},{split}" for split in ("test", "train") for i in range(6)]
-    names = [f"{split}/{i}.png" for split in ("train", "test") for i in range(6)]
-    table(tmp_path, "id,grade,split\n" + "\n".join(lines), *names)
-    with pytest.raises(UsageError, match="graded"):  # 0 test and 0 train share one name...
-        labels.read(put(tmp_path / "x", {"l.csv": "id,grade,split\n0,1,train\n0,2,test\n"}))
-    text = "id,grade,split\n" + "\n".join(
-        f"{split}/{i},{i % 5},{split}" for split in ("test", "train") for i in range(6)
-    )
-    table(tmp_path, text)
-    for path, _, split in rows(labels.read(tmp_path)):
-        assert path.startswith(f"{split}/")
+@pytest.mark.parametrize("order", [("test", "train"), ("train", "test")])
+def test_one_table_whose_splits_share_their_names(tmp_path: Path, order: tuple[str, str]) -> None:
+    lines = [f"{i},{(i + len(split)) % 5},{split}" for split in order for i in range(4)]
+    text = "id,grade,split\n" + "\n".join(lines)
+    table(tmp_path, text, *(f"{s}_set/{i}.png" for s in reversed(order) for i in range(4)))
+    data = rows(labels.read(tmp_path))
+    assert data == [
+        (f"{split}_set/{i}.png", (i + len(split)) % 5, split) for split in order for i in range(4)
+    ]
+    for i in range(4):
+        (tmp_path / "test_set" / f"{i}.png").unlink()
+    assert rows(labels.read(tmp_path)) == [row for row in data if row[2] == "train"]
+    for i in range(4):
+        (tmp_path / "train_set" / f"{i}.png").rename(tmp_path / f"{i}.png")
+    assert labels.read(tmp_path).left_out == {labels.CONTESTED: 8}
+
+
+def test_tables_in_folders_of_their_split(tmp_path: Path) -> None:
+    for split, grade in (("train", 1), ("test", 4)):
+        put(tmp_path / split, {"labels.csv": f"image,grade\n1,{grade}\n", **images("images/1.png")})
+    assert rows(labels.read(tmp_path)) == [
+        ("train/images/1.png", 1, "train"),
+        ("test/images/1.png", 4, "test"),
+    ]
+
+
+def test_a_folder_above_the_data_set_says_no_split(tmp_path: Path) -> None:
+    put(tmp_path / "test" / "aptos", {
+        "train.csv": "id_code,diagnosis\na,1\n", **images("images/a.png")
+    })  # fmt: skip
+    assert rows(labels.read(tmp_path)) == [("test/aptos/images/a.png", 1, "train")]
 
 
 def test_a_validation_split_taken_out_of_the_training_folder(tmp_path: Path) -> None:
