@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dr_cli import __version__
-from dr_cli.config import ARCHITECTURES, TrainConfig, flag
+from dr_cli.config import TrainConfig, flag
 from dr_cli.errors import UsageError
 from dr_cli.grades import NUM_GRADES, REFERABLE_FROM, expected_grade, referable_probability
 from dr_cli.report import gallery
@@ -141,13 +141,13 @@ def _read_run(folder: Path, name: str, no_pictures: bool) -> dict[str, Any]:
         "best_epoch": config.get("best_epoch", model.get("epoch")),
         "size": options.get("size"),
         "parameters": config.get("parameters"),
-        "multiply_adds": config.get("multiply_adds") or _multiply_adds(options),
+        "multiply_adds": config.get("multiply_adds"),
         "seconds_per_epoch": _median(row.get("seconds") for row in history),
         "seconds": sum(row.get("seconds") or 0 for row in history) or None,
         "images_per_second": _median(row.get("images_per_second") for row in history),
         "phases": _phases(history, splits),
         "drawn": predictions.drawn,
-        "decision": model.get("decision"),
+        "decision": model.get("decision") or (config.get("chosen") or {}).get("decision"),
         "split": split,
         "record": record,
         "val": _record(summary.get("val") or {}) or None,
@@ -347,16 +347,6 @@ def _start(options: Mapping[str, Any]) -> str:
     if options.get("pretrained"):
         return "ImageNet"
     return "a local file" if options.get("weights") else "scratch"
-
-
-def _multiply_adds(options: Mapping[str, Any]) -> int | None:
-    """Of one image; from the published table, where the run did not write it down."""
-    arch, size = options.get("arch"), options.get("size")
-    if arch not in ARCHITECTURES or not isinstance(size, int):
-        return None
-    from dr_cli.resnet import multiply_adds
-
-    return multiply_adds(arch, size)
 
 
 def _without_paths(options: Mapping[str, Any]) -> dict[str, Any]:

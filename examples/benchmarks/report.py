@@ -1,0 +1,117 @@
+"""How long `dr report` takes over runs with many test images, and how large its page is.
+
+    python examples/benchmarks/report.py --runs 10 --images 7026
+
+Makes the run folders itself: invented predictions, their real figures, and drawn eyes (no
+photograph) with the heatmaps of a network that never learnt. Then starts `dr report` and prints
+seconds and megabytes; `--keep FOLDER` keeps runs and page.
+"""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from dr_cli import evaluation, pictures, runs, sample
+from dr_cli.config import TrainConfig
+from dr_cli.grades import NUM_GRADES
+from dr_cli.predictions import PROBABILITIES
+from dr_cli.resnet import build_resnet
+
+SHARES = (0.735, 0.07, 0.15, 0.025, 0.02)  # of the grades in EyePACS
+EPOCHS = 30
+
+
+class Eyes:
+    """Stands for a `FundusDataset`: crops of drawn eyes, any number of them."""
+
+    def __init__(self, count: int, size: int = 224) -> None:
+        drawings = [
+            sample.draw(0, i + 1, sample.EYES[i % 2], i % NUM_GRADES, size) for i in range(count)
+        ]
+        self.pixels = [drawing.pixels.transpose(2, 0, 1).copy() for drawing in drawings]
+
+    def crop(self, index: int) -> np.ndarray:
+        return self.pixels[index % len(self.pixels)]
+
+
+def predictions(images: int, seed: int) -> pd.DataFrame:
+    """Two eyes a patient; the grades are every run's, what is said of them is the seed's."""
+    grade = np.random.default_rng(0).choice(NUM_GRADES, images, p=SHARES)
+    rng = np.random.default_rng(seed + 1)
+    p = rng.dirichlet(np.full(NUM_GRADES, 0.4), images) + 0.5 * np.eye(NUM_GRADES)[grade]
+    p /= p.sum(axis=1, keepdims=True)
+    number = np.arange(images)
+    table = pd.DataFrame({"path": [f"train/{i // 2}_{sample.EYES[i % 2]}.jpeg" for i in number]})
+    table["grade"], table["patient"] = grade, (number // 2).astype(str)
+    table["eye"] = np.where(number % 2, "right", "left")
+    table[list(PROBABILITIES)] = p.round(6)
+    table["predicted"] = p.argmax(axis=1)
+    return table
+
+
+def write_run(folder: Path, images: int, seed: int, eyes: Eyes) -> None:
+    run = runs.Run(folder)
+    summary = {}
+    for split, n in (("val", images // 4), ("test", images)):
+        table = predictions(n, seed)
+        run.write_table(f"predictions-{split}.csv", runs.PREDICTIONS, table)
+        summary[split] = evaluation.evaluate(table, split=split, temperature=1.2, bootstrap=200)
+    torch.manual_seed(seed)
+    never_learnt = build_resnet("resnet18").eval()
+    made = pictures.made(table, eyes, np.arange(images), never_learnt)  # type: ignore[arg-type]
+    runs.write_json(run["pictures.json"], made)
+    runs.write_csv(
+        run["metrics.csv"], runs.METRICS, [_epoch(e, seed) for e in range(1, EPOCHS + 1)]
+    )
+    write_splits(run, 4 * images)
+    options = TrainConfig(epochs=EPOCHS, size=224, seed=seed).to_dict()
+    data = {"root": "eyepacs", "layout": "eyepacs", "fingerprint": "0" * 64}
+    network = {"parameters": 11_179_077, "multiply_adds": 1_800_000_000}
+    runs.write_json(run["config.json"], network | {"schema": 1, "options": options, "data": data})
+    runs.write_json(run["summary.json"], summary)
+
+
+def write_splits(run: runs.Run, images: int) -> None:
+    rows = predictions(images, 0).assign(split="train", reason="")
+    run.write_table("splits.csv", runs.SPLITS, rows)
+
+
+def _epoch(epoch: int, seed: int) -> dict[str, Any]:
+    better = 1 - 1 / (epoch + 1 + seed / 10)
+    told = {key: round(0.8 * better, 6) for key in runs.METRICS}
+    return told | {"epoch": epoch, "seconds": 300.0, "images_per_second": 120.0}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--runs", type=int, default=10)
+    parser.add_argument("--images", type=int, default=7026, help="test images of each run")
+    parser.add_argument("--keep", type=Path, help="where to make the runs")
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as aside:
+        folder = asked.keep or Path(aside)
+        eyes = Eyes(pictures.MISTAKES + pictures.RIGHT_A_GRADE * NUM_GRADES)
+        for seed in range(asked.runs):
+            write_run(folder / f"resnet18-{seed}", asked.images, seed, eyes)
+        for flags in (["--no-pictures"], []):
+            start = time.perf_counter()
+            command = [sys.executable, "-m", "dr_cli", "report", "--quiet", str(folder), *flags]
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+            seconds = time.perf_counter() - start
+            size = (folder / "report.html").stat().st_size / 1e6
+            print(
+                f"{asked.runs} runs of {asked.images:,} test images"
+                f"{' without pictures' if flags else ''}: {seconds:.1f} s, {size:.2f} MB"
+            )
+
+
+if __name__ == "__main__":
+    main()
