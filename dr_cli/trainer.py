@@ -1,14 +1,16 @@
 """The loop: a table with splits, a network, epochs, and a run folder at the end.
 
 Order and augmentation are functions of (seed, epoch, sample), the learning rate one of the
-step: all that `last.pt` must hold is the weights, the optimiser and the rows so far.
+step: all that `last.pt` must hold is the weights, the optimiser, the rows so far and how far the
+epoch has come.
 """
 
 import math
 import platform
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -236,18 +238,22 @@ def train(
     observer.on_plan(_facts(planned, network) | {"epoch": len(learner.rows) + 1})
     if processor.warning:
         observer.warning(processor.warning)
-    for epoch in range(len(learner.rows) + 1, config.epochs + 1):
-        row, best = learner.epoch(epoch, observer)
+    keep = partial(_keep, run, learner)
+    while not learner.done:
+        row, best = learner.epoch(keep, observer)
         if best:
             learner.save_model(run)
         runs.write_csv(run["metrics.csv"], runs.METRICS, learner.rows)
-        with runs.whole(run["last.pt"]) as aside:
-            torch.save(learner.state(), aside)
+        keep()
         observer.on_epoch(row, best)
-        if config.patience is not None and epoch - learner.best_epoch >= config.patience:
-            observer.note(f"stopped: no better validation QWK for {config.patience} epochs")
-            break
+    if len(learner.rows) < config.epochs:
+        observer.note(f"stopped: no better validation QWK for {config.patience} epochs")
     return finish(planned, run, learner)
+
+
+def _keep(run: runs.Run, learner: "Learner") -> None:
+    with runs.whole(run["last.pt"]) as aside:
+        torch.save(learner.state(), aside)
 
 
 def _start(network: nn.Module, config: TrainConfig, observer: Observer) -> None:
@@ -303,6 +309,10 @@ def describe(planned: Plan) -> dict[str, Any]:
     }
 
 
+SHOW_EVERY = 0.25  # seconds between readings of loss and accuracy: each waits for the GPU
+NO_PART: dict[str, Any] = {"step": 0, "totals": [0.0, 0.0], "seconds": 0.0}
+
+
 class Learner:
     """A network being trained: weights, optimiser, average, the rows so far."""
 
@@ -319,6 +329,11 @@ class Learner:
         self.scaler = planned.processor.scaler()
         self.average: list[Tensor] = [p.detach().clone() for p in network.parameters()]
         self.rows: list[dict[str, Any]] = []
+        self.part = dict(NO_PART)
+        # `compile` shares the weights: state dicts and evaluation stay those of `network`.
+        self.forward: Callable[[Tensor], Tensor] = (
+            torch.compile(network) if self.config.compile else network
+        )
         self.best_epoch, self.best = 0, (-math.inf, -math.inf)
 
     def _weights(self) -> NDArray[np.float32] | None:
@@ -342,11 +357,22 @@ class Learner:
 
     # -- one epoch
 
-    def epoch(self, epoch: int, observer: Observer) -> tuple[dict[str, Any], bool]:
-        """Trains once over the training split, then predicts validation and test."""
-        start = time.perf_counter()
+    @property
+    def done(self) -> bool:
+        """Whether every epoch is there, or patience has run out."""
+        epochs, patience = len(self.rows), self.config.patience
+        waited = epochs - self.best_epoch
+        return epochs >= self.config.epochs or (patience is not None and 0 < patience <= waited)
+
+    def epoch(self, keep: Callable[[], None], observer: Observer) -> tuple[dict[str, Any], bool]:
+        """Trains once over the training split, then predicts validation and test.
+
+        keep: saves what `state` gives; called within the epoch every `--save-every` minutes.
+        """
+        epoch = len(self.rows) + 1
+        start = time.perf_counter() - self.part["seconds"]
         row: dict[str, Any] = {"epoch": epoch, "lr": None}
-        row |= self._train(epoch, observer)
+        row |= self._train(epoch, start, keep, observer)
         seconds = time.perf_counter() - start
         row["images_per_second"] = round(len(self.train_indices) / seconds, 2)
         for split in self.planned.evaluated:
@@ -362,6 +388,7 @@ class Learner:
         if best:
             self.best, self.best_epoch = key, epoch
         self.rows.append(row)
+        self.part = dict(NO_PART)
         return row, best
 
     def _merit(self, row: dict[str, Any]) -> tuple[float, float]:
@@ -371,28 +398,34 @@ class Learner:
         qwk = row["val_qwk"]
         return (-1.0 if qwk is None else qwk), -row["val_loss"]
 
-    def _train(self, epoch: int, observer: Observer) -> dict[str, float]:
+    def _train(
+        self, epoch: int, start: float, keep: Callable[[], None], observer: Observer
+    ) -> dict[str, float]:
+        """One pass, from where `self.part` stands; loss and accuracy of the whole of it."""
         self.network.train()
         order = self._order(epoch)
-        total, correct = torch.zeros(2, device=self.device, dtype=torch.float64)
-        done, shown, lr = 0, time.perf_counter(), 0.0
-        steps = self._batches(order)
-        for step, (pixels, grade, index) in enumerate(steps):
+        first = self.part["step"] * self._batch_size
+        totals = torch.tensor(self.part["totals"], device=self.device, dtype=torch.float64)
+        done, shown, saved, lr = first, time.perf_counter(), time.perf_counter(), 0.0
+        batches_left = self._batches(order[first:])
+        for step, (pixels, grade, index) in enumerate(batches_left, self.part["step"]):
             lr = self._set_lr(epoch - 1 + step / self._steps)
             loss, hits = self._step(epoch, pixels, grade, index)
-            total += loss * len(index)
-            correct += hits
+            totals += torch.stack([loss * len(index), hits])
             done += len(index)
-            if (now := time.perf_counter()) - shown > 0.25:  # each reading waits for the GPU
+            now = time.perf_counter()
+            if now - shown > SHOW_EVERY:
                 shown = now
-                figures_now = {"loss": float(total) / done, "accuracy": float(correct) / done}
-                observer.on_batch("train", done, len(order), figures_now)
-        observer.on_batch("train", len(order), len(order), {"loss": float(total) / done})
-        return {
-            "lr": lr,
-            "train_loss": float(total) / done,
-            "train_accuracy": float(correct) / done,
-        }
+                observer.on_batch("train", done, len(order), _running(totals, done))
+            if now - saved > 60 * self.config.save_every:
+                saved = now
+                self.part = {
+                    "step": step + 1, "totals": totals.tolist(), "seconds": now - start
+                }  # fmt: skip
+                keep()
+        observer.on_batch("train", len(order), len(order), _running(totals, done))
+        running = _running(totals, done)
+        return {"lr": lr, "train_loss": running["loss"], "train_accuracy": running["accuracy"]}
 
     def _step(
         self, epoch: int, pixels: Tensor, grade: Tensor, index: Tensor
@@ -404,7 +437,7 @@ class Learner:
             pixels, self.config.augment, self.config.seed, epoch, index.numpy()
         ).contiguous(memory_format=self.planned.processor.memory_format)
         with self.planned.processor.autocast():
-            logits = self.network(inputs)
+            logits = self.forward(inputs)
         logits = logits.float()
         loss = self.loss(logits, grade)
         self.optimizer.zero_grad(set_to_none=True)
@@ -502,6 +535,7 @@ class Learner:
             "scaler": self.scaler.state_dict(),
             "average": self.average if self.config.ema else [],
             "rows": self.rows,
+            "part": self.part,
             "best_epoch": self.best_epoch,
             "best": list(self.best),
         }
@@ -513,7 +547,8 @@ class Learner:
         self.scaler.load_state_dict(state["scaler"])
         for mine, saved in zip(self.average, state["average"], strict=False):
             mine.copy_(saved)
-        self.rows, self.best_epoch = state["rows"], state["best_epoch"]
+        self.rows, self.part = state["rows"], state["part"]
+        self.best_epoch = state["best_epoch"]
         self.best = (state["best"][0], state["best"][1])
 
     def save_model(
@@ -539,6 +574,12 @@ class Learner:
         chosen = network or self.evaluated_network()
         tensors = {name: value.cpu() for name, value in chosen.state_dict().items()}
         run.save_model(tensors, record)
+
+
+def _running(totals: Tensor, done: int) -> dict[str, float]:
+    """Mean loss and accuracy of the `done` images whose sums `totals` holds."""
+    loss, hits = totals.tolist()
+    return {"loss": loss / done, "accuracy": hits / done}
 
 
 def _optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:

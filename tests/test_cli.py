@@ -175,15 +175,29 @@ def test_report_names_the_run(world, tmp_path):
     assert "http://" not in page.replace("http://www.w3.org", "")
 
 
-def test_an_interrupted_run_resumes_to_the_bits_of_an_unbroken_one(world, tmp_path, monkeypatch):
+def stop_after(calls):
+    """An observer's method that interrupts at its n-th call."""
+    seen = []
+
+    def method(self, *arguments):
+        seen.append(arguments)
+        if len(seen) == calls:
+            raise KeyboardInterrupt
+
+    return method
+
+
+@pytest.mark.parametrize("method", ["on_epoch", "on_batch"])
+def test_an_interrupted_run_resumes_to_the_bits_of_an_unbroken_one(
+    world, tmp_path, monkeypatch, method
+):
     monkeypatch.setenv("DR_RUNS", str(tmp_path))
-
-    def interrupt(self, row, best):
-        raise KeyboardInterrupt
-
+    common = ["--epochs", 2, "--size", 32, "--name", "broken", "--save-every", 0]
     with monkeypatch.context() as patch:
-        patch.setattr(Console, "on_epoch", interrupt)
-        done = dr("train", world / "data", "--epochs", 2, "--size", 32, "--name", "broken")
+        # on_batch: after the first epoch's 34 + 6 + 20 images, within the second
+        patch.setattr(Console, method, stop_after(1 if method == "on_epoch" else 8))
+        patch.setattr("dr_cli.trainer.SHOW_EVERY", 0.0)
+        done = dr("train", world / "data", *common)
     assert done.exit_code == 130
     assert f"dr train --resume {tmp_path / 'broken'}" in done.stderr
     assert done.stdout == ""
@@ -195,6 +209,12 @@ def test_an_interrupted_run_resumes_to_the_bits_of_an_unbroken_one(world, tmp_pa
     one, other = runs.read_model(whole), runs.read_model(tmp_path / "broken")
     assert one[1] == other[1]
     assert all(bool((one[0][key] == other[0][key]).all()) for key in one[0])
+    assert (
+        json.loads((whole / "summary.json").read_text())["test"]["qwk"]
+        == json.loads((tmp_path / "broken" / "summary.json").read_text())["test"]["qwk"]
+    )
+    rows = [runs.Run(one).metrics() for one in (whole, tmp_path / "broken")]
+    assert [r["train_loss"] for r in rows[0]] == [r["train_loss"] for r in rows[1]]
 
 
 def test_resume_refuses_what_would_change_the_result(world):
@@ -374,13 +394,7 @@ def test_cross_validation_holds_every_patient_out_once(world, tmp_path, monkeypa
     monkeypatch.setenv("DR_RUNS", str(tmp_path))
     chosen = ["--folds", 2, "--epochs", 1, "--size", 32, "--name", "cv"]
     with monkeypatch.context() as patch:  # the second fold is cut off, then resumed
-
-        def cut(self, row, best, seen=[]):  # noqa: B006
-            seen.append(row)
-            if len(seen) == 2:
-                raise KeyboardInterrupt
-
-        patch.setattr(Console, "on_epoch", cut)
+        patch.setattr(Console, "on_epoch", stop_after(2))
         assert dr("train", world / "data", *chosen).exit_code == 130
     run = tmp_path / "cv"
     assert not (run / "summary.json").exists()
