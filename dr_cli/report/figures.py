@@ -58,7 +58,7 @@ class Axes:
     y_label: str
     percent: bool = False
     ticked: bool = True  # numbers on the y axis
-    left: int = 76
+    left: int = 84
     width: int = 640
     height: int = 400
 
@@ -80,7 +80,7 @@ class Axes:
         return Markup(
             '<svg class="chart" viewBox="0 0 {w} {h}" role="img" aria-label="{d}">{grid}{inside}'
             '<text x="{mid}" y="{foot}" text-anchor="middle">{x}</text>'
-            '<text transform="translate(17,{side}) rotate(-90)" text-anchor="middle">{y}</text>'
+            '<text transform="translate(13,{side}) rotate(-90)" text-anchor="middle">{y}</text>'
             "</svg>"
         ).format(
             w=self.width,
@@ -245,10 +245,10 @@ def heat_key(name: str) -> Markup:
 
 def swatch(line: Line) -> Markup:
     """A short piece of a line, for the legend beside a chart."""
-    axes = Axes((0, 2), (0, 2), "", "", width=138, height=82)
+    axes = Axes((0, 2), (0, 2), "", "", width=146, height=82)
     xs = (0, 1, 2) if len(line.points) > 1 else (1,)
     inside = _line(axes, replace(line, points=[(x, 1) for x in xs]), titles=False)
-    return Markup('<svg class="swatch" viewBox="70 12 60 20" aria-hidden="true">{}</svg>').format(
+    return Markup('<svg class="swatch" viewBox="78 12 60 20" aria-hidden="true">{}</svg>').format(
         inside
     )
 

@@ -238,7 +238,7 @@ def _where_the_time_went(run: Run, style: int) -> Chart:
             f"{what}: {total:,.0f} s ({percent(total / (sum(sums) or 1), 0)})",
             [(row[0], row[k]) for row in run["phases"]],
             style,
-            k == 2,
+            k == 1,
         )
         for k, what, total in zip(
             (1, 2), ("training", "predicting validation and test"), sums, strict=True

@@ -168,11 +168,15 @@ def test_no_sideways_scrolling(opened: Any, pixels: int) -> None:
 def test_print_on_a4_has_no_overflow(opened: Any) -> None:
     _width(opened, 688)  # 182 mm, A4 less its margins, in CSS pixels
     opened.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    opened.execute_script("dispatchEvent(new Event('beforeprint'))")
+    assert len(opened.find_elements("css selector", "details[open]")) == 3
     assert _overflow(opened) <= 0
     cut = opened.execute_script(
         "return [...document.querySelectorAll('.wide')].filter(e => e.scrollWidth > 690).length"
     )
     assert cut == 0
+    opened.execute_script("dispatchEvent(new Event('afterprint'))")
+    assert opened.find_elements("css selector", "details[open]") == []
 
 
 def test_every_control_has_a_name(opened: Any) -> None:
