@@ -80,7 +80,7 @@ class Axes:
         return Markup(
             '<svg class="chart" viewBox="0 0 {w} {h}" role="img" aria-label="{d}">{grid}{inside}'
             '<text x="{mid}" y="{foot}" text-anchor="middle">{x}</text>'
-            '<text transform="translate(13,{side}) rotate(-90)" text-anchor="middle">{y}</text>'
+            '<text transform="translate(17,{side}) rotate(-90)" text-anchor="middle">{y}</text>'
             "</svg>"
         ).format(
             w=self.width,
@@ -168,7 +168,7 @@ def ridges(
     rows: Sequence[tuple[str, Sequence[int]]], x: tuple[float, float], x_label: str, style: int
 ) -> Markup:
     """Histograms above each other, one a row of (name, counts), each scaled to its own highest."""
-    axes = Axes(x, (0, len(rows)), x_label, "", ticked=False, left=150)
+    axes = Axes(x, (0, len(rows)), x_label, "", ticked=False, left=184)
     width = (x[1] - x[0]) / len(rows[0][1])
     inside = []
     for i, (name, counts) in enumerate(rows):
