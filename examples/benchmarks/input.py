@@ -28,8 +28,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from compete import CourseDataset, compete, show
 from PIL import Image
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 from torchvision import transforms
 
 from dr_cli import FundusDataset, sample
@@ -42,51 +43,6 @@ FORMATS: dict[str, dict[str, Any]] = {
     "WebP lossless": {"format": "WEBP", "lossless": True},
     "PNG": {"format": "PNG"},
 }
-
-
-def seconds(run: Callable[[], object], clock: Callable[[], float]) -> float:
-    start = clock()
-    run()
-    return clock() - start
-
-
-def compete(
-    runs: dict[str, Callable[[], object]],
-    items: int,
-    repeats: int,
-    clock: Callable[[], float] = time.perf_counter,
-) -> dict[str, Any]:
-    """Every run in turn, `repeats` times after one that does not count: items a second each.
-
-    The first is the one that the others' ratios refer to: above 1 means it was faster.
-    """
-    for run in runs.values():
-        run()
-    took: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(repeats):
-        for name, run in runs.items():
-            took[name].append(seconds(run, clock))
-    first = next(iter(runs))
-    table = {}
-    for name, times in took.items():
-        ratios = [peer / own for peer, own in zip(times, took[first], strict=True)]
-        table[name] = {
-            "per_second": items / statistics.median(times),
-            "ratio": statistics.median(times) / statistics.median(took[first]),
-            "ratio_range": [min(ratios), max(ratios)],
-        }
-    return table
-
-
-def show(title: str, table: dict[str, Any]) -> None:
-    print(f"\n{title}")
-    for name, row in table.items():
-        low, high = row["ratio_range"]
-        extra = f"  {row['bytes'] / 1000:8.0f} kB" if "bytes" in row else ""
-        print(
-            f"  {name:34}{row['per_second']:10.1f} img/s{extra}"
-            f"   first is {row['ratio']:5.2f}x ({low:.2f} to {high:.2f})"
-        )
 
 
 def draw_originals(folder: Path, count: int) -> None:
@@ -194,22 +150,6 @@ def augmentation(crops: np.ndarray, repeats: int) -> dict[str, Any]:
     return table
 
 
-class CourseDataset(Dataset[tuple[torch.Tensor, int]]):
-    """As the course's specification has it: Pillow, then ToTensor and Normalize."""
-
-    def __init__(self, files: list[Path]) -> None:
-        self.files = files
-        self.change = transforms.Compose(
-            [transforms.ToTensor(), transforms.Normalize(IMAGENET_MEAN, IMAGENET_STD)]
-        )
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
-        return self.change(Image.open(self.files[index]).convert("RGB")), 0
-
-
 def epoch(crops: np.ndarray, folder: Path, repeats: int, workers: int) -> dict[str, Any]:
     """An epoch's input with nothing else to do. The course's files are crops already, JPEG q92;
     its epochs begin with the start of the workers, as a DataLoader's do."""
@@ -226,7 +166,9 @@ def epoch(crops: np.ndarray, folder: Path, repeats: int, workers: int) -> dict[s
             augment(pixels, level, 0, 0, index)
 
     def course() -> None:
-        for _ in DataLoader(CourseDataset(files), 8, shuffle=True, num_workers=workers):
+        for _ in DataLoader(
+            CourseDataset(files, [0] * len(files)), 8, shuffle=True, num_workers=workers
+        ):
             pass
 
     return compete(

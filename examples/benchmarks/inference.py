@@ -1,0 +1,127 @@
+"""How fast photographs are graded: `Grader.predict` against a straightforward script, in turn.
+
+    python examples/benchmarks/inference.py --photographs FOLDER --images 200 --size 512
+
+The script opens a photograph with Pillow, resizes it, makes a tensor, normalises it and runs the
+network in float32, one at a time. Start-up is left out. Also printed: how far the answers of
+other precisions lie from float32's (share of equal grades, largest change of a probability).
+Without FOLDER, eyes are drawn for it, 2144×1424. Ratios of medians; all goes to inference.json.
+"""
+
+import argparse
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from compete import compete, show
+from PIL import Image
+from torchvision import transforms
+
+from dr_cli import Grader, runs, sample
+from dr_cli.fundus import EXTENSIONS, IMAGENET_MEAN, IMAGENET_STD, Preprocessing
+from dr_cli.resnet import build_resnet
+
+
+def untrained(folder: Path, arch: str, size: int) -> Path:
+    """A run's weights that never learnt: as fast as any."""
+    torch.manual_seed(0)
+    record = {
+        "arch": arch, "preprocessing": Preprocessing(size).to_dict(), "temperature": 1.0,
+        "decision": {"kind": "argmax"}, "operating_point": None,
+    }  # fmt: skip
+    runs.Run(folder).save_model(build_resnet(arch).state_dict(), record)
+    return folder
+
+
+def originals(folder: Path, count: int) -> list[Path]:
+    """Drawn eyes in the shape of a camera's originals."""
+    folder.mkdir()
+    for k in range(count):
+        eye = Image.fromarray(sample.draw(0, k + 1, "left", k % 5, 712).pixels)
+        large = Image.new("RGB", (2144, 1424))
+        large.paste(eye.resize((1424, 1424), Image.Resampling.BICUBIC), (360, 0))
+        large.save(folder / f"drawn_{k:03}.jpg", quality=92)
+    return sorted(folder.iterdir())
+
+
+def ours(run: Path, precision: str, files: list[Path]) -> Callable[[], object]:
+    grader = Grader.load(run, precision=precision)
+    return lambda: list(grader.predict(files))
+
+
+def straightforward(run: Path, size: int) -> Any:
+    """What one writes first: a function of paths that grades them."""
+    tensors, record = runs.read_model(run)
+    network = build_resnet(record["arch"])
+    network.load_state_dict(tensors)
+    network.eval()
+    change = transforms.Compose(
+        [
+            transforms.Resize((size, size)),
+            transforms.ToTensor(),
+            transforms.Normalize(IMAGENET_MEAN, IMAGENET_STD),
+        ]
+    )
+
+    def grade(paths: list[Path]) -> list[int]:
+        with torch.no_grad():
+            return [
+                int(network(change(Image.open(path).convert("RGB"))[None]).argmax())
+                for path in paths
+            ]
+
+    return grade
+
+
+def agreement(run: Path, files: list[Path], precision: str) -> dict[str, float]:
+    """How a precision's answers differ from float32's."""
+    exact, other = (
+        list(Grader.load(run, precision=one).predict(files)) for one in ("fp32", precision)
+    )
+    p, q = (np.array([r["probabilities"] for r in records]) for records in (exact, other))
+    same = [a["predicted"] == b["predicted"] for a, b in zip(exact, other, strict=True)]
+    return {"equal_grades": float(np.mean(same)), "largest_change": float(np.abs(p - q).max())}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--photographs", type=Path, metavar="FOLDER")
+    parser.add_argument("--run", type=Path, help="a trained run, for the agreement")
+    parser.add_argument("--arch", default="resnet18")
+    parser.add_argument("--size", type=int, default=512)
+    parser.add_argument("--images", type=int, default=40)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--precisions", nargs="*", default=["fp32"], help="such as fp32 bf16")
+    parser.add_argument("--out", type=Path, default=Path("inference.json"))
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        os.environ["DR_CACHE"] = str(folder / "cache")
+        run = options.run or untrained(folder / "run", options.arch, options.size)
+        if options.photographs is None:
+            files = originals(folder / "originals", min(8, options.images))
+        else:
+            found = options.photographs.rglob("*")
+            files = sorted(f for f in found if f.suffix.lower() in EXTENSIONS)
+        files = (files * -(-options.images // len(files)))[: options.images]
+        contestants = {
+            f"Grader.predict, {one}": ours(run, one, files) for one in options.precisions
+        }
+        script = straightforward(run, options.size)
+        contestants["straightforward script"] = lambda: script(files)
+        table = compete(contestants, len(files), options.repeats)
+        show(f"{options.arch}, {options.size} px, {len(files)} photographs", table)
+        agreements = {p: agreement(run, files, p) for p in options.precisions if p != "fp32"}
+        for one, found_agreement in agreements.items():
+            print(f"{one} against fp32: {found_agreement}")
+        record = {"table": table, "agreement": agreements}
+    options.out.write_text(json.dumps(record, indent=1), "utf-8")
+
+
+if __name__ == "__main__":
+    main()
