@@ -420,9 +420,23 @@ def test_markdown_keeps_a_name_in_its_cell(tmp_path: Path) -> None:
     assert r"| a\|b \<b\>\*c\* |" in page.to_markdown(data)
 
 
-@pytest.mark.parametrize("value", [None, 0.5, 3, 1234567])
-def test_words(value: float | None) -> None:
-    assert words.number(value) == {None: "n/a", 0.5: "0.500", 3: "3", 1234567: "1,234,567"}[value]
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [(None, "n/a"), (0.5, "0.500"), (3, "3"), (1234567, "1,234,567"), (-0.02, "−0.020")],
+)
+def test_numbers_in_words(value: float | None, told: str) -> None:
+    assert words.number(value) == told
+
+
+def test_figures_in_words() -> None:
+    assert words.figure({"value": 0.5, "ci95": [0.4, 0.6]}) == "0.500 (0.400–0.600)"
+    assert words.figure({"value": 0, "ci95": [-0.1, 0.1]}) == "0 (−0.100 to 0.100)"
+    assert words.figure({"value": None, "ci95": None}) == "n/a"
+
+
+def test_one_run_alone_is_not_the_best(runs: Path) -> None:
+    assert 'class="tag"' in page.render(reading.collect([runs]))
+    assert 'class="tag"' not in page.render(reading.collect([runs / "resnet18"]))
 
 
 def test_a_cell_can_be_read_on_any_ground() -> None:

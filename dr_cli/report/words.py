@@ -5,13 +5,15 @@ from typing import Any
 
 
 def figure(record: Mapping[str, Any] | None, as_percent: bool = False) -> str:
-    """A figure with its 95% interval: "0.712 (0.640–0.781)"."""
+    """A figure with its 95% interval: "0.712 (0.640–0.781)", "−0.025 (−0.200 to 0.137)"."""
     if not record or record.get("value") is None:
         return "n/a"
     write = percent if as_percent else number
-    interval = record.get("ci95")
-    told = f" ({write(interval[0])}–{write(interval[1])})" if interval else ""
-    return write(record["value"]) + told
+    told = write(record["value"])
+    if interval := record.get("ci95"):
+        between = " to " if interval[0] < 0 else "–"
+        told += f" ({write(interval[0])}{between}{write(interval[1])})"
+    return told
 
 
 def difference(record: Mapping[str, Any] | None) -> str:
@@ -31,7 +33,8 @@ def number(value: float | None, digits: int = 3) -> str:
     """A whole number with separators, any other with `digits` decimals."""
     if value is None:
         return "n/a"
-    return f"{value:,}" if isinstance(value, int) else f"{value:,.{digits}f}"
+    told = f"{value:,}" if isinstance(value, int) else f"{value:,.{digits}f}"
+    return told.replace("-", "−")
 
 
 def percent(value: float | None, digits: int = 1) -> str:
