@@ -16,8 +16,6 @@ from dr_cli.events import NOTHING, Observer
 from dr_cli.labels import MISSING, UNREADABLE, Labels, count_reasons, fingerprint, leave_out
 from dr_cli.layouts import SPLITS, TEST, VAL
 
-_LISTED = 50  # conflicting groups that are written out
-
 
 @dataclass(frozen=True)
 class Look:
@@ -72,8 +70,8 @@ def describe(labels: Labels, table: pd.DataFrame, seen: Look) -> dict[str, Any]:
 
     table: from `settle`. Beyond the fields that README's interface names: `notes`, `fingerprint`,
     `eyes` {"left", "right", "unknown"}, `sizes` {"width", "height": [least, median, most]} or
-    None, `judged_on` (the split of the baselines: test, else val), `duplicates.conflicts` (the
-    first 50: paths and grades), `first_missing` (a path, or None).
+    None, `judged_on` (the split of the baselines: test, else val), `duplicates.conflicts`
+    (paths and grades of each group), `first_missing` (a path, or None).
     """
     stands = table["split"].to_numpy(object)
     missing = (table["reason"] == MISSING).to_numpy(bool)
@@ -180,6 +178,6 @@ def _doubles(table: pd.DataFrame, seen: Look) -> dict[str, Any]:
         "conflicting_groups": len(differ),
         "conflicts": [
             {"paths": table["path"].iloc[rows].tolist(), "grades": grades[rows].tolist()}
-            for rows in differ[:_LISTED]
+            for rows in differ
         ],
     }

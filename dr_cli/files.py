@@ -29,7 +29,8 @@ class Found:
 
     folders: paths relative to `root`, "" for itself, posix; `folder`: [N] int64 into `folders`;
     `stems`, `extensions`: [N] str, an image's name in two parts (extension with its dot, as it
-    is). `tables`: relative paths of what may hold labels; `shut`: folders that cannot be opened.
+    is). `tables`: relative paths of what may hold labels; `shut`: folders that cannot be opened,
+    and whatever has a name that is no valid text.
     """
 
     root: Path
@@ -70,6 +71,9 @@ def scan(root: Path) -> Found:
             name = entry.name
             if name.startswith((".", "__MACOSX")):
                 continue
+            if not _is_text(name):
+                shut.append(f"{folder}/{name}".encode(errors="backslashreplace").decode())
+                continue
             path = f"{folder}/{name}" if folder else name
             if entry.is_dir():
                 if not entry.is_symlink() or (real := os.path.realpath(entry)) not in entered:
@@ -83,6 +87,15 @@ def scan(root: Path) -> Found:
             elif suffix in tables.SUFFIXES or suffix == ".npz":
                 label_files.append(path)
     return _found(root, inside, sorted(label_files), sorted(shut))
+
+
+def _is_text(name: str) -> bool:
+    """Whether a name can be written into a UTF-8 table; those from an old code page cannot."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _found(root: Path, inside: dict[str, list[str]], label_files: list[str], shut: list[str]

@@ -98,7 +98,8 @@ def read(
     labels, warnings = _Reading(found, fit, columns).labels()
     for note in labels.notes:
         observer.note(note)
-    for warning in [*(f"{found.root / f}: cannot be opened" for f in found.shut), *warnings]:
+    shut = (f"{found.root / f}: cannot be opened, or has no valid name" for f in found.shut)
+    for warning in [*shut, *warnings]:
         observer.warning(warning)
     return labels
 

@@ -273,6 +273,18 @@ def test_hidden_files_and_circles_of_links_are_passed_over(tmp_path: Path) -> No
     assert rows(labels.read(tmp_path)) == [("p/a.png", 0, None)]
 
 
+def test_names_that_are_no_text_are_said(tmp_path: Path) -> None:
+    put(tmp_path, images("0/a.jpg", "1/b.jpg"))
+    try:
+        Path(os.fsdecode(os.fsencode(tmp_path) + b"/1/\xff.jpg")).touch()
+    except (OSError, UnicodeError):
+        pytest.skip("this file system takes no such name")
+    listener = Listener()
+    assert len(labels.read(tmp_path, observer=listener).table) == 2
+    assert len(listener.warnings) == 1
+    listener.warnings[0].encode()
+
+
 def test_a_folder_of_links_is_followed(tmp_path: Path) -> None:
     put(tmp_path, images("disk/a.png"))
     table(tmp_path / "set", "image,grade\na,0\n")
