@@ -398,5 +398,7 @@ def _warnings(record: Record, sample: Sample, operating: Mapping[str, Any] | Non
             found.append(f"no image of grade {', '.join(absent)}: figures are without it")
         if len(np.unique(sample.predicted)) == 1 and len(np.unique(sample.grade)) > 1:
             found.append(f"every image was called grade {sample.predicted[0]}")
+        elif record["qwk"]["ci95"] and record["qwk"]["ci95"][0] <= 0:
+            found.append(f"QWK {record['qwk']['value']:.3f} is not told apart from guessing (0)")
     told = verdict(record)
     return [*found, told] if told else found

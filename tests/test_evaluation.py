@@ -181,6 +181,16 @@ def test_always_the_same_prediction_and_tied_scores():
     assert any("every image was called grade 0" in w for w in record["warnings"])
 
 
+def test_guesses_are_called_guesses():
+    rows = table(60)
+    guesses = rows.assign(predicted=np.random.default_rng(0).permutation(rows["predicted"]))
+    said = [
+        any("guessing" in w for w in evaluate(r, bootstrap=100)["warnings"])
+        for r in (guesses, rows)
+    ]
+    assert said == [True, False]
+
+
 def test_never_a_mistake_is_not_certainty():
     rows = table(20)
     perfect = rows.assign(

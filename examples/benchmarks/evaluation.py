@@ -142,7 +142,7 @@ def coverage(path: Path, sets: int, replicates: int) -> None:
                 f"{name}, {label}:",
                 " ".join(f"{p}:{s:.3f}" for p, s in zip(PATIENTS, shares, strict=True)),
             )
-        ax.set(title=name, xlabel="patients (two eyes each)", xscale="log", ylim=(0.7, 1))
+        ax.set(title=name, xlabel="patients (two eyes each)", xscale="log", ylim=(0.7, 1.01))
         ax.set_xticks(PATIENTS, [str(p) for p in PATIENTS])
         ax.minorticks_off()
     axes[0].set_ylabel("intervals that hold the truth")
