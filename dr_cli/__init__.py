@@ -3,13 +3,18 @@
 The rooms, from the street down:
 
     cli/          what a person types and sees          report/      what a person looks at
-    trainer.py    the loop                              grader.py    a run put to work
-    results.py    a run's predictions -> its record     evaluation.py, metrics.py, comparison.py
-    labels.py     a folder -> one table (layouts.py)    splits.py    who stands in which split
+    trainer.py    the loop (profile.py: its clock)      grader.py    a run put to work
+    planning.py   what is decided before it             crossval.py  K runs read as one
+    results.py    a run's predictions -> its record     pictures.py  what a report shows of them
+    evaluation.py, comparison.py, predictions.py, metrics.py, bootstrap.py   the figures
+    audit.py      what a data set holds                 splits.py, duplicates.py   who stands where
+    labels.py     a folder -> one table: layouts.py names them, recognise.py tells them,
+                  tables.py and npz.py read, files.py finds the images
     dataset.py    crops, and batches of them            cache.py     crops on disk
     fundus.py     one photograph                        augment.py   a batch, changed at random
-    resnet.py     five networks (weights.py)            losses.py    what is minimised
-    runs.py       the run folder                        confusion.py, curves.py, heatmap.py
+    sample.py     draws the built-in sample set         heatmap.py   where the network looked
+    resnet.py     five networks (weights.py: starts)    losses.py    what is minimised
+    runs.py       the run folder                        confusion.py, curves.py   its pictures
     device.py     which processor, which precision      randomness.py   numbers by address
     config.py     every option of a run                 events.py, errors.py, grades.py
 

@@ -8,23 +8,20 @@ epoch has come.
 import math
 import platform
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 import dr_cli
 from dr_cli import (
-    audit,
     augment,
-    crossval,
     curves,
     device,
     metrics,
@@ -32,182 +29,20 @@ from dr_cli import (
     randomness,
     results,
     runs,
-    splits,
 )
 from dr_cli.config import TrainConfig
 from dr_cli.confusion import ConfusionMatrix
-from dr_cli.dataset import FundusDataset, batches, measured_size
-from dr_cli.errors import DrError, UsageError
+from dr_cli.dataset import batches
+from dr_cli.errors import DrError
 from dr_cli.events import NOTHING, Observer
-from dr_cli.fundus import Preprocessing
 from dr_cli.grader import logits_of
 from dr_cli.grades import NAMES, NUM_GRADES, softmax
-from dr_cli.labels import Labels, count_reasons, fingerprint, need_images
-from dr_cli.labels import read as read_labels
+from dr_cli.labels import count_reasons, fingerprint
 from dr_cli.losses import balanced_weights, make_loss
+from dr_cli.planning import Plan
+from dr_cli.profile import Clock
 from dr_cli.resnet import ResNet, build_resnet, count_parameters, multiply_adds
 from dr_cli.weights import load_pretrained, load_start
-
-
-@dataclass
-class Plan:
-    """All that is decided before the first step."""
-
-    config: TrainConfig  # nothing in it is None that a run needs
-    labels: Labels
-    table: pd.DataFrame  # every row of the data set with its split, or the reason for none
-    dataset: FundusDataset  # the usable rows, in the order of `rows`
-    rows: pd.DataFrame  # the dataset's rows; those that cannot be read have no split
-    processor: device.Processor
-    columns: dict[str, str]  # names of the table's columns that a person gave
-    found: dict[str, Any]  # what `audit.describe` says of the data set
-    fold: int | None = None  # the one that is held out, from 1
-
-    def indices(self, split: str) -> NDArray[np.int64]:
-        """Which rows of `dataset` stand in a split, ascending; with `--val test` val is test."""
-        if split == "val" and self.config.val == "test":
-            split = "test"
-        return np.flatnonzero(self.rows["split"].to_numpy() == split)
-
-    @property
-    def evaluated(self) -> list[str]:
-        """The splits that are predicted each epoch."""
-        return [split for split in ("val", "test") if len(self.indices(split))]
-
-
-def plan(
-    config: TrainConfig,
-    labels: Labels,
-    processor: device.Processor,
-    *,
-    columns: Mapping[str, str] | None = None,
-    fold: int | None = None,
-    workers: int | None = None,
-    cache: bool = True,
-    observer: Observer = NOTHING,
-) -> Plan:
-    """Looks at every photograph, splits the data, fills the crop cache, settles every `auto`.
-
-    fold: which of `config.folds` is held out as test, from 1. cache: False leaves the crops
-    unmade, for a dry run. Raises UsageError where what is left cannot be trained on.
-    """
-    config = replace(config, lr=config.learning_rate)
-    labels = _with_validation(labels, config.val)
-    need_images(labels)
-    seen = audit.look(labels, workers=workers, observer=observer)
-    held = labels
-    if fold is not None and config.folds is not None:
-        held = crossval.hold_out(labels, seen, config.folds, fold, config.seed)
-    table = settle(held, seen, config)
-    found = audit.describe(labels, table, seen)
-    usable = table[table["reason"].isna()].reset_index(drop=True)
-    if usable.empty:
-        raise UsageError(f"{labels.root}: not one of {len(table)} labelled images can be used")
-    if config.size is None:
-        config = replace(config, size=measured_size(labels.root, usable["path"]))
-        observer.note(f"size {config.size} px: never larger than the photographs, at most 512")
-    assert config.size is not None
-    dataset = FundusDataset(
-        labels.root,
-        usable["path"],
-        usable["grade"],
-        Preprocessing(size=config.size),
-        cache=cache,
-        observer=observer,
-        workers=workers,
-    )
-    planned = Plan(
-        config, labels, table, dataset, usable, processor, dict(columns or {}), found, fold
-    )
-    _check_splits(planned)
-    if config.batch_size is None:
-        planned.config = replace(config, batch_size=_auto_batch(planned))
-    return planned
-
-
-def settle(labels: Labels, seen: audit.Look, config: TrainConfig) -> pd.DataFrame:
-    """The label table with every row's split, as the options want it."""
-    number = _number(config.val)
-    val = number if isinstance(number, float) or number == "test" else splits.DEFAULT_VAL
-    return audit.settle(labels, seen, val=val, seed=config.seed, split_by=config.split_by)
-
-
-def _with_validation(labels: Labels, val: str) -> Labels:
-    """With --val PATH: the labels, and that data set's rows as validation."""
-    if isinstance(_number(val), float) or val == "test":
-        return labels
-    other = read_labels(Path(val))
-    need_images(other)
-    more = other.table.copy()
-    more["path"] = [(other.root.resolve() / path).as_posix() for path in more["path"]]
-    more["split"] = more["split"].where(more["reason"].notna(), "val")
-    kept = labels.table.copy()
-    kept.loc[kept["split"] == "val", "split"] = "train"
-    return replace(labels, table=pd.concat([kept, more], ignore_index=True))
-
-
-def _number(text: str) -> float | str:
-    try:
-        return float(text)
-    except ValueError:
-        return text
-
-
-def _check_splits(planned: Plan) -> None:
-    """UsageError where nothing can be learned, or no epoch be told from another."""
-    root = planned.labels.root
-    grades = set(planned.rows["grade"].to_numpy()[planned.indices("train")])
-    if len(grades) < 2:
-        raise UsageError(
-            f"{root}: the training split holds "
-            + (f"grade {grades.pop()} alone" if grades else "no image")
-            + ": at least two grades are needed to learn from"
-        )
-    if not planned.evaluated:
-        raise UsageError(f"{root}: neither validation nor test images: give --val")
-
-
-def _auto_batch(planned: Plan) -> int:
-    """64 on a GPU, 16 on a CPU; fewer where an epoch would have less than 16 steps."""
-    most = 16 if planned.processor.device.type == "cpu" else 64
-    few = 2 ** int(math.log2(max(4, len(planned.indices("train")) / 16)))
-    return min(most, few)
-
-
-def estimate(planned: Plan, steps: int = 3) -> dict[str, Any]:
-    """What an epoch will take, measured on a few steps of the real thing.
-
-    `memory_bytes`: the peak so far, of the GPU's memory or of this process; None where the
-    system does not tell.
-    """
-    torch.manual_seed(planned.config.seed)
-    network = build_resnet(planned.config.arch)
-    processor = planned.processor
-    network.to(processor.device).to(memory_format=processor.memory_format)
-    learner = Learner(network, planned)
-    facts = _facts(planned, network)
-    images = facts["images"]
-    train_seconds = learner.seconds_per_image(steps)
-    start = time.perf_counter()
-    sample = planned.indices(planned.evaluated[0])[: planned.config.batch_size]
-    logits_of(network, batches(planned.dataset, sample, len(sample)), processor)
-    evaluation_seconds = (time.perf_counter() - start) / len(sample)
-    evaluated = sum(len(planned.indices(split)) for split in planned.evaluated)
-    seconds = train_seconds * images["train"] + evaluation_seconds * evaluated
-    return {
-        "arch": facts["arch"],
-        "size": facts["size"],
-        "batch_size": facts["batch_size"],
-        "epochs": facts["epochs"],
-        "steps_per_epoch": facts["steps_per_epoch"],
-        "device": facts["device"],
-        "precision": processor.precision,
-        "seconds_per_epoch": round(seconds, 1),
-        "memory_bytes": device.peak_memory(processor),
-    }
-
-
-# ------------------------------------------------------------------------------ the run
 
 
 def train(
@@ -215,11 +50,12 @@ def train(
     run: runs.Run,
     *,
     state: dict[str, Any] | None = None,
+    profile: bool = False,
     observer: Observer = NOTHING,
 ) -> dict[str, Any]:
     """Trains into `run` and returns what its summary.json holds.
 
-    state: what `last.pt` holds, to go on from there.
+    state: what `last.pt` holds, to go on from there. profile: note where the time went.
     """
     config, processor = planned.config, planned.processor
     device.deterministic(config.deterministic)
@@ -228,7 +64,7 @@ def train(
     if state is None:
         _start(network, config, observer)
     network.to(processor.device).to(memory_format=processor.memory_format)
-    learner = Learner(network, planned)
+    learner = Learner(network, planned, profile, observer)
     if state is not None:
         learner.load(state)
     else:
@@ -240,15 +76,19 @@ def train(
         observer.warning(processor.warning)
     keep = partial(_keep, run, learner)
     while not learner.done:
-        row, best = learner.epoch(keep, observer)
-        if best:
-            learner.save_model(run)
-        runs.write_csv(run["metrics.csv"], runs.METRICS, learner.rows)
-        keep()
+        row, best = learner.epoch(keep)
+        with learner.clock("saving"):
+            if best:
+                learner.save_model(run)
+            runs.write_csv(run["metrics.csv"], runs.METRICS, learner.rows)
+            keep()
         observer.on_epoch(row, best)
     if len(learner.rows) < config.epochs:
         observer.note(f"stopped: no better validation QWK for {config.patience} epochs")
-    return finish(planned, run, learner)
+    summary = finish(planned, run, learner)
+    if profile:
+        observer.note("\n".join(["where the time went:", *learner.clock.lines()]))
+    return summary
 
 
 def _keep(run: runs.Run, learner: "Learner") -> None:
@@ -316,7 +156,16 @@ NO_PART: dict[str, Any] = {"step": 0, "totals": [0.0, 0.0], "seconds": 0.0}
 class Learner:
     """A network being trained: weights, optimiser, average, the rows so far."""
 
-    def __init__(self, network: ResNet, planned: Plan) -> None:
+    def __init__(
+        self,
+        network: ResNet,
+        planned: Plan,
+        profile: bool = False,
+        observer: Observer = NOTHING,
+    ) -> None:
+        self.observer = observer
+        self.clock = Clock(planned.processor.device, profile)
+        self.micro_batch: int = planned.config.batch_size or 1  # halved where memory runs out
         self.network, self.planned, self.config = network, planned, planned.config
         self.device = planned.processor.device
         self.train_indices = planned.indices("train")
@@ -364,7 +213,7 @@ class Learner:
         waited = epochs - self.best_epoch
         return epochs >= self.config.epochs or (patience is not None and 0 < patience <= waited)
 
-    def epoch(self, keep: Callable[[], None], observer: Observer) -> tuple[dict[str, Any], bool]:
+    def epoch(self, keep: Callable[[], None]) -> tuple[dict[str, Any], bool]:
         """Trains once over the training split, then predicts validation and test.
 
         keep: saves what `state` gives; called within the epoch every `--save-every` minutes.
@@ -372,11 +221,11 @@ class Learner:
         epoch = len(self.rows) + 1
         start = time.perf_counter() - self.part["seconds"]
         row: dict[str, Any] = {"epoch": epoch, "lr": None}
-        row |= self._train(epoch, start, keep, observer)
+        row |= self._train(epoch, start, keep)
         seconds = time.perf_counter() - start
         row["images_per_second"] = round(len(self.train_indices) / seconds, 2)
         for split in self.planned.evaluated:
-            row |= self._score(split, self.predict(split, observer))
+            row |= self._score(split, self.predict(split))
         row["seconds"] = round(time.perf_counter() - start, 3)
         if not math.isfinite(row["train_loss"]):
             raise DrError(
@@ -398,57 +247,96 @@ class Learner:
         qwk = row["val_qwk"]
         return (-1.0 if qwk is None else qwk), -row["val_loss"]
 
-    def _train(
-        self, epoch: int, start: float, keep: Callable[[], None], observer: Observer
-    ) -> dict[str, float]:
+    def _train(self, epoch: int, start: float, keep: Callable[[], None]) -> dict[str, float]:
         """One pass, from where `self.part` stands; loss and accuracy of the whole of it."""
         self.network.train()
         order = self._order(epoch)
         first = self.part["step"] * self._batch_size
         totals = torch.tensor(self.part["totals"], device=self.device, dtype=torch.float64)
-        done, shown, saved, lr = first, time.perf_counter(), time.perf_counter(), 0.0
-        batches_left = self._batches(order[first:])
+        done, shown, saved = first, time.perf_counter(), time.perf_counter()
+        lr = self.optimizer.param_groups[0]["lr"]
+        batches_left = self.clock.each("data", self._batches(order[first:]))
         for step, (pixels, grade, index) in enumerate(batches_left, self.part["step"]):
             lr = self._set_lr(epoch - 1 + step / self._steps)
             loss, hits = self._step(epoch, pixels, grade, index)
-            totals += torch.stack([loss * len(index), hits])
             done += len(index)
             now = time.perf_counter()
-            if now - shown > SHOW_EVERY:
-                shown = now
-                observer.on_batch("train", done, len(order), _running(totals, done))
+            with self.clock("metrics"):
+                totals += torch.stack([loss * len(index), hits])
+                if now - shown > SHOW_EVERY:
+                    shown = now
+                    self.observer.on_batch("train", done, len(order), _running(totals, done))
             if now - saved > 60 * self.config.save_every:
                 saved = now
                 self.part = {
                     "step": step + 1, "totals": totals.tolist(), "seconds": now - start
                 }  # fmt: skip
-                keep()
-        observer.on_batch("train", len(order), len(order), _running(totals, done))
+                with self.clock("saving"):
+                    keep()
+        self.observer.on_batch("train", len(order), len(order), _running(totals, done))
         running = _running(totals, done)
         return {"lr": lr, "train_loss": running["loss"], "train_accuracy": running["accuracy"]}
 
     def _step(
         self, epoch: int, pixels: Tensor, grade: Tensor, index: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """One update from uint8 [N, 3, H, W]; the loss and the number of right answers."""
-        pixels = pixels.to(self.device, non_blocking=True)
-        grade = grade.to(self.device, non_blocking=True)
-        inputs = augment.augment(
-            pixels, self.config.augment, self.config.seed, epoch, index.numpy()
-        ).contiguous(memory_format=self.planned.processor.memory_format)
-        with self.planned.processor.autocast():
-            logits = self.forward(inputs)
-        logits = logits.float()
-        loss = self.loss(logits, grade)
+        """One update from uint8 [N, 3, H, W]; the loss and the number of right answers.
+
+        Where memory runs out the batch is computed in smaller parts, whose gradients add up to
+        the same step but for batch statistics. Raises DrError where one image is too much.
+        """
+        with self.clock("copy"):
+            pixels = pixels.to(self.device, non_blocking=True)
+            grade = grade.to(self.device, non_blocking=True)
+        with self.clock("augment"):
+            inputs = augment.augment(
+                pixels, self.config.augment, self.config.seed, epoch, index.numpy()
+            ).contiguous(memory_format=self.planned.processor.memory_format)
+        while True:
+            try:
+                loss, hits = self._gradients(inputs, grade)
+                break
+            except torch.OutOfMemoryError as error:
+                self._halve(error)
+        with self.clock("optimiser"):
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+            if self.config.ema:
+                with torch.no_grad():
+                    now: list[Tensor] = list(self.network.parameters())
+                    torch._foreach_lerp_(self.average, now, 1 - self.config.ema)
+        return loss, hits
+
+    def _gradients(self, inputs: Tensor, grade: Tensor) -> tuple[Tensor, Tensor]:
+        """Gradients of the batch's mean loss, in parts of `micro_batch`; loss and right answers."""
         self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(loss).backward()
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        if self.config.ema:
-            with torch.no_grad():
-                now: list[Tensor] = list(self.network.parameters())
-                torch._foreach_lerp_(self.average, now, 1 - self.config.ema)
-        return loss.detach(), (logits.detach().argmax(1) == grade).sum()
+        sums = torch.zeros(2, device=self.device)
+        for part, true in zip(
+            inputs.split(self.micro_batch), grade.split(self.micro_batch), strict=True
+        ):
+            with self.clock("forward"), self.planned.processor.autocast():
+                logits = self.forward(part)
+            with self.clock("forward"):
+                loss = self.loss(logits.float(), true) * (len(part) / len(inputs))
+            with self.clock("backward"):
+                self.scaler.scale(loss).backward()
+            sums += torch.stack([loss.detach(), (logits.detach().argmax(1) == true).sum()])
+        return sums[0], sums[1]
+
+    def _halve(self, error: torch.OutOfMemoryError) -> None:
+        if self.micro_batch <= 1:
+            raise DrError(
+                f"out of memory with a single photograph of {self.config.size} px: "
+                "give a smaller --size or another --arch"
+            ) from error
+        self.micro_batch //= 2
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        self.observer.note(
+            f"out of memory: batches of {self._batch_size} are computed {self.micro_batch} at a "
+            "time, with the same step"
+        )
 
     @property
     def _steps(self) -> int:
@@ -502,15 +390,17 @@ class Learner:
                 mine.copy_(mean)
         return network.to(self.device).to(memory_format=self.planned.processor.memory_format)
 
-    def predict(self, split: str, observer: Observer = NOTHING) -> NDArray[np.float32]:
+    def predict(self, split: str, progress: bool = True) -> NDArray[np.float32]:
         """Logits of a split, [N, 5], in the order of `Plan.indices`."""
         indices = self.planned.indices(split)
-        return logits_of(
-            self.evaluated_network(),
-            batches(self.planned.dataset, indices, self._batch_size * 2),
-            self.planned.processor,
-            lambda done: observer.on_batch(split, done, len(indices), {}),
-        )
+        observer = self.observer if progress else NOTHING
+        with self.clock("evaluation"):
+            return logits_of(
+                self.evaluated_network(),
+                batches(self.planned.dataset, indices, self.micro_batch),
+                self.planned.processor,
+                lambda done: observer.on_batch(split, done, len(indices), {}),
+            )
 
     def _score(self, split: str, logits: NDArray[np.float32]) -> dict[str, Any]:
         grade = self.grades[self.planned.indices(split)]
@@ -610,7 +500,7 @@ def finish(planned: Plan, run: runs.Run, learner: Learner) -> dict[str, Any]:
     tensors, _ = runs.read_model(run[runs.MODEL])
     learner.network.load_state_dict(tensors)
     learner.config = replace(config, ema=0.0)  # what is loaded is the average already
-    logits = {split: learner.predict(split) for split in planned.evaluated}
+    logits = {split: learner.predict(split, progress=False) for split in planned.evaluated}
     tuned = _tune(planned, learner, logits.get("val"))
     learner.save_model(run, learner.network, *tuned)
     tables = {
@@ -647,3 +537,36 @@ def _tune(
     if planned.config.decision == "thresholds":
         decision["thresholds"] = metrics.fit_thresholds(grade, probabilities)
     return decision, temperature, metrics.operating_point(grade, probabilities)
+
+
+def estimate(planned: Plan, steps: int = 3) -> dict[str, Any]:
+    """What an epoch will take, measured on a few steps of the real thing.
+
+    `memory_bytes`: the peak so far, of the GPU's memory or of this process; None where the
+    system does not tell.
+    """
+    torch.manual_seed(planned.config.seed)
+    network = build_resnet(planned.config.arch)
+    processor = planned.processor
+    network.to(processor.device).to(memory_format=processor.memory_format)
+    learner = Learner(network, planned)
+    facts = _facts(planned, network)
+    images = facts["images"]
+    train_seconds = learner.seconds_per_image(steps)
+    start = time.perf_counter()
+    sample = planned.indices(planned.evaluated[0])[: planned.config.batch_size]
+    logits_of(network, batches(planned.dataset, sample, len(sample)), processor)
+    evaluation_seconds = (time.perf_counter() - start) / len(sample)
+    evaluated = sum(len(planned.indices(split)) for split in planned.evaluated)
+    seconds = train_seconds * images["train"] + evaluation_seconds * evaluated
+    return {
+        "arch": facts["arch"],
+        "size": facts["size"],
+        "batch_size": facts["batch_size"],
+        "epochs": facts["epochs"],
+        "steps_per_epoch": facts["steps_per_epoch"],
+        "device": facts["device"],
+        "precision": processor.precision,
+        "seconds_per_epoch": round(seconds, 1),
+        "memory_bytes": device.peak_memory(processor),
+    }

@@ -354,7 +354,7 @@ def test_report_has_its_data_in_other_forms(world, form):
     done = dr("report", world / "runs", "--format", form, "--no-pictures")
     assert done.exit_code == 0, done.output
     assert "first" in done.stdout
-    assert "_left" not in done.stdout, "a file name in what is fit to share"
+    assert ".jpeg" not in done.stdout, "a file name in what is fit to share"
 
 
 def test_report_draws_for_a_paper(world, tmp_path):

@@ -38,6 +38,7 @@ class Setting:
     device: str = "auto"
     precision: str = "auto"
     workers: int | None = None
+    profile: bool = False
     console: Console = dataclasses.field(default_factory=lambda: Console(quiet=True))
 
     def labels(self) -> tuple[Any, dict[str, str]]:
@@ -51,16 +52,22 @@ class Setting:
         return read, given
 
     def plan(self, config: TrainConfig, fold: int | None = None, cache: bool = True) -> Any:
-        """A `trainer.Plan`."""
-        from dr_cli import trainer
+        """What is decided before the first step."""
+        from dr_cli import planning
         from dr_cli.device import choose
 
         processor = choose(self.device, self.precision)
         read, given = self.labels()
-        return trainer.plan(
+        return planning.plan(
             config, read, processor, columns=given, fold=fold, workers=self.workers, cache=cache,
             observer=self.console,
         )  # fmt: skip
+
+    def train(self, planned: Any, run: runs.Run, state: dict[str, Any] | None = None) -> None:
+        """The run itself, from `state` on."""
+        from dr_cli import trainer
+
+        trainer.train(planned, run, state=state, profile=self.profile, observer=self.console)
 
 
 def train(config: TrainConfig, setting: Setting, name: str | None = None) -> runs.Run:
@@ -78,13 +85,13 @@ def train(config: TrainConfig, setting: Setting, name: str | None = None) -> run
         runs.write_json(run["config.json"], made)
         _interruptible(run, lambda: _folds(run, config, setting))
     else:
-        _interruptible(run, lambda: trainer.train(planned, run, observer=setting.console))
+        _interruptible(run, lambda: setting.train(planned, run))
     return run
 
 
 def _folds(run: runs.Run, config: TrainConfig, setting: Setting) -> None:
     """Trains the folds that are not finished, then pools them all."""
-    from dr_cli import crossval, trainer
+    from dr_cli import crossval
 
     assert config.folds is not None
     each = crossval.folders(run, config.folds)
@@ -95,13 +102,12 @@ def _folds(run: runs.Run, config: TrainConfig, setting: Setting) -> None:
         state = _state(fold) if fold["last.pt"].is_file() else None
         planned = setting.plan(config, fold=number)
         fold.folder.mkdir(exist_ok=True)
-        trainer.train(planned, fold, state=state, observer=setting.console)
+        setting.train(planned, fold, state)
     crossval.pool(run, each)
 
 
 def resume(folder: Path, setting: Setting, epochs: int | None = None) -> runs.Run:
     """Goes on where a run stopped, from its last.pt; of a cross-validation, with its folds."""
-    from dr_cli import trainer
 
     run = runs.Run(folder)
     made = run.read_json("config.json")
@@ -132,7 +138,7 @@ def resume(folder: Path, setting: Setting, epochs: int | None = None) -> runs.Ru
     runs.write_json(run["config.json"], made | {"options": planned.config.to_dict()})
     setting.console.log_into(run)
     setting.console.note(f"going on with {short(folder)} after {done} epochs")
-    _interruptible(run, lambda: trainer.train(planned, run, state=state, observer=setting.console))
+    _interruptible(run, lambda: setting.train(planned, run, state))
     return run
 
 
@@ -176,12 +182,12 @@ def dry_run(config: TrainConfig, setting: Setting) -> dict[str, Any]:
 
     `plan` is None where not one image is there.
     """
-    from dr_cli import audit, trainer
+    from dr_cli import audit, planning, trainer
 
     read, _ = setting.labels()
     if not read.images_found:
         seen = audit.look(read)
-        return audit.describe(read, trainer.settle(read, seen, config), seen) | {"plan": None}
+        return audit.describe(read, planning.settle(read, seen, config), seen) | {"plan": None}
     quiet = dataclasses.replace(setting, data=read.root if setting.data is None else setting.data)
     planned = quiet.plan(config, fold=1 if config.folds else None, cache=False)
     return planned.found | {"plan": trainer.estimate(planned)}
@@ -253,6 +259,7 @@ def command(**given: Any) -> None:
             device=given["device"].value,
             precision=given["precision"].value,
             workers=given["workers"],
+            profile=given["profile"],
             console=console,
         )
         if resumed is not None:
@@ -315,6 +322,9 @@ def _signature() -> inspect.Signature:
         "form": Annotated[
             Format | None, typer.Option("--format", help="Of --dry-run [default: text].")
         ],
+        "profile": Annotated[
+            bool, typer.Option("--profile", help="Say at the end where the time went.")
+        ],
         "config": Annotated[
             Path | None, typer.Option(help="TOML file of these options; flags win.")
         ],
@@ -332,6 +342,7 @@ def _signature() -> inspect.Signature:
     }
     defaults = {
         "dry_run": False,
+        "profile": False,
         "layout": "auto",
         "device": options.Device.auto,
         "precision": options.Precision.auto,

@@ -27,9 +27,8 @@ from compete import CourseDataset, compete, show
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from dr_cli import augment, device, labels, sample, trainer
+from dr_cli import augment, device, labels, planning, sample, trainer
 from dr_cli.config import TrainConfig
-from dr_cli.events import NOTHING
 from dr_cli.resnet import build_resnet
 
 MOMENTUM, DECAY, LR = 0.9, 5e-4, 1e-3
@@ -40,7 +39,7 @@ def drawn(images: int, size: int) -> Path:
     return sample.ensure(Path(os.environ["DR_CACHE"]), images=images, size=size)
 
 
-def learner(planned: trainer.Plan, level: str) -> trainer.Learner:
+def learner(planned: planning.Plan, level: str) -> trainer.Learner:
     """`dr train`'s own, with this augmentation."""
     processor = planned.processor
     torch.manual_seed(0)
@@ -50,16 +49,16 @@ def learner(planned: trainer.Plan, level: str) -> trainer.Learner:
     return trainer.Learner(network, dataclasses.replace(planned, config=config))
 
 
-def ours(planned: trainer.Plan, level: str) -> Callable[[], None]:
+def ours(planned: planning.Plan, level: str) -> Callable[[], None]:
     one = learner(planned, level)
 
     def epoch() -> None:
-        one._train(1, 0.0, lambda: None, NOTHING)
+        one._train(1, 0.0, lambda: None)
 
     return epoch
 
 
-def bare(planned: trainer.Plan) -> Callable[[], None]:
+def bare(planned: planning.Plan) -> Callable[[], None]:
     """The least that an epoch can take with this network, batch and precision."""
     one = learner(planned, "none")
     processor, size = planned.processor, one.config.batch_size or 1
@@ -80,9 +79,9 @@ def bare(planned: trainer.Plan) -> Callable[[], None]:
     return epoch
 
 
-def course(planned: trainer.Plan, folder: Path, workers: int) -> Callable[[], None]:
+def course(planned: planning.Plan, folder: Path, workers: int) -> Callable[[], None]:
     """The loop of the course's specification, on the crops as JPEG files."""
-    indices = trainer.Plan.indices(planned, "train")
+    indices = planned.indices("train")
     files = [folder / f"{index:06}.jpg" for index in indices]
     for index, file in zip(indices, files, strict=True):
         Image.fromarray(planned.dataset.crop(index).transpose(1, 2, 0)).save(file, quality=92)
@@ -118,7 +117,7 @@ def measure(data: Path, options: argparse.Namespace, folder: Path) -> dict[str, 
     found = labels.read(data)
     if len(found.table) > options.images:
         found = dataclasses.replace(found, table=found.table[: options.images].copy())
-    planned = trainer.plan(config, found, device.choose(options.device, options.precision))
+    planned = planning.plan(config, found, device.choose(options.device, options.precision))
     print(planned.processor.reason)
     table = compete(
         {
