@@ -18,6 +18,7 @@ from torch.utils.data import Dataset
 from dr_cli import cache as cache_
 from dr_cli import fundus, npz
 from dr_cli.augment import normalise
+from dr_cli.device import Processor, memory
 from dr_cli.errors import DrError, UsageError
 from dr_cli.events import NOTHING, Observer
 from dr_cli.fundus import Preprocessing, UnreadableImage
@@ -60,6 +61,7 @@ class FundusDataset(Dataset[tuple[Tensor, int]]):
         self._read_image = read_image
         self._crops = cache_.Crops(self._load, len(self), preprocessing.size, workers)
         self._cached, self._checked = cache, False
+        self.resident: Tensor | None = None  # all crops on a device, see `hold`
         if cache:
             self.prepare(observer)
 
@@ -122,6 +124,7 @@ class FundusDataset(Dataset[tuple[Tensor, int]]):
         part.paths = [self.paths[index] for index in chosen]
         part.grades = self.grades[chosen]
         part._crops = self._crops.subset(chosen, part._load)
+        part.resident = None
         return part
 
     @classmethod
@@ -187,6 +190,39 @@ def measured_size(root: Path, paths: Iterable[str]) -> int:
     return fundus.auto_size(sizes)
 
 
+GPU_SHARE = 0.6  # of the free GPU memory that crops may take; the rest is the network's
+CHUNK = 256  # crops copied to the GPU at a time
+
+
+def hold(dataset: FundusDataset, processor: Processor, observer: Observer = NOTHING) -> None:
+    """Put all crops into the GPU's memory where they fit; `batches` then takes them from there.
+
+    Else they stay where the cache has them: mapped from disk, of which the system keeps in RAM
+    what fits. Which it is, is said.
+    """
+    size, room = dataset.preprocessing.size, memory(processor) or 0
+    needed = len(dataset) * 3 * size**2
+    shown = f"crops: {len(dataset):,} of {size} px, {needed / 1e9:.1f} GB"
+    if processor.device.type != "cuda" or needed > GPU_SHARE * room:
+        places = {"disk": "mapped from disk", "memory": "in RAM", "nowhere": "decoded each time"}
+        observer.note(f"{shown}, {places[dataset.kept]}")
+        return
+    dataset.resident = resident(dataset, processor.device)
+    observer.note(f"{shown}, held in GPU memory")
+
+
+def resident(dataset: FundusDataset, device: torch.device) -> Tensor:
+    """All crops on a device, uint8 [N, 3, S, S]; zeros for those that cannot be read."""
+    size = dataset.preprocessing.size
+    crops = torch.zeros((len(dataset), 3, size, size), dtype=torch.uint8, device=device)
+    for start in range(0, len(dataset.readable), CHUNK):
+        chosen = dataset.readable[start : start + CHUNK]
+        crops[torch.from_numpy(chosen).to(device)] = torch.from_numpy(dataset.crops(chosen)).to(
+            device
+        )
+    return crops
+
+
 Batch = tuple[Tensor, Tensor, Tensor]
 
 
@@ -198,11 +234,15 @@ def batches(
 ) -> Iterator[Batch]:
     """The crops of `indices`, in that order, a batch at a time; the last may be smaller.
 
-    Yields (pixels [n, 3, S, S] uint8, grades [n] int64, indices [n] int64), in pinned memory
-    where there is a CUDA device. A thread gathers up to `prefetch` batches ahead; it ends when
-    the consumer stops, and what goes wrong in it is raised here.
+    Yields (pixels [n, 3, S, S] uint8, grades [n] int64, indices [n] int64), pixels in pinned
+    memory where there is a CUDA device, or from the device's own (see `hold`). A thread gathers
+    up to `prefetch` batches ahead; it ends when the consumer stops, and what goes wrong in it is
+    raised here.
     """
     order = np.asarray(indices, np.int64)
+    if dataset.resident is not None:
+        yield from _from_device(dataset, dataset.resident, order, batch_size)
+        return
     ready: queue.Queue[Batch | BaseException | None] = queue.Queue(prefetch)
     stopped = threading.Event()
     pinned = torch.cuda.is_available()
@@ -236,3 +276,12 @@ def batches(
         while thread.is_alive():  # it may wait for room in the queue
             with suppress(queue.Empty):
                 ready.get(timeout=0.01)
+
+
+def _from_device(
+    dataset: FundusDataset, crops: Tensor, order: NDArray[np.int64], batch_size: int
+) -> Iterator[Batch]:
+    for start in range(0, len(order), batch_size):
+        chosen = order[start : start + batch_size]
+        numbers = torch.from_numpy(chosen)
+        yield crops[numbers.to(crops.device)], torch.from_numpy(dataset.grades[chosen]), numbers

@@ -32,7 +32,7 @@ from dr_cli import (
 )
 from dr_cli.config import TrainConfig
 from dr_cli.confusion import ConfusionMatrix
-from dr_cli.dataset import batches
+from dr_cli.dataset import batches, hold
 from dr_cli.errors import DrError
 from dr_cli.events import NOTHING, Observer
 from dr_cli.grader import logits_of
@@ -74,6 +74,7 @@ def train(
     observer.on_plan(_facts(planned, network) | {"epoch": len(learner.rows) + 1})
     if processor.warning:
         observer.warning(processor.warning)
+    hold(planned.dataset, processor, observer)
     keep = partial(_keep, run, learner)
     while not learner.done:
         row, best = learner.epoch(keep)

@@ -12,7 +12,8 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from dr_cli import FundusDataset, fundus
-from dr_cli.dataset import batches, measured_size
+from dr_cli.dataset import batches, hold, measured_size, resident
+from dr_cli.device import choose
 from dr_cli.errors import UsageError
 from dr_cli.events import Observer
 from dr_cli.fundus import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, UnreadableImage
@@ -276,3 +277,25 @@ def test_gathering_runs_ahead_of_the_consumer_but_no_further_than_asked(photogra
     time.sleep(0.3)
     assert 2 <= len(gathered) <= 4  # one given, two waiting, one in hand
     stream.close()
+
+
+def test_crops_held_on_a_device_give_the_same_batches(photographs):
+    data = FundusDataset(*photographs, WAY, cache=False)
+    order = [3, 0, 11, 11, 1]
+    plain = list(batches(data, order, 2))
+    data.resident = resident(data, torch.device("cpu"))
+    for one, other in zip(plain, batches(data, order, 2), strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def test_where_crops_are_is_said(photographs):
+    data = FundusDataset(*photographs, WAY)
+    said = []
+
+    class Listener(Observer):
+        def note(self, text):
+            said.append(text)
+
+    hold(data, choose("cpu", "fp32"), Listener())
+    assert data.resident is None
+    assert said == ["crops: 12 of 24 px, 0.0 GB, mapped from disk"]
