@@ -101,6 +101,7 @@ LAYOUTS = (
         # One column an eye, the other empty. Patient 56's names have two eyes swapped
         # (56_r3 is graded as a left one): the column is believed, not the name.
         grade=("left_eye_dr_level", "right_eye_dr_level", "dr_levels", "dr_level"),
+        ungradable=("5",),  # as in its ultra-widefield part
         side_of=(("left_eye_dr_level", "left"), ("right_eye_dr_level", "right")),
         name_pattern=r"^(?P<patient>\d+)_(?P<eye>[lr])\d+$",
     ),
