@@ -130,8 +130,8 @@ def problems(record: dict[str, Any]) -> list[str]:
         )
     if leaks["duplicates_across_splits"]:
         said.append(
-            f"of {leaks['duplicates_across_splits']:,} of {test:,} test images a duplicate stands"
-            " in train or val"
+            "test images with a duplicate in train or val:"
+            f" {leaks['duplicates_across_splits']:,} of {test:,}"
         )
     if doubles["conflicting_groups"]:
         first = doubles["conflicts"][0]
