@@ -51,16 +51,18 @@ class Setting:
         read = labels.read(root, layout=self.layout, columns=columns, observer=self.console)
         return read, given
 
-    def plan(self, config: TrainConfig, fold: int | None = None, cache: bool = True) -> Any:
-        """What is decided before the first step."""
+    def plan(
+        self, config: TrainConfig, fold: int | None = None, dry: tuple[Any, Any] | None = None
+    ) -> Any:
+        """What is decided before the first step. dry: `labels()` as read; no crop is kept then."""
         from dr_cli import planning
         from dr_cli.device import choose
 
         processor = choose(self.device, self.precision)
-        read, given = self.labels()
+        read, given = dry or self.labels()
         return planning.plan(
-            config, read, processor, columns=given, fold=fold, workers=self.workers, cache=cache,
-            observer=self.console,
+            config, read, processor, columns=given, fold=fold, workers=self.workers,
+            cache=dry is None, observer=self.console,
         )  # fmt: skip
 
     def train(self, planned: Any, run: runs.Run, state: dict[str, Any] | None = None) -> None:
@@ -184,12 +186,11 @@ def dry_run(config: TrainConfig, setting: Setting) -> dict[str, Any]:
     """
     from dr_cli import audit, planning, trainer
 
-    read, _ = setting.labels()
+    read, given = setting.labels()
     if not read.images_found:
         seen = audit.look(read)
         return audit.describe(read, planning.settle(read, seen, config), seen) | {"plan": None}
-    quiet = dataclasses.replace(setting, data=read.root if setting.data is None else setting.data)
-    planned = quiet.plan(config, fold=1 if config.folds else None, cache=False)
+    planned = setting.plan(config, fold=1 if config.folds else None, dry=(read, given))
     return planned.found | {"plan": trainer.estimate(planned)}
 
 
