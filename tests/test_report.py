@@ -288,6 +288,8 @@ def test_a_cell_lists_the_most_confident(
     monkeypatch.setattr(reading, "MOST_IN_A_CELL", listed)
     capped = reading.collect([runs / "resnet18"])["runs"][0]["cells"]["0-0"]
     assert capped == whole[:listed]
+    monkeypatch.setattr(reading, "MOST_IN_CELLS", 2)  # of two runs, one image each
+    assert reading.collect([runs])["runs"][0]["cells"]["0-0"] == whole[:1]
     assert capped[0]["probability"] == max(image["probability"] for image in whole)
 
 
@@ -582,7 +584,7 @@ def test_the_page_says_how_many_pictures_it_leaves_out(
     [run] = data["runs"]
     assert len(run["pictures"]) + run["pictures_left_out"] == 13
     assert 0 < gallery.weight(run["pictures"]) <= 4_000
-    assert f"{len(run['pictures'])} of 13 are shown: 2.4 MB" in page.render(data)
+    assert f"{len(run['pictures'])} of 13 are shown: 2.0 MB" in page.render(data)
 
 
 def test_without_pictures_there_is_no_picture(runs: Path) -> None:

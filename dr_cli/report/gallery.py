@@ -14,7 +14,7 @@ from PIL import Image
 from dr_cli.errors import UsageError
 from dr_cli.grades import NUM_GRADES
 
-MOST_BYTES = 2_400_000  # of base64 in a page, all runs together: ten runs stay under 4 MB
+MOST_BYTES = 2_000_000  # of base64 in a page, all runs together: ten runs stay under 4 MB
 LARGEST_SIDE = 1024  # pixels; a run's own pictures have 192
 
 Entry = dict[str, Any]

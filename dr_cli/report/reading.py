@@ -57,6 +57,7 @@ DRAWN = "drawn_"  # how the file names of the built-in sample set begin
 BUILT_IN = re.compile(r"[/\\]sample[/\\][^/\\]+$")  # where the cache keeps that set
 SAMPLE_SET = "the built-in sample set"
 MOST_IN_A_CELL = 100  # images listed of one confusion cell, the most confident first
+MOST_IN_CELLS = 400  # of one confusion cell over all runs: a page of ten stays under 4 MB
 MOST_ON_ROC = 200  # points kept of a curve: a page of ten runs stays under 4 MB
 EXPECTED_BINS = 20  # of the expected grade, from 0 to 4
 SPLITS = ("train", "val", "test")
@@ -73,7 +74,8 @@ def collect(folders: Sequence[Path], *, no_pictures: bool = False) -> dict[str, 
     found = [run for folder in folders for run in find_runs(Path(folder))]
     paths = list({path.resolve(): path for path in found}.values())
     names = _names(paths)
-    runs = [_read_run(p, name, no_pictures) for p, name in zip(paths, names, strict=True)]
+    listed = 0 if no_pictures else min(MOST_IN_A_CELL, -(-MOST_IN_CELLS // len(paths)))
+    runs = [_read_run(p, name, no_pictures, listed) for p, name in zip(paths, names, strict=True)]
     _add_pictures(paths, runs, no_pictures)
     best, chosen_by = _best(runs)
     differences = _differences(paths, runs, best)
@@ -113,7 +115,7 @@ def find_runs(folder: Path) -> list[Path]:
 # ---------------------------------------------------------------- one run
 
 
-def _read_run(folder: Path, name: str, no_pictures: bool) -> dict[str, Any]:
+def _read_run(folder: Path, name: str, no_pictures: bool, listed: int) -> dict[str, Any]:
     summary = _read_json(folder / "summary.json")
     split = next((s for s in ("test", "val") if summary.get(s)), None)
     if split is None:
@@ -153,7 +155,7 @@ def _read_run(folder: Path, name: str, no_pictures: bool) -> dict[str, Any]:
         "val": _record(summary.get("val") or {}) or None,
         "history": history,
         "curves": predictions.curves((record.get("calibration") or {}).get("temperature")),
-        "cells": {} if no_pictures else predictions.cells(),
+        "cells": predictions.cells(listed) if listed else {},
         "splits": splits,
         "options": options,
         "made_with": {k: config[k] for k in ("device", "precision", "threads") if k in config}
@@ -192,13 +194,13 @@ class _Predictions:
         names = [path.rpartition("/")[2] for path in self.paths]
         return bool(names) and all(name.startswith(DRAWN) for name in names)
 
-    def cells(self) -> dict[str, list[dict[str, Any]]]:
-        """The images of each confusion cell, "true-predicted" -> path and probability, capped."""
+    def cells(self, most: int) -> dict[str, list[dict[str, Any]]]:
+        """At most `most` images of each confusion cell: "true-predicted" -> path, probability."""
         cells: dict[str, list[dict[str, Any]]] = {}
         sure = self.probabilities[np.arange(len(self.paths)), self.predicted]
         for i in np.argsort(-sure, kind="stable"):
             cell = cells.setdefault(f"{self.grade[i]}-{self.predicted[i]}", [])
-            if len(cell) < MOST_IN_A_CELL:
+            if len(cell) < most:
                 cell.append({"path": self.paths[i], "probability": round(float(sure[i]), 4)})
         return cells
 
