@@ -12,8 +12,8 @@
 # VAL        test: as in the course, whose split has no validation part, all of train is trained on
 #            and the epoch is picked on the test set. dr says that such figures are optimistic;
 #            VAL=0.15 takes validation from train, by patient
-# DR_RUNS    where the runs go, runs/lab. Runs that are finished there are kept, so a script that
-#            was stopped goes on; one that stopped between epochs goes on from its last epoch
+# DR_RUNS    where the runs go, runs/lab. A script that was stopped goes on when it is started
+#            again: finished runs are kept, a cut one is resumed from where it was saved last
 set -eu
 cd "$(dirname "$0")/.."
 [ -n "${DATA:-}" ] || { echo "DATA=folder sh examples/lab.sh   (the course's four tables and its images)" >&2; exit 2; }
@@ -44,8 +44,9 @@ train() {
 pretrained() {
     if [ -n "$3" ]; then
         train "$1-pretrained" "$2" --arch "$1" --weights "$3"
-    elif "$dr_python" -c "from dr_cli import build_resnet; build_resnet('$1', pretrained=True)" \
-        2> /dev/null; then
+    elif echo "looking for ImageNet weights of $1" >&2 &&
+        "$dr_python" -c "from dr_cli import build_resnet; build_resnet('$1', pretrained=True)" \
+            2> /dev/null; then
         train "$1-pretrained" "$2" --arch "$1" --pretrained
     else
         left_out="$left_out $1-pretrained"
