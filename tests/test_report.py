@@ -559,7 +559,7 @@ def test_pictures_are_shown_with_what_was_said_of_them(runs: Path) -> None:
     assert "True 4 Proliferative DRPredicted 0 No DR" in text
     assert text.index("Mistakes: the furthest") < text.index("Right: the most confident")
     assert "Probabilities: grade 0 50%, grade 1 20%" in html
-    assert "holds 13 patients' images" in text
+    assert "holds 13 photographs of patients" in text
 
 
 def test_pictures_share_a_budget(tmp_path: Path) -> None:
@@ -646,7 +646,7 @@ def test_whose_eyes_they_are_is_said(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run")
     assert "names patients' images" in reading.collect([run])["privacy"]
     write_pictures(run)
-    assert "holds 13 patients' images" in reading.collect([run])["privacy"]
+    assert "holds 13 photographs of patients" in reading.collect([run])["privacy"]
     table = run / "predictions-test.csv"
     drawn = table.read_text(encoding="utf-8").replace("img/", "images/drawn_")
     table.write_text(drawn, encoding="utf-8")
