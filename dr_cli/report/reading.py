@@ -501,11 +501,9 @@ def _privacy(runs: Sequence[Mapping[str, Any]], no_pictures: bool) -> str:
     if all(run["drawn"] for run in runs):
         return "Every eye in this page is drawn by a program: it holds no patient's image."
     images = sum(len(run["pictures"]) for run in runs if not run["drawn"])
-    holds = (
-        f"holds {images} patients' images and names more" if images else "names patients' images"
-    )
+    holds = f"holds {images} photographs of patients and" if images else "holds no photograph, but"
     return (
-        f"This page {holds}: ask before you share it. "
+        f"This page {holds} names patients' images: ask before you share it. "
         "dr report --no-pictures makes one without any."
     )
 
