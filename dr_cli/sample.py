@@ -37,7 +37,7 @@ from dr_cli.grades import NUM_GRADES
 Eye = Literal["left", "right"]
 Floats = NDArray[np.floating[Any]]
 
-VERSION = 1  # of the drawing: another version is another folder in the cache
+VERSION = 2  # of the drawing: another version is another folder in the cache
 EYES: tuple[Eye, Eye] = ("left", "right")
 LESIONS = (
     "microaneurysm",
@@ -55,7 +55,7 @@ DISC_ASPECT = 1.11  # taller than wide
 FOVEA_DISTANCE, FOVEA_DISTANCE_SD = 2.5, 0.16  # DD
 FOVEA_ANGLE, FOVEA_ANGLE_SD = 6.4, 4.3  # degrees below the disc
 EDGE_COLOUR = (0.71, 0.66, 0.78)  # of the centre's, at the rim of the field
-BACKGROUND = (168, 84, 20)  # median RGB in the middle of the field
+BACKGROUND = (182, 94, 23)  # RGB in the middle; the field's median is then (168, 84, 16)
 DISC_COLOUR = (254, 141, 40)
 VEIN, ARTERY = (-0.11, -0.38, -0.32), (-0.05, -0.25, -0.2)  # relative change of RGB
 FRAME = (2, 1, 1)  # outside the field
@@ -136,10 +136,11 @@ MOST_COTTON_WOOL = 4
 # A median microaneurysm is 1.1 px across at 224 px: nothing learns from that in five epochs.
 # So a lesion's diameter grows in quadrature by this many pixels, whatever the picture's size:
 # large lesions, and all lesions in large pictures, keep their measured size.
-VISIBLE_PIXELS = 2.0
-CONTRAST_GAIN = 1.0
+VISIBLE_PIXELS = 4.0
+VISIBLE_GAIN = 3.0
 STRONGEST = 0.9  # contrast that a stencil's full strength stands for
 COVERED = 0.4  # share of a pixel that a lesion covers to be in its mask
+GROUP = 0.16  # standard deviation of a group of exudates, DD
 SUPERSAMPLE = 4  # lesions and vessels are drawn this many times larger, then averaged
 VEIN_CALIBRE, ARTERY_CALIBRE, THINNEST = 0.085, 0.057, 0.011  # DD
 
@@ -202,8 +203,8 @@ def _person(seed: int, patient: int) -> _Person:
     spots = rng.uniform(-0.6, 0.6, (int(rng.integers(1, 4)) if rng.random() < 0.15 else 0, 3))
     spots[:, 2] = rng.uniform(0.008, 0.016, len(spots))
     return _Person(
-        background=np.clip([red, green, blue], (120, 45, 3), (225, 125, 80)).astype(np.float32),
-        vignetting=float(rng.uniform(0.6, 1.3)),
+        background=np.clip([red, green, blue], (130, 50, 3), (240, 140, 85)).astype(np.float32),
+        vignetting=float(rng.uniform(0.3, 1.6)),
         tessellation=float(rng.uniform(0.5, 1.0) if rng.random() < 0.2 else rng.uniform(0, 0.15)),
         cup=float(rng.uniform(0.25, 0.6)),
         cut=float(rng.uniform(0.78, 0.95) if rng.random() < 0.6 else 1.0),
@@ -225,6 +226,7 @@ class _View:
     centre: tuple[float, float]  # of the field, pixels
     looks_at: tuple[float, float]  # (u, v) in the middle of the field
     fovea: tuple[float, float]  # (u, v)
+    cut: float  # half the height of the field, of its radius
 
     def pixels(self, points: NDArray[Any]) -> NDArray[np.float64]:
         """[..., 2] (u, v) -> [..., 2] (x, y)."""
@@ -246,11 +248,11 @@ class _View:
 
     def in_field(self, points: NDArray[Any], margin: float = 0.95) -> NDArray[np.bool_]:
         """[n, 2] (u, v) -> bool [n]."""
-        away = np.hypot(*(np.asarray(points) - self.looks_at).T)
-        return away < margin * self.radius / self.dd
+        away = (np.asarray(points) - self.looks_at) * (self.dd / self.radius)
+        return (np.hypot(*away.T) < margin) & (np.abs(away[:, 1]) < margin * self.cut)
 
 
-def _view(rng: np.random.Generator, eye: Eye, size: int) -> _View:
+def _view(rng: np.random.Generator, eye: Eye, size: int, cut: float) -> _View:
     radius = size / 2 * float(rng.uniform(0.95, 0.995))
     distance = FOVEA_DISTANCE + FOVEA_DISTANCE_SD * rng.standard_normal()
     angle = math.radians(FOVEA_ANGLE + FOVEA_ANGLE_SD * rng.standard_normal())
@@ -269,6 +271,7 @@ def _view(rng: np.random.Generator, eye: Eye, size: int) -> _View:
         ),
         looks_at=(fovea[0] - float(towards_disc), fovea[1] - float(up)),
         fovea=fovea,
+        cut=cut,
     )
 
 
@@ -524,7 +527,7 @@ def _places(rng: np.random.Generator, kind: str, n: int, view: _View) -> NDArray
         spots = _ring(rng, 4 * n, distance, view)
         if kind == "hard_exudate":
             chosen = rng.integers(0, len(groups), len(spots))
-            spots = groups[chosen] + rng.normal(0, 0.28, spots.shape)
+            spots = groups[chosen] + rng.normal(0, GROUP, spots.shape)
         spots = spots[view.in_field(spots) & (np.hypot(*spots.T) > 0.75)]
         found = np.concatenate([found, spots])
     return found[:n]
@@ -543,11 +546,15 @@ def _draw_small(
     if len(centres) == 0:
         return np.zeros(picture.shape[1:], bool)
     lesion = SMALL_LESIONS[kind]
-    diameters = np.hypot(lesion.diameter.sample(rng, len(centres)), VISIBLE_PIXELS / view.dd)
-    contrasts = lesion.contrast.sample(rng, len(centres)) * CONTRAST_GAIN
+    least = VISIBLE_PIXELS / view.dd
+    diameters = np.hypot(lesion.diameter.sample(rng, len(centres)), least)
+    gain = 1 + VISIBLE_GAIN * (least / diameters) ** 2
+    contrasts = lesion.contrast.sample(rng, len(centres)) * gain
     strengths, shapes = _Stencil(view), _Stencil(view)
     for outline, contrast in zip(
-        _outlines(rng, lesion, diameters) + centres[:, None], np.minimum(contrasts / STRONGEST, 1), strict=True
+        _outlines(rng, lesion, diameters) + centres[:, None],
+        np.minimum(contrasts / STRONGEST, 1),
+        strict=True,
     ):
         shapes.polygon(outline)
         strengths.polygon(outline, contrast)
@@ -612,6 +619,18 @@ def _draw_preretinal(
     return cover >= COVERED
 
 
+def _keep_colours(picture: Floats, healthy: Floats, field: NDArray[np.bool_]) -> None:
+    """Gives each channel of picture [3, H, W] the quantiles that it had without lesions, in place.
+
+    Else the amount of red and yellow would tell the grade, and a network need not look for
+    lesions. The curve is monotone: what is darker or brighter than its surround stays so.
+    """
+    quantiles = (0, 1, 5, 15, 30, 50, 70, 85, 95, 99, 100)
+    for channel, before in zip(picture, healthy, strict=True):
+        now, then = (np.percentile(values[field], quantiles) for values in (channel, before))
+        channel[:] = np.interp(channel, now, then)
+
+
 # ------------------------------------------------------------------ the camera
 
 
@@ -626,32 +645,32 @@ def _add_drusen(rng: np.random.Generator, view: _View, picture: Floats) -> None:
 
 
 def _photograph(
-    rng: np.random.Generator, person: _Person, view: _View, picture: Floats
+    rng: np.random.Generator, person: _Person, view: _View, picture: Floats, field: Floats
 ) -> NDArray[np.uint8]:
     """What the patient's camera makes of picture [3, H, W] (1 = background): uint8 [H, W, 3]."""
     x, y = view.across()
     exposure = np.exp(rng.normal(0, 0.06) + np.array([0.04, 0.06, 0.08]) * rng.standard_normal(3))
-    tilt = np.clip(0.1 * rng.standard_normal(2), -0.2, 0.2).astype(np.float32)
+    tilt = np.clip(0.13 * rng.standard_normal(2), -0.26, 0.26).astype(np.float32)
     light = np.exp(tilt[0] * x + tilt[1] * y)
     for spot_x, spot_y, radius in person.dust:
         light *= 1 - 0.25 * np.clip(2 - 1.5 * np.hypot(x - spot_x, y - spot_y) / radius, 0, 1)
-    picture = (
-        picture * light * (person.background * exposure / 255).astype(np.float32)[:, None, None]
-    )
-    _veil(rng, picture, x, y)
-    sigma = float(np.clip(0.6 * np.exp(0.45 * rng.standard_normal()), 0.2, 1.4)) * view.size / 224
+    colour = (person.background * exposure / 255).astype(np.float32)[:, None, None]
+    tone = np.float32(np.exp(np.clip(0.15 * rng.standard_normal(), -0.3, 0.3)))
+    picture = (picture * light) ** tone * colour
+    _veil(rng, picture, colour, x, y)
+    sigma = float(np.clip(0.5 * np.exp(0.4 * rng.standard_normal()), 0.2, 1.0)) * view.size / 224
     picture = np.stack([_blurred(channel, sigma) for channel in picture]) * 255
     picture += person.grain * rng.standard_normal(picture.shape, np.float32)
-    framed = _framed(picture, person, x, y, view.radius)
+    black = np.asarray(FRAME, np.float32)[:, None, None]
+    framed = np.clip(black + (picture - black) * field + 0.5, 0, 255).astype(np.uint8)
     return np.ascontiguousarray(framed.transpose(1, 2, 0))
 
 
-def _veil(rng: np.random.Generator, picture: Floats, x: Floats, y: Floats) -> None:
+def _veil(rng: np.random.Generator, picture: Floats, colour: Floats, x: Floats, y: Floats) -> None:
     """Haze of a cloudy lens, and light that comes in over the iris at one side; in place."""
     haze = rng.uniform(0.1, 0.4) if rng.random() < 0.2 else rng.uniform(0, 0.06)
-    level = picture.mean((1, 2)) * (1.0, 1.08, 1.3)
-    picture *= np.float32(1 - haze)
-    picture += np.float32(haze * level)[:, None, None]
+    whitish = np.array([0.85, 0.92, 1.1], np.float32)[:, None, None]
+    picture += np.float32(haze) * (whitish * colour - picture)
     strength = rng.uniform(0.1, 0.35) if rng.random() < 0.18 else 0.0
     where = rng.uniform(0, 2 * np.pi)
     side = np.clip(x * math.cos(where) + y * math.sin(where), 0, 1)
@@ -660,17 +679,15 @@ def _veil(rng: np.random.Generator, picture: Floats, x: Floats, y: Floats) -> No
         channel += crescent * np.float32(strength * share)
 
 
-def _framed(
-    picture: Floats, person: _Person, x: Floats, y: Floats, radius: float
-) -> NDArray[np.uint8]:
-    """The field on black, [3, H, W]: a circle, cut above and below, with the camera's notch."""
-    inside = np.clip((1 - np.hypot(x, y)) * radius + 0.5, 0, 1)
-    inside *= np.clip((person.cut - np.abs(y)) * radius + 0.5, 0, 1)
+def _field(person: _Person, view: _View) -> Floats:
+    """What the camera shows, [H, W] in [0, 1]: a circle, cut above and below, with a notch."""
+    x, y = view.across()
+    inside = np.clip((1 - np.hypot(x, y)) * view.radius + 0.5, 0, 1)
+    inside *= np.clip((view.cut - np.abs(y)) * view.radius + 0.5, 0, 1)
     if person.notch:  # two teeth at the right, above the middle
         for reach, height in ((0.9, -0.42), (0.87, -0.5)):
             inside *= (x < reach) | (np.abs(y - height) > 0.033)
-    black = np.asarray(FRAME, np.float32)[:, None, None]
-    return np.clip(black + (picture - black) * inside + 0.5, 0, 255).astype(np.uint8)
+    return inside
 
 
 def draw(seed: int, patient: int, eye: Eye, grade: int, size: int = 224) -> Drawing:
@@ -684,12 +701,16 @@ def draw(seed: int, patient: int, eye: Eye, grade: int, size: int = 224) -> Draw
     address = (patient, EYES.index(eye))
     person = _person(seed, patient)
     anatomy = _generator(seed, ANATOMY, *address)
-    view = _view(anatomy, eye, size)
+    view = _view(anatomy, eye, size, person.cut)
     picture = _fundus(anatomy, person, view)
     _vessels(anatomy, picture, view)
     _add_drusen(anatomy, view, picture)
+    field = _field(person, view)
+    healthy = picture.copy()
     masks = _add_lesions(_generator(seed, LESION, *address), grade, view, picture)
-    pixels = _photograph(_generator(seed, CAMERA, *address), person, view, picture)
+    _keep_colours(picture, healthy, field > 0.5)
+    pixels = _photograph(_generator(seed, CAMERA, *address), person, view, picture, field)
+    masks = {kind: mask & (field > 0.5) for kind, mask in masks.items()}
     disc, fovea = view.pixels(np.array([(0.0, 0.0), view.fovea])).tolist()
     return Drawing(pixels, masks, tuple(disc), tuple(fovea), view.dd, person.jpeg_quality)
 
