@@ -48,7 +48,11 @@ def test_python_api(world):
     assert len(counts) == 25
     assert sum(counts) == 10  # the sample's test split
     assert "loss of the last batch" in world["said"]
-    assert (world["folder"] / "runs" / "resnet18" / "my-confusion.png").is_file()
+    made = {path.name for path in (world["folder"] / "runs" / "resnet18").iterdir()}
+    assert "my-confusion.png" in made
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    listed = readme.split("## The run folder")[1].split("```")[1]
+    assert made == {"my-confusion.png", *re.findall(r"[\w-]+\.[a-z]+", listed.split("\n", 2)[2])}
 
 
 @needs_sh
