@@ -6,6 +6,12 @@ RUN was trained on the built-in sample set. Of its test images of grade 2 and mo
 right, the tenth of the field where the map for the predicted grade is strongest is compared with
 the whole field, which is what a random place finds: which share of it lies on a drawn lesion, and
 which within one cell (32 pixels) of the feature grid. Means over images, with the standard error.
+
+Measured with ResNet18 from scratch at 128 pixels, AdamW, batches of 8. Six epochs with `--augment
+flip` (QWK 0.80): 0.123 ±0.017 of the map's top tenth lies on lesions, 0.095 ±0.007 of a random
+place (22 images). Ten epochs, on eyes of the drawing's version 1 (QWK 0.82): 0.150 ±0.015 and
+0.088 ±0.006 (29). Within a cell says nothing there: a picture has 16 cells and up to hundreds of
+lesions, so that 0.999 of the field is that near to one.
 """
 
 import argparse
