@@ -546,7 +546,7 @@ def _draw_small(
     if len(centres) == 0:
         return np.zeros(picture.shape[1:], bool)
     lesion = SMALL_LESIONS[kind]
-    least = VISIBLE_PIXELS / view.dd
+    least = _least_visible(view)
     diameters = np.hypot(lesion.diameter.sample(rng, len(centres)), least)
     gain = 1 + VISIBLE_GAIN * (least / diameters) ** 2
     contrasts = lesion.contrast.sample(rng, len(centres)) * gain
@@ -563,6 +563,11 @@ def _draw_small(
         cover = _blurred(cover, 0.045 * view.dd)
     _paint(picture, cover, lesion.colour, STRONGEST)
     return shapes.coverage() >= COVERED
+
+
+def _least_visible(view: _View) -> float:
+    """By how much small lesions grow, DD; below 224 px no more than there."""
+    return VISIBLE_PIXELS / view.dd * min(1, view.size / 224)
 
 
 def _outlines(
@@ -586,7 +591,7 @@ def _draw_new_vessels(
     if tufts == 0:
         return np.zeros(picture.shape[1:], bool)
     stencil = _Stencil(view)
-    width = math.hypot(0.016, 0.5 * VISIBLE_PIXELS / view.dd)
+    width = math.hypot(0.016, 0.5 * _least_visible(view))
     for _ in range(tufts):
         side = rng.choice([-1.0, 1.0])
         beside = np.array([rng.uniform(0.8, 2.6), side * rng.uniform(1.5, 2.2)])
@@ -625,7 +630,8 @@ def _keep_colours(picture: Floats, healthy: Floats, field: NDArray[np.bool_]) ->
     Else the amount of red and yellow would tell the grade, and a network need not look for
     lesions. The curve is monotone: what is darker or brighter than its surround stays so.
     """
-    quantiles = (0, 1, 5, 15, 30, 50, 70, 85, 95, 99, 100)
+    tail = (0, 0.2, 0.5, 1, 2, 3, 4, 5, 7, 10, 15, 20, 30, 40)
+    quantiles = (*tail, 50, *(100 - share for share in reversed(tail)))
     for channel, before in zip(picture, healthy, strict=True):
         now, then = (np.percentile(values[field], quantiles) for values in (channel, before))
         channel[:] = np.interp(channel, now, then)
