@@ -699,3 +699,21 @@ def test_a_report_needs_no_network(runs: Path) -> None:
         [sys.executable, "-c", code, str(runs)], check=True, capture_output=True, text=True
     )
     assert told.stdout.split() == ["1800000000", "False"]
+
+
+EXAMPLE = Path(__file__).parents[1] / "examples" / "report.html"
+
+
+def test_the_example_is_of_drawn_eyes_and_of_no_machine() -> None:
+    html = EXAMPLE.read_text(encoding="utf-8")
+    assert len(html.encode("utf-8")) < 1_000_000
+    assert "Every eye in this page is drawn by a program" in html
+    elements = Elements(html)
+    pictures = [attrs["src"] for tag, attrs in elements.tags if tag == "img"]
+    assert len(pictures) >= 20
+    for source in pictures:
+        gallery._jpeg(str(source).removeprefix("data:image/jpeg;base64,"))
+    assert sum(tag == "section" and a.get("class") == "run" for tag, a in elements.tags) == 2
+    words_of_it = re.sub(r"data:image/jpeg;base64,[^\"]*", "", html)
+    for place in (r"/(home|root|tmp|work|Users|var|mnt)/", r"\b[A-Z]:\\", r"https?://", r"\\\\"):
+        assert not re.search(place, words_of_it), place

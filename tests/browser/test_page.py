@@ -83,6 +83,14 @@ def test_opens_without_a_word_on_the_console(opened: Any) -> None:
     assert opened.get_log("browser") == []
 
 
+def test_the_example_opens(opened: Any) -> None:
+    opened.get((Path(__file__).parents[2] / "examples" / "report.html").as_uri())
+    assert opened.get_log("browser") == []
+    empty = "return [...document.images].filter(img => !img.naturalWidth).length"
+    assert opened.execute_script(empty) == 0
+    assert _overflow(opened) <= 0
+
+
 def test_sorting(opened: Any) -> None:
     [heading] = [
         button
