@@ -49,20 +49,20 @@ def train(
     planned: Plan,
     run: runs.Run,
     *,
+    network: ResNet | None = None,
     state: dict[str, Any] | None = None,
     profile: bool = False,
     observer: Observer = NOTHING,
 ) -> dict[str, Any]:
     """Trains into `run` and returns what its summary.json holds.
 
-    state: what `last.pt` holds, to go on from there. profile: note where the time went.
+    network: what `start` gave; it is called without. state: what `last.pt` holds, to go on from
+    there. profile: note where the time went.
     """
     config, processor = planned.config, planned.processor
     device.deterministic(config.deterministic)
-    torch.manual_seed(config.seed)
-    network = build_resnet(config.arch)
-    if state is None:
-        _start(network, config, observer)
+    if network is None:
+        network = start(config, observer) if state is None else build_resnet(config.arch)
     network.to(processor.device).to(memory_format=processor.memory_format)
     learner = Learner(network, planned, profile, observer)
     if state is not None:
@@ -97,12 +97,16 @@ def _keep(run: runs.Run, learner: "Learner") -> None:
         torch.save(learner.state(), aside)
 
 
-def _start(network: nn.Module, config: TrainConfig, observer: Observer) -> None:
+def start(config: TrainConfig, observer: Observer = NOTHING) -> ResNet:
+    """The network before its first step. Raises DrError where its weights cannot be had."""
+    torch.manual_seed(config.seed)
+    network = build_resnet(config.arch)
     if config.pretrained:
         load_pretrained(network, config.arch, observer)
         observer.note("start: ImageNet weights of torchvision (IMAGENET1K_V1)")
     elif config.weights:
         observer.note(load_start(network, Path(config.weights)))
+    return network
 
 
 def _facts(planned: Plan, network: nn.Module) -> dict[str, Any]:

@@ -416,3 +416,13 @@ def test_cross_validation_holds_every_patient_out_once(world, tmp_path, monkeypa
     graded = dr("predict", world / "data" / "test", "--format", "jsonl")  # both folds' mean
     assert graded.exit_code == 0, graded.output
     assert len(graded.stdout.splitlines()) == 20
+
+
+def test_weights_that_cannot_be_had_leave_no_run_behind(world, tmp_path, monkeypatch):
+    monkeypatch.setenv("DR_RUNS", str(tmp_path / "runs"))
+    (tmp_path / "half.pth").write_bytes(b"PK half a file")
+    done = dr("train", world / "data", "--weights", tmp_path / "half.pth", "--quiet")
+    assert done.exit_code == 2
+    assert "half.pth" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / "runs").exists()

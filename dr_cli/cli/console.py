@@ -13,7 +13,7 @@ from dr_cli import runs
 from dr_cli.events import Observer
 
 LINE_EVERY = 30.0  # seconds between lines off a terminal
-_COLUMNS = (
+_COLUMNS = (  # with a space between them 78 characters, the best one's mark included
     ("epoch", "epoch", "{:>5}"),
     ("train_loss", "loss", "{:>7.4f}"),
     ("train_accuracy", "train acc", "{:>9.3f}"),
@@ -21,9 +21,10 @@ _COLUMNS = (
     ("val_qwk", "val QWK", "{:>7.3f}"),
     ("test_accuracy", "test acc", "{:>8.3f}"),
     ("test_qwk", "test QWK", "{:>8.3f}"),
-    ("images_per_second", "img/s", "{:>7.1f}"),
-    ("seconds", "seconds", "{:>7.1f}"),
+    ("images_per_second", "img/s", "{:>6.1f}"),
+    ("seconds", "sec", "{:>6.1f}"),
 )
+BEST = " best"
 
 
 class Console(Observer):
@@ -73,8 +74,8 @@ class Console(Observer):
         counts = ", ".join(f"{n:,} {split}" for split, n in plan["images"].items() if n)
         self.say(
             f"{plan['arch']} ({plan['parameters'] / 1e6:.1f} M parameters), {plan['size']} px, "
-            f"batch {plan['batch_size']}, {plan['epochs']} epochs of "
-            f"{plan['steps_per_epoch']} steps; images: {counts}"
+            f"batch {plan['batch_size']}, {_count(plan['epochs'], 'epoch')} of "
+            f"{_count(plan['steps_per_epoch'], 'step')}; images: {counts}"
         )
         self.say(plan["reason"])
         self.epoch = plan["epoch"]
@@ -95,7 +96,7 @@ class Console(Observer):
         if not self._header:
             widths = [len(c[2].format(0)) for c in shown]
             heads = [c[1].rjust(w) for c, w in zip(shown, widths, strict=True)]
-            self.say("  ".join(heads), "bold")
+            self.say(" ".join(heads), "bold")
             self._header = True
         cells = [
             layout.format(row[name])
@@ -103,7 +104,7 @@ class Console(Observer):
             else "n/a".rjust(len(layout.format(0)))
             for name, _, layout in shown
         ]
-        self.say("  ".join(cells) + ("  * best" if best else ""), "green" if best else None)
+        self.say(" ".join(cells) + BEST * best, "green" if best else None)
         self.epoch = row["epoch"] + 1
 
     def _show(self, what: str, done: int, total: int, figures: str) -> None:
@@ -133,10 +134,9 @@ class Console(Observer):
         if what != self._what:
             self._bar.reset(self._task, description=what, total=total)
             self._what, self._since = what, time.monotonic()
-        speed = done / max(time.monotonic() - self._since, 1e-3)
-        self._bar.update(
-            self._task, completed=done, total=total, figures=figures, speed=f"{speed:.1f}"
-        )
+        seconds = time.monotonic() - self._since
+        speed = f"{done / seconds:.1f}" if seconds > 1 else ""  # of less it would be a guess
+        self._bar.update(self._task, completed=done, total=total, figures=figures, speed=speed)
         if done >= total:
             self._stop()
 
@@ -150,6 +150,10 @@ class Console(Observer):
 
     def __exit__(self, *_: object) -> None:
         self._stop()
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n:,} {what}" + "s" * (n != 1)
 
 
 def confusion_table(record: Mapping[str, Any]) -> Any:
@@ -215,19 +219,21 @@ def audit_tables(record: Mapping[str, Any]) -> list[Any]:
 
 
 def comparison_table(data: Mapping[str, Any]) -> Any:
-    """A Rich table of the runs of a report, with the columns of its page."""
+    """A Rich table of the runs of a report."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
     from dr_cli.report import page
 
+    wanted = ("QWK", "Accuracy", "Referable AUC")  # with their intervals all that 80 columns hold
+    columns = [column for column in page.TABLE if column.heading in wanted]
     table = Table(box=box.SIMPLE)
     table.add_column("Run", overflow="fold")
-    for column in page.TABLE:
+    for column in columns:
         table.add_column(column.heading)
     for run in data["runs"]:
-        table.add_row(Text(run["name"]), *(Text(column.text(run)) for column in page.TABLE))
+        table.add_row(Text(run["name"]), *(Text(column.text(run)) for column in columns))
     return table
 
 

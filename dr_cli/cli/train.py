@@ -65,18 +65,20 @@ class Setting:
             cache=dry is None, observer=self.console,
         )  # fmt: skip
 
-    def train(self, planned: Any, run: runs.Run, state: dict[str, Any] | None = None) -> None:
-        """The run itself, from `state` on."""
+    def train(self, planned: Any, run: runs.Run, **begin: Any) -> None:
+        """The run itself; begin: `network` or `state`, as `trainer.train` takes them."""
         from dr_cli import trainer
 
-        trainer.train(planned, run, state=state, profile=self.profile, observer=self.console)
+        trainer.train(planned, run, profile=self.profile, observer=self.console, **begin)
 
 
 def train(config: TrainConfig, setting: Setting, name: str | None = None) -> runs.Run:
     """Trains a new run. Raises DrError and its kin for what cannot be."""
     from dr_cli import audit, trainer
 
-    runs.check_name(options.runs_folder(), name)  # before photographs are decoded for nothing
+    # What can fail at once fails before photographs are decoded and a folder is made for nothing.
+    runs.check_name(options.runs_folder(), name)
+    network = trainer.start(config, setting.console)
     planned = setting.plan(config, fold=1 if config.folds else None)
     for problem in [] if config.folds else audit.problems(planned.found):
         setting.console.warning(problem)
@@ -87,7 +89,7 @@ def train(config: TrainConfig, setting: Setting, name: str | None = None) -> run
         runs.write_json(run["config.json"], made)
         _interruptible(run, lambda: _folds(run, config, setting))
     else:
-        _interruptible(run, lambda: setting.train(planned, run))
+        _interruptible(run, lambda: setting.train(planned, run, network=network))
     return run
 
 
@@ -104,7 +106,7 @@ def _folds(run: runs.Run, config: TrainConfig, setting: Setting) -> None:
         state = _state(fold) if fold["last.pt"].is_file() else None
         planned = setting.plan(config, fold=number)
         fold.folder.mkdir(exist_ok=True)
-        setting.train(planned, fold, state)
+        setting.train(planned, fold, state=state)
     crossval.pool(run, each)
 
 
@@ -140,7 +142,7 @@ def resume(folder: Path, setting: Setting, epochs: int | None = None) -> runs.Ru
     runs.write_json(run["config.json"], made | {"options": planned.config.to_dict()})
     setting.console.log_into(run)
     setting.console.note(f"going on with {short(folder)} after {done} epochs")
-    _interruptible(run, lambda: setting.train(planned, run, state))
+    _interruptible(run, lambda: setting.train(planned, run, state=state))
     return run
 
 
@@ -201,7 +203,9 @@ def default_data(console: Console, workers: int | None = None) -> Path:
         return Path(os.environ["DR_DATA"])
     from dr_cli import cache, sample
 
-    console.note("DATA: the built-in sample set: drawn eyes, no photographs, never for clinic use")
+    console.note(
+        "DATA: the built-in sample set: drawn eyes, no photographs, never for clinical use"
+    )
     return sample.ensure(cache.folder(), observer=console, workers=workers)
 
 
