@@ -229,8 +229,8 @@ class Learner:
         row |= self._train(epoch, start, keep)
         seconds = time.perf_counter() - start
         row["images_per_second"] = round(len(self.train_indices) / seconds, 2)
-        for split in self.planned.evaluated:
-            row |= self._score(split, self.predict(split))
+        for split, logits in self.predictions().items():
+            row |= self._score(split, logits)
         row["seconds"] = round(time.perf_counter() - start, 3)
         if not math.isfinite(row["train_loss"]):
             raise DrError(
@@ -395,6 +395,14 @@ class Learner:
                 mine.copy_(mean)
         return network.to(self.device).to(memory_format=self.planned.processor.memory_format)
 
+    def predictions(self, progress: bool = True) -> dict[str, NDArray[np.float32]]:
+        """Logits of each split that is evaluated; with `--val test` both are the same images."""
+        found: dict[str, NDArray[np.float32]] = {}
+        for split in self.planned.evaluated:
+            same = split == "test" and self.config.val == "test"
+            found[split] = found["val"] if same else self.predict(split, progress)
+        return found
+
     def predict(self, split: str, progress: bool = True) -> NDArray[np.float32]:
         """Logits of a split, [N, 5], in the order of `Plan.indices`."""
         indices = self.planned.indices(split)
@@ -505,7 +513,7 @@ def finish(planned: Plan, run: runs.Run, learner: Learner) -> dict[str, Any]:
     tensors, _ = runs.read_model(run[runs.MODEL])
     learner.network.load_state_dict(tensors)
     learner.config = replace(config, ema=0.0)  # what is loaded is the average already
-    logits = {split: learner.predict(split, progress=False) for split in planned.evaluated}
+    logits = learner.predictions(progress=False)
     tuned = _tune(planned, learner, logits.get("val"))
     learner.save_model(run, learner.network, *tuned)
     tables = {

@@ -121,6 +121,17 @@ def test_the_average_follows_the_weights(planned):
     torch.testing.assert_close(next(judged.parameters()).detach(), one.average[0])
 
 
+def test_val_on_the_test_set_is_predicted_once(planned):
+    one = learner(planned)
+    asked = []
+    real = one.predict
+    one.predict = lambda split, progress: asked.append(split) or real(split, progress)
+    found = one.predictions()
+    assert asked == ["val"]
+    assert np.array_equal(found["val"], found["test"])
+    assert len(found["test"]) == 10
+
+
 def test_patience_ends_a_run(planned):
     one = learner(planned, patience=2, epochs=50)
     one.best_epoch, one.rows = 3, [{}] * 4
