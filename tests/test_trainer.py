@@ -168,14 +168,18 @@ def test_every_loss_falls_on_photographs_that_can_be_told_apart(planned, loss):
 
 def test_fast_paths_learn_what_the_plain_loop_learns(planned):
     """Channels last, crops held on the device, fused optimiser, prefetching, batches in parts:
-    losses of eight steps agree with the loop one writes first to 1 in 1000."""
+    losses of four steps agree with the loop one writes first to 1 in 100,000.
+
+    In float64: batch statistics of eight images at 32 px double a rounding error at every step."""
     fast = learner(planned, augment="none", lr=0.001)
     fast.network.to(memory_format=torch.channels_last)
     fast.planned = dataclasses.replace(fast.planned, dataset=planned.dataset.subset(range(30)))
     fast.planned.dataset.resident = resident(fast.planned.dataset, torch.device("cpu"))
+    fast.network.double().train()
+    fast.forward = lambda inputs: fast.network(inputs.double())
+    fast.optimizer = trainer._optimizer(fast.network, fast.config)
     torch.manual_seed(0)
-    network = build_resnet("resnet18").train()
-    fast.network.train()
+    network = build_resnet("resnet18").double().train()
     optimizer = torch.optim.SGD(
         [
             {"params": [p for p in network.parameters() if p.ndim > 1], "weight_decay": 5e-4},
@@ -186,13 +190,13 @@ def test_fast_paths_learn_what_the_plain_loop_learns(planned):
     for group in fast.optimizer.param_groups:
         group["lr"] = 0.001
     criterion = torch.nn.CrossEntropyLoss()
-    for epoch in (1, 2, 3, 4):
+    for epoch in (1, 2):
         order = fast._order(epoch)[:16]
         for step, batch in enumerate(fast._batches(order)):
             chosen = order[8 * step : 8 * step + 8]
-            inputs = torch.stack([planned.dataset[i][0] for i in chosen])
+            inputs = torch.stack([planned.dataset[i][0] for i in chosen]).double()
             loss = criterion(network(inputs), torch.from_numpy(planned.dataset.grades[chosen]))
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            assert float(fast._step(epoch, *batch)[0]) == pytest.approx(loss.item(), rel=1e-3)
+            assert float(fast._step(epoch, *batch)[0]) == pytest.approx(loss.item(), rel=1e-5)
