@@ -22,7 +22,13 @@ def _option(default: Any, text: str, *choices: str, low: float | None = None) ->
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """The options of `dr train`. `None` means chosen when the run starts, and recorded then."""
+    """The options of `dr train`. `None` means chosen when the run starts, and recorded then.
+
+    Optimiser, loss and augmentation by examples/benchmarks/recipes.py: a ResNet18 from scratch on
+    2,112 photographs of APTOS 2019, 96 px, 5 epochs, validation QWK over two seeds: sgd 0.620 ±
+    0.013, adamw 0.612 ± 0.026 (on the 384 drawn eyes only adamw learns in 10 epochs); with adamw,
+    flip 0.695 ± 0.033 against standard's 0.612; ordinal 0.584 ± 0.016, ce+mse 0.603 ± 0.006.
+    """
 
     arch: str = _option("resnet18", "Network.", *ARCHITECTURES)
     pretrained: bool = _option(False, "Start from ImageNet weights (torchvision IMAGENET1K_V1).")
@@ -41,7 +47,7 @@ class TrainConfig:
         low=1,
     )
     seed: int = _option(0, "Decides split, order, augmentation and initial weights.", low=0)
-    optimizer: str = _option("sgd", "Optimiser.", "sgd", "adamw")
+    optimizer: str = _option("adamw", "Optimiser.", "sgd", "adamw")
     lr: float | None = _option(
         None, "Peak learning rate [default: 0.01 for sgd, 0.001 for adamw].", low=0
     )
@@ -54,7 +60,7 @@ class TrainConfig:
     loss: str = _option("ce", "What is minimised.", "ce", "ordinal", "mse", "ce+mse", "focal")
     balance: str = _option("none", "How rare grades are favoured.", "none", "oversample", "weights")
     augment: str = _option(
-        "standard", "Random changes to training crops.", "none", "flip", "standard", "strong"
+        "flip", "Random changes to training crops.", "none", "flip", "standard", "strong"
     )
     label_smoothing: float = _option(0.0, "Share of the label spread over all grades.", low=0)
     decision: str = _option("argmax", "How probabilities become a grade.", "argmax", "thresholds")
@@ -108,6 +114,10 @@ class TrainConfig:
             raise UsageError(
                 f"--label-smoothing works with --loss ce or ce+mse, not with {self.loss}"
             )
+        if self.optimizer != "sgd" and not (
+            self.nesterov and self.momentum == TrainConfig.momentum
+        ):
+            raise UsageError("--momentum and --no-nesterov are sgd's: give --optimizer sgd, too")
         if self.lr == 0:
             raise UsageError("--lr is 0: nothing would be learned")
 

@@ -37,7 +37,7 @@ from dr_cli.grades import NUM_GRADES
 Eye = Literal["left", "right"]
 Floats = NDArray[np.floating[Any]]
 
-VERSION = 2  # of the drawing: another version is another folder in the cache
+VERSION = 3  # of the drawing: another version is another folder in the cache
 EYES: tuple[Eye, Eye] = ("left", "right")
 LESIONS = (
     "microaneurysm",

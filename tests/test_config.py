@@ -20,6 +20,8 @@ def test_what_is_written_is_read_back():
         ({"ema": 1.0}, "--ema"),
         ({"loss": "mse", "label_smoothing": 0.1}, "--label-smoothing"),
         ({"lr": float("nan")}, "--lr"),
+        ({"momentum": 0.5}, "--momentum"),
+        ({"nesterov": False}, "--no-nesterov"),
     ],
 )
 def test_a_wrong_value_names_its_flag(options, named):

@@ -20,7 +20,9 @@ from tests import photographs
 @pytest.fixture(scope="module")
 def planned(tmp_path_factory):
     folder = photographs.course(tmp_path_factory.mktemp("data") / "course", train=20, test=10)
-    config = TrainConfig(size=32, batch_size=8, epochs=4, val="test", augment="flip")
+    config = TrainConfig(
+        size=32, batch_size=8, epochs=4, val="test", optimizer="sgd", augment="flip"
+    )
     return planning.plan(config, labels.read(folder), device.choose("cpu", "fp32"), cache=False)
 
 

@@ -137,8 +137,8 @@ def main() -> None:
         marks.append(time.perf_counter())
         config = TrainConfig(
             arch=options.network, weights=options.weights, epochs=options.epochs,
-            size=options.size, batch_size=options.batch_size, lr=1e-3, nesterov=False,
-            val="test", compile=options.compile,
+            size=options.size, batch_size=options.batch_size, optimizer="sgd", lr=1e-3,
+            nesterov=False, val="test", compile=options.compile,
         )  # fmt: skip
         processor = device.choose(options.device, options.precision)
         planned = planning.plan(config, labels.read(data), processor)

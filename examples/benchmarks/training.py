@@ -113,7 +113,9 @@ def course(planned: planning.Plan, folder: Path, workers: int) -> Callable[[], N
 
 def measure(data: Path, options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """img/s and ratios of all contestants; the trainer with its usual augmentation is first."""
-    config = TrainConfig(arch=options.arch, size=options.size, batch_size=options.batch_size, lr=LR)
+    config = TrainConfig(
+        arch=options.arch, size=options.size, batch_size=options.batch_size, optimizer="sgd", lr=LR
+    )
     found = labels.read(data)
     if len(found.table) > options.images:
         found = dataclasses.replace(found, table=found.table[: options.images].copy())
