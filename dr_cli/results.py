@@ -3,7 +3,7 @@
 `trainer` (for summary.json), `dr eval` and `dr report` all come here, so they agree.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -231,13 +231,21 @@ def beside(run: Run, split: str) -> dict[str, Any]:
     }
 
 
-def compared(run: Run, other: Run, split: str, bootstrap: int = 2000) -> list[dict[str, Any]]:
-    """`run` against `other` on the same images, see `comparison.compare`."""
+def compared(
+    compared_runs: Sequence[Run], split: str, rules: Rules | None = None, bootstrap: int = 2000
+) -> list[dict[str, Any]]:
+    """Every pair of two or more runs on the same images, see `comparison.compare`.
+
+    rules hold for each of them; what has to be chosen anew is chosen on its own validation.
+    """
     from dr_cli import comparison
 
-    pair = {str(one.folder): one for one in (run, other)}
+    chosen = {str(run.folder): _Chosen(run, rules or Rules()) for run in compared_runs}
     return comparison.compare(
-        [(name, predictions_of(one, split)) for name, one in pair.items()],
-        operating={name: _Chosen(one, Rules()).operating for name, one in pair.items()},
+        [
+            (str(run.folder), chosen[str(run.folder)].decided(predictions_of(run, split)))
+            for run in compared_runs
+        ],
+        operating={name: one.operating for name, one in chosen.items()},
         bootstrap=bootstrap,
     )

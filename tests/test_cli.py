@@ -318,6 +318,26 @@ def test_eval_compares_two_runs_on_the_same_images(world, tmp_path):
     assert dr("eval", run, "--against", other, "--format", "table").exit_code == 0
 
 
+def test_eval_compares_many_runs_under_the_rules_asked_for(world, tmp_path):
+    run = world / "runs" / "first"
+    others = [tmp_path / name for name in ("b", "c")]
+    rows = (run / "predictions-test.csv").read_text().splitlines()
+    for other in others:
+        shutil.copytree(run, other)
+        decided = [rows[0], *(row.rpartition(",")[0] + ",4" for row in rows[1:])]
+        (other / "predictions-test.csv").write_text("\n".join(decided) + "\n")
+    flags = ("--against", others[0], "--against", others[1], "--bootstrap", 50)
+    asked = ("--decision", "thresholds", "--operating-point", "sensitivity=0.9")
+    plain = json.loads(dr("eval", run, *flags).stdout)["against"]
+    ruled = json.loads(dr("eval", run, *flags, *asked).stdout)
+    assert [Path(pair["a"]).name + Path(pair["b"]).name for pair in plain] == [
+        "firstb", "firstc", "bc",
+    ]  # fmt: skip
+    assert plain[0]["qwk"]["b"] == 0
+    assert [pair["qwk"]["difference"] for pair in ruled["against"]] == [0, 0, 0]  # decided alike
+    assert ruled["against"][0]["qwk"]["a"] == ruled["qwk"]["value"]
+
+
 def test_eval_scores_anybodys_predictions_like_the_run(world):
     run = world / "runs" / "first"
     record = json.loads(dr("eval", "--predictions", run / "predictions-test.csv").stdout)

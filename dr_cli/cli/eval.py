@@ -74,7 +74,10 @@ def command(
         typer.Option("--predictions", help="Score anybody's table of predictions: no RUN then."),
     ] = None,
     against: Annotated[
-        Path | None, typer.Option("--against", help="Another run, compared on the same images.")
+        list[Path] | None,
+        typer.Option(
+            "--against", help="Another run, compared on the same images; may be repeated."
+        ),
     ] = None,
     by: Annotated[
         str | None, typer.Option("--by", help="Also the figures by a column of the labels.")
@@ -131,8 +134,8 @@ def command(
         raise UsageError(
             "--predictions has no run: --against, --tta, --decision, --operating-point need one"
         )
-    if against is not None and data is not None:
-        raise UsageError("--against compares two runs' own predictions: leave DATA out")
+    if against and data is not None:
+        raise UsageError("--against compares the runs' own predictions: leave DATA out")
     if tta and data is None:
         raise UsageError("--tta runs the network: give DATA, too")
     chosen = split.value if split else None
@@ -154,11 +157,13 @@ def command(
                     device=device.value, precision=precision.value, workers=workers,
                     batch_size=batch_size, tta=tta, observer=console, **common,
                 )  # fmt: skip
-            if against is not None:
-                one, other = runs.Run(run), runs.Run(against)
-                split_name = _own_split(one, chosen)
-                _own_split(other, split_name)
-                record["against"] = results.compared(one, other, split_name, bootstrap)
+            if against:
+                together = [runs.Run(folder) for folder in (run, *against)]
+                for other in together[1:]:
+                    _own_split(other, record["split"])
+                record["against"] = results.compared(
+                    together, record["split"], rules, bootstrap
+                )
         for warning in record["warnings"]:
             console.warning(warning)
     if out is not None:
