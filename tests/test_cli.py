@@ -115,6 +115,14 @@ def test_fail_under_ends_with_3(world):
     assert dr("eval", world / "runs" / "first", "--fail-under", "accuracy").exit_code == 2
 
 
+@pytest.mark.parametrize("limits", [["qwk=nan"], ["qwk=-inf"], ["qwk=inf"], ["qwk=0", "qwk=1"]])
+def test_a_limit_that_cannot_be_missed_is_refused(limits):
+    """Before the run is looked for."""
+    done = dr("eval", "nowhere", *(word for limit in limits for word in ("--fail-under", limit)))
+    assert done.exit_code == 2
+    assert "--fail-under" in done.stderr
+
+
 def test_predict_keeps_the_row_of_a_bad_file(world):
     data = world / "data"
     good = sorted((data / "test").iterdir())[0]

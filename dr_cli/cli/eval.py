@@ -2,6 +2,7 @@
 
 import enum
 import json
+import math
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -190,10 +191,14 @@ def _needed(pairs: list[str]) -> dict[str, float]:
     found = {}
     for pair in pairs:
         name, _, value = pair.partition("=")
+        if name in found:
+            raise UsageError(f"--fail-under {name} stands there twice: give one value")
         try:
             found[name] = float(value)
         except ValueError:
-            raise UsageError(f"--fail-under {pair!r}: give METRIC=VALUE, such as qwk=0.7") from None
+            found[name] = math.nan
+        if not math.isfinite(found[name]):  # no figure is below NaN, so it would always pass
+            raise UsageError(f"--fail-under {pair!r}: give METRIC=VALUE, such as qwk=0.7")
     if found:
         from dr_cli.evaluation import check_limits
 
