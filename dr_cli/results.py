@@ -21,6 +21,14 @@ from dr_cli.runs import Run
 if TYPE_CHECKING:
     import pandas as pd
 
+OPTIMISTIC = {
+    "train": "the network learned from these images: these figures are optimistic",
+    "val": "epoch, temperature and thresholds were chosen on these validation images: these "
+    "figures are optimistic",
+    "all": "the network learned from some of these images, or was chosen on them: these figures "
+    "are optimistic",
+}
+
 
 @dataclass(frozen=True)
 class Rules:
@@ -215,7 +223,8 @@ class _Chosen:
 def beside(run: Run, split: str) -> dict[str, Any]:
     """What stands beside the figures of a run's split: baselines, leaks, warnings."""
     if split not in ("val", "test"):
-        return {}
+        seen = split == "train" or run.has("val")
+        return {"warnings": [OPTIMISTIC[split]] if seen else []}
     table = run.splits()
     usable = table[table["reason"].isna()]
     warnings = []
@@ -224,6 +233,8 @@ def beside(run: Run, split: str) -> dict[str, Any]:
         warnings.append(
             "the epoch was picked on the test set (--val test): these figures are optimistic"
         )
+    elif split == "val":
+        warnings.append(OPTIMISTIC["val"])
     return {
         "baselines": splits.baselines(usable, split),
         "leaks": splits.leaks(usable) if split == "test" else None,

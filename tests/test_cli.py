@@ -98,6 +98,18 @@ def test_eval_holds_every_field_of_the_contract(world):
     assert record["accuracy"]["ci95"][0] <= record["accuracy"]["value"]
 
 
+def test_figures_of_images_that_chose_the_network_are_said_to_be_optimistic(world):
+    run = world / "runs" / "first"
+    for arguments, optimistic in (
+        ([], False),
+        (["--split", "val"], True),
+        (["--split", "all"], True),
+        ([world / "data", "--split", "train"], True),
+    ):
+        warnings = json.loads(dr("eval", run, *arguments).stdout)["warnings"]
+        assert any("optimistic" in w for w in warnings) == optimistic, arguments
+
+
 def test_eval_prints_a_table_and_csv(world):
     shown = dr("eval", world / "runs" / "first", "--format", "table").stdout
     assert "Proliferative" in shown
