@@ -464,13 +464,13 @@ def test_figures_for_a_paper(runs: Path, tmp_path: Path) -> None:
         assert image.width == 1416  # 12 cm at 300 dpi
 
 
-def test_differences_are_taken_from_the_best_run(runs: Path) -> None:
+def test_every_pair_of_runs_is_compared(runs: Path) -> None:
     data = reading.collect([runs])
-    [row] = data["differences"]
-    assert (data["best"], row["run"]) == ("resnet50-pretrained", "resnet18")
+    [pair] = data["comparisons"]
+    assert (pair["a"], pair["b"]) == ("resnet18", "resnet50-pretrained")
     tables = [
         list(csv.DictReader((runs / name / "predictions-test.csv").open(encoding="utf-8")))
-        for name in ("resnet18", "resnet50-pretrained")
+        for name in (pair["a"], pair["b"])
     ]
     kappas = [
         cohen_kappa_score(
@@ -480,18 +480,43 @@ def test_differences_are_taken_from_the_best_run(runs: Path) -> None:
         )
         for table in tables
     ]
-    assert row["qwk"]["difference"] == pytest.approx(kappas[0] - kappas[1])
-    low, high = row["qwk"]["ci95"]
-    assert low < row["qwk"]["difference"] < high
-    assert words.difference(row["qwk"]) in page.render(data)
+    assert pair["qwk"]["difference"] == pytest.approx(kappas[0] - kappas[1])
+    low, high = pair["qwk"]["ci95"]
+    assert low < pair["qwk"]["difference"] < high
+    text = Elements(page.render(data)).text
+    assert words.difference(pair["qwk"]) in text
+    assert words.mcnemar(pair["mcnemar_grade"]) in text
+    right = [  # at the threshold of the summary, 0.31
+        [
+            (sum(float(r[f"p{k}"]) for k in (2, 3, 4)) >= 0.31) == (int(r["grade"]) > 1)
+            for r in table
+        ]
+        for table in tables
+    ]
+    alone = sum(a and not b for a, b in zip(*right, strict=True))
+    assert pair["mcnemar_referable"]["a_only"] == alone > 0
 
 
-def test_no_differences_between_other_images(runs: Path) -> None:
+def test_three_runs_make_a_matrix_corrected_for_three_comparisons(runs: Path) -> None:
+    write_run(runs / "third", seed=2)
+    data = reading.collect([runs])
+    assert len(data["comparisons"]) == 3
+    html = page.render(data)
+    assert "p corrected for 3 comparisons (Holm)" in html
+    (qwk, auc) = page._matrices(data)
+    assert [row[i] for i, row in enumerate(qwk["rows"])] == [None] * 3
+    assert (
+        qwk["rows"][0][2][0] == -qwk["rows"][2][0][0] == data["comparisons"][1]["qwk"]["difference"]
+    )
+    assert auc["rows"][2][1][1] == data["comparisons"][2]["referable_auc"]["p_holm"]
+
+
+def test_runs_on_other_images_are_not_paired(runs: Path) -> None:
     table = runs / "resnet18" / "predictions-test.csv"
     text = table.read_text(encoding="utf-8").replace("img/", "other/")
     table.write_text(text, encoding="utf-8")
     data = reading.collect([runs])
-    assert data["differences"] == []
+    assert data["comparisons"] == []
     assert "cannot be compared" in data["warnings"][0]
 
 

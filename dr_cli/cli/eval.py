@@ -162,9 +162,7 @@ def command(
                 together = [runs.Run(folder) for folder in (run, *against)]
                 for other in together[1:]:
                     _own_split(other, record["split"])
-                record["against"] = results.compared(
-                    together, record["split"], rules, bootstrap
-                )
+                record["against"] = results.compared(together, record["split"], rules, bootstrap)
         for warning in record["warnings"]:
             console.warning(warning)
     if out is not None:

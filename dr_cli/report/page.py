@@ -14,7 +14,16 @@ from dr_cli import grades
 from dr_cli.report import figures, gallery
 from dr_cli.report.figures import Line
 from dr_cli.report.reading import collect, value_of
-from dr_cli.report.words import difference, figure, number, percent, scaled
+from dr_cli.report.words import (
+    difference,
+    figure,
+    mcnemar,
+    number,
+    p_value,
+    percent,
+    scaled,
+    signed,
+)
 
 __all__ = ["collect", "render", "to_csv", "to_json", "to_markdown"]
 
@@ -68,11 +77,13 @@ def render(data: Mapping[str, Any]) -> str:
     )
     environment.filters |= {"figure": figure, "percent": percent, "number": number}
     environment.filters |= {"stacked": _stacked, "shade": figures.shade, "difference": difference}
+    environment.filters |= {"mcnemar": mcnemar, "p_value": p_value, "signed": signed}
     return environment.get_template("page.html.jinja").render(
         data=data,
         style=Markup(files("dr_cli.report").joinpath("style.css").read_text(encoding="utf-8")),
         names=grades.NAMES,
         columns=TABLE,
+        matrices=_matrices(data),
         charts=[chart for chart in _comparison(data["runs"]) if chart],
         run_charts=_run_charts,
         swatch=figures.swatch,
@@ -144,6 +155,25 @@ def _stacked(text: str) -> Markup:
     if not bracket:
         return Markup.escape(text)
     return Markup("{} <small>({}</small>").format(value, interval)
+
+
+def _matrices(data: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Row less column for every pair of three or more runs: {"title", "count", "rows"}.
+
+    A row holds a cell a run: (difference, corrected p), or None on the diagonal and if undefined.
+    """
+    names, pairs = [run["name"] for run in data["runs"]], data["comparisons"]
+    made = []
+    for key, title in (("qwk", "QWK"), ("referable_auc", "Referable AUC")):
+        cells = {}
+        for pair in pairs:
+            if found := pair[key]:
+                cells[pair["a"], pair["b"]] = (found["difference"], found["p_holm"])
+                cells[pair["b"], pair["a"]] = (-found["difference"], found["p_holm"])
+        rows = [[cells.get((a, b)) for b in names] for a in names]
+        if cells and len(names) > 2:
+            made.append({"title": title, "count": len(cells) // 2, "rows": rows})
+    return made
 
 
 # ---------------------------------------------------------------- charts

@@ -78,7 +78,7 @@ def collect(folders: Sequence[Path], *, no_pictures: bool = False) -> dict[str, 
     runs = [_read_run(p, name, no_pictures, listed) for p, name in zip(paths, names, strict=True)]
     _add_pictures(paths, runs, no_pictures)
     best, chosen_by = _best(runs)
-    differences = _differences(paths, runs, best)
+    comparisons = _comparisons(paths, runs)
     return {
         "schema": 1,
         "version": __version__,
@@ -88,8 +88,8 @@ def collect(folders: Sequence[Path], *, no_pictures: bool = False) -> dict[str, 
         "privacy": _privacy(runs, no_pictures),
         "best": runs[best]["name"],
         "summary": _sentences(runs[best], len(runs), chosen_by),
-        "warnings": _comparison_warnings(runs, differences is not None),
-        "differences": differences or [],
+        "warnings": _comparison_warnings(runs, comparisons is not None),
+        "comparisons": comparisons or [],
         "runs": runs,
     }
 
@@ -438,12 +438,11 @@ def _sentences(run: Mapping[str, Any], count: int, chosen_by: str) -> list[str]:
     return [first] + ([f"For comparison, {', and '.join(told)}."] if told else [])
 
 
-def _differences(
-    paths: Sequence[Path], runs: Sequence[Mapping[str, Any]], best: int
+def _comparisons(
+    paths: Sequence[Path], runs: Sequence[Mapping[str, Any]]
 ) -> list[dict[str, Any]] | None:
-    """Every other run less the best one, with paired intervals over patients.
+    """Every pair of runs as `comparison.compare` gives it, each at its own threshold.
 
-    {"run", "qwk", "referable_auc"}, the latter two {"difference", "ci95", "p_holm"} or None.
     None where the runs were not measured on the same images; empty without predictions.
     """
     files = [p / f"predictions-{run['split']}.csv" for p, run in zip(paths, runs, strict=True)]
@@ -460,31 +459,15 @@ def _differences(
         (run["name"], Run(path).predictions(run["split"]))
         for path, run in zip(paths, runs, strict=True)
     ]
+    operating = {
+        run["name"]: run["record"].get("referable")
+        for run in runs
+        if value_of(run["record"], "referable", "threshold") is not None
+    }
     try:
-        pairs = compare(tables)
+        return compare(tables, operating=operating)
     except UsageError:  # other images or grades; its text would name one of them
         return None
-    name = runs[best]["name"]
-    return [
-        {
-            "run": pair["b"] if pair["a"] == name else pair["a"],
-            "qwk": _less_best(pair["qwk"], pair["a"] == name),
-            "referable_auc": _less_best(pair["referable_auc"], pair["a"] == name),
-        }
-        for pair in pairs
-        if name in (pair["a"], pair["b"])
-    ]
-
-
-def _less_best(found: Mapping[str, Any] | None, best_first: bool) -> dict[str, Any] | None:
-    if found is None:
-        return None
-    sign, interval = -1 if best_first else 1, found["ci95"]
-    return {
-        "difference": sign * found["difference"],
-        "ci95": sorted(sign * end for end in interval) if interval else None,
-        "p_holm": found["p_holm"],
-    }
 
 
 def _add_pictures(paths: Sequence[Path], runs: list[dict[str, Any]], no_pictures: bool) -> None:

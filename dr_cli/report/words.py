@@ -20,13 +20,28 @@ def difference(record: Mapping[str, Any] | None) -> str:
     """A difference with its sign, 95% interval and p: "−0.041 (−0.072 to −0.011), p = 0.012"."""
     if not record:
         return "n/a"
-    interval, p = record["ci95"], record["p_holm"]
-    told = f"{record['difference']:+.3f}"
-    if interval:
-        told += f" ({interval[0]:+.3f} to {interval[1]:+.3f})"
-    if p is not None:
-        told += ", p < 0.001" if p < 0.001 else f", p = {p:.3f}"
-    return told.replace("-", "−")
+    told = signed(record["difference"])
+    if interval := record["ci95"]:
+        told += f" ({signed(interval[0])} to {signed(interval[1])})"
+    return ", ".join(filter(None, [told, p_value(record["p_holm"])]))
+
+
+def mcnemar(record: Mapping[str, Any] | None) -> str:
+    """Images that one run alone got right, and p: "12 : 5, p = 0.049"."""
+    if not record:
+        return "n/a"
+    told = f"{record['a_only']:,} : {record['b_only']:,}"
+    return ", ".join(filter(None, [told, p_value(record["p_holm"])]))
+
+
+def signed(value: float) -> str:
+    """Three decimals with a sign."""
+    return f"{value:+.3f}".replace("-", "−")
+
+
+def p_value(p: float | None) -> str:
+    """As "p = 0.012" or "p < 0.001"; nothing where none is known."""
+    return "" if p is None else "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
 
 
 def number(value: float | None, digits: int = 3) -> str:
