@@ -520,6 +520,32 @@ def test_runs_on_other_images_are_not_paired(runs: Path) -> None:
     assert "cannot be compared" in data["warnings"][0]
 
 
+def test_the_summary_names_data_splits_and_leaks(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    rows = ["path,grade,patient,eye,split,reason", "a,0,p1,left,train,", "b,2,p1,right,test,"]
+    (run / "splits.csv").write_text("\n".join(rows), encoding="utf-8")
+    summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
+    told = summary["test"]
+    told["leaks"] = {"fellow_eye_in_train": 80, "duplicates_across_splits": 0}
+    told["baselines"]["fellow_eye"] = {"accuracy": 0.8, "qwk": 0.9}
+    (run / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
+    data = reading.collect([run])
+    said = " ".join(data["summary"])
+    assert "Data: secret-clinic, layout idrid: 1 training, 1 test images." in said
+    assert "80 of these 100 images have their fellow eye in train or validation" in said
+    assert "QWK 0.580 does not beat the 0.900" in said
+    card = {item["title"]: item["text"] for item in data["card"]}
+    assert card["Data"] == (
+        "secret-clinic, layout idrid: 1 training, 1 test images; fingerprint ab12."
+    )
+    shared = reading.collect([run], no_pictures=True)
+    assert "secret" not in json.dumps(shared)
+    assert "layout idrid: 1 training" in " ".join(shared["summary"])
+    told["leaks"]["fellow_eye_in_train"] = 0
+    (run / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
+    assert "No fellow eye and no duplicate" in " ".join(reading.collect([run])["summary"])
+
+
 def test_a_difference_in_words() -> None:
     record = {"difference": -0.0411, "ci95": [-0.0722, 0.0011], "p_holm": 0.0002}
     assert words.difference(record) == "−0.041 (−0.072 to +0.001), p < 0.001"

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from dr_cli import __version__
 from dr_cli.config import TrainConfig, flag
 from dr_cli.errors import UsageError
+from dr_cli.evaluation import verdict
 from dr_cli.grades import NUM_GRADES, REFERABLE_FROM, expected_grade, referable_probability
 from dr_cli.report import gallery
 from dr_cli.report.words import figure, number, percent
@@ -83,7 +84,7 @@ def collect(folders: Sequence[Path], *, no_pictures: bool = False) -> dict[str, 
         "schema": 1,
         "version": __version__,
         "intended_use": INTENDED_USE,
-        "card": [{"title": title, "text": text} for title, text in CARD],
+        "card": [{"title": title, "text": text} for title, text in _card(runs)],
         "pictures": not no_pictures,
         "privacy": _privacy(runs, no_pictures),
         "best": runs[best]["name"],
@@ -435,7 +436,52 @@ def _sentences(run: Mapping[str, Any], count: int, chosen_by: str) -> list[str]:
         )
         if (base := baselines.get(key))
     ]
-    return [first] + ([f"For comparison, {', and '.join(told)}."] if told else [])
+    found = [first] + ([f"For comparison, {', and '.join(told)}."] if told else [])
+    found += [f"Data: {told}." for told in [_data(run)] if told] + _leaks(record)
+    if record.get("baselines") and record.get("qwk") and (said := verdict(record)):
+        found.append(f"{said}.")
+    return found
+
+
+def _card(runs: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """The model card, with every data set that the runs were made on."""
+    told = []
+    for run in runs:
+        mark = run["data"].get("fingerprint")
+        told.append(_data(run) + (f"; fingerprint {mark}" if mark else ""))
+    data = ". ".join(text for text in dict.fromkeys(told) if text)
+    place = [title for title, _ in CARD].index("Metrics")
+    return [*CARD[:place], *([("Data", f"{data}.")] if data else []), *CARD[place:]]
+
+
+def _data(run: Mapping[str, Any]) -> str:
+    """Data set, layout and images by split, without the path that leads there."""
+    data = run["data"]
+    name = re.split(r"[/\\]", (data.get("root") or "").rstrip("/\\"))[-1]
+    layout = f"layout {data['layout']}" if data.get("layout") else ""
+    words = {"train": "training", "val": "validation", "test": "test"}
+    counts = [f"{row['n']:,} {words[row['split']]}" for row in run["splits"]]
+    told = [", ".join(filter(None, [name, layout]))]
+    told += [f"{', '.join(counts)} images"] if counts else []
+    told = [text for text in told if text]
+    return ": ".join(told)
+
+
+def _leaks(record: Mapping[str, Any]) -> list[str]:
+    """How many test images are half known from train or val; nothing where that is not known."""
+    if (leaks := record.get("leaks")) is None:
+        return []
+    n = record["n"]
+    found = [
+        f"{leaks[key]:,} of these {n:,} images have {what} in train or validation"
+        for key, what in (
+            ("fellow_eye_in_train", "their fellow eye"),
+            ("duplicates_across_splits", "a duplicate"),
+        )
+        if leaks.get(key)
+    ]
+    none = "No fellow eye and no duplicate of these images stands in train or validation"
+    return [f"Leaks: {'; '.join(found)}." if found else f"{none}."]
 
 
 def _comparisons(
