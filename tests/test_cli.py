@@ -117,6 +117,7 @@ def test_eval_prints_a_table_and_csv(world):
     lines = dr("eval", world / "runs" / "first", "--format", "csv").stdout.splitlines()
     assert lines[0] == "metric,value,low,high"
     assert any(line.startswith("qwk,") for line in lines)
+    assert "calibration.before.nll" in shown
 
 
 def test_fail_under_ends_with_3(world):

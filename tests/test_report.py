@@ -546,6 +546,21 @@ def test_the_summary_names_data_splits_and_leaks(tmp_path: Path) -> None:
     assert "No fellow eye and no duplicate" in " ".join(reading.collect([run])["summary"])
 
 
+def test_both_targets_and_both_calibrations_are_shown(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
+    told = summary["test"]
+    told["referable"]["rule"] = "sensitivity=0.90"
+    told["sight_threatening"] = told["referable"] | {"threshold": 0.123}
+    told["calibration"]["before"] = {"ece": 0.21, "brier": 0.61, "nll": 2.1}
+    (run / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
+    text = Elements(page.render(reading.collect([run]))).text
+    assert "0.310 (sensitivity=0.90, val of runs/x)" in text
+    assert "Sight-threatening from probability0.123 (sensitivity=0.90" in text
+    assert "Calibration before temperatureECE 0.210, Brier 0.610, NLL 2.100" in text
+    assert "Calibration after temperature 1.300ECE 0.050" in text
+
+
 def test_a_difference_in_words() -> None:
     record = {"difference": -0.0411, "ci95": [-0.0722, 0.0011], "p_holm": 0.0002}
     assert words.difference(record) == "−0.041 (−0.072 to +0.001), p < 0.001"

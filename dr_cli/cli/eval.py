@@ -231,10 +231,16 @@ def _print(record: dict[str, Any], form: Format) -> None:
 
 
 def _figures(record: dict[str, Any]) -> list[tuple[str, float | None, list[float] | None]]:
-    """Name, value, interval of each figure of a record, and the baselines."""
+    """Name, value, interval of each figure of a record, calibration before, and baselines."""
     from dr_cli.evaluation import flatten
 
     found = [(name, f["value"], f["ci95"]) for name, f in flatten(record).items()]
+    before = record["calibration"]["before"] or {}
+    found += [
+        (f"calibration.before.{name}", before[name], None)
+        for name in ("ece", "brier", "nll")
+        if name in before
+    ]
     for name, pair in record["baselines"].items():
         for metric in ("accuracy", "qwk"):
             if pair is not None:

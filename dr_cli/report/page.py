@@ -84,6 +84,7 @@ def render(data: Mapping[str, Any]) -> str:
         names=grades.NAMES,
         columns=TABLE,
         matrices=_matrices(data),
+        calibrations=_calibrations,
         charts=[chart for chart in _comparison(data["runs"]) if chart],
         run_charts=_run_charts,
         swatch=figures.swatch,
@@ -155,6 +156,16 @@ def _stacked(text: str) -> Markup:
     if not bracket:
         return Markup.escape(text)
     return Markup("{} <small>({}</small>").format(value, interval)
+
+
+def _calibrations(found: Mapping[str, Any] | None) -> list[tuple[str, Mapping[str, Any]]]:
+    """ECE, Brier and NLL before and after the temperature, as far as they are known."""
+    if not found:
+        return []
+    temperature = found.get("temperature")
+    after = "" if temperature is None else f" after temperature {temperature:.3f}"
+    before = found.get("before")
+    return [*([(" before temperature", before)] if before else []), (after, found)]
 
 
 def _matrices(data: Mapping[str, Any]) -> list[dict[str, Any]]:
