@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from dr_cli import runs
 from dr_cli.cli import app
 from dr_cli.cli.console import Console
+from dr_cli.cli.eval import _p
 from tests import photographs
 
 HEAVY = ("torch", "torchvision", "pandas", "numpy", "sklearn", "matplotlib", "seaborn", "scipy")
@@ -336,7 +337,10 @@ def test_eval_compares_two_runs_on_the_same_images(world, tmp_path):
     pairs = json.loads(dr("eval", run, "--against", other, "--bootstrap", 50).stdout)["against"]
     assert pairs[0]["qwk"]["difference"] == 0
     assert pairs[0]["mcnemar_grade"]["p"] == 1
-    assert dr("eval", run, "--against", other, "--format", "table").exit_code == 0
+    shown = dr("eval", run, "--against", other, "--format", "table").stdout
+    assert "n/a" in shown.split("difference")[1]  # a copy: every replicate is 0
+    assert "nan" not in shown
+    assert [_p(value) for value in (None, 1e-9, 0.5)] == ["n/a", "<0.0001", "0.5000"]
 
 
 def test_eval_compares_many_runs_under_the_rules_asked_for(world, tmp_path):

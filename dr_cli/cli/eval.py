@@ -302,10 +302,9 @@ def _pair(pair: dict[str, Any]) -> Any:
         table.add_column(column)
     for name in ("qwk", "referable_auc"):
         if (found := pair[name]) is not None:
-            low, high = found["ci95"] or (float("nan"), float("nan"))
-            table.add_row(
-                name, f"{found['difference']:+.3f}", f"{low:+.3f} to {high:+.3f}", _p(found["p"])
-            )
+            low_high = found["ci95"]
+            shown = f"{low_high[0]:+.3f} to {low_high[1]:+.3f}" if low_high else "n/a"
+            table.add_row(name, f"{found['difference']:+.3f}", shown, _p(found["p"]))
     for name in ("mcnemar_referable", "mcnemar_grade"):
         if (found := pair[name]) is not None:
             only = f"right alone: {found['a_only']} against {found['b_only']}"
@@ -314,4 +313,4 @@ def _pair(pair: dict[str, Any]) -> Any:
 
 
 def _p(value: float | None) -> str:
-    return "n/a" if value is None else f"{value:.4f}"
+    return "n/a" if value is None else "<0.0001" if value < 1e-4 else f"{value:.4f}"
