@@ -363,6 +363,21 @@ def test_eval_compares_many_runs_under_the_rules_asked_for(world, tmp_path):
     assert ruled["against"][0]["qwk"]["a"] == ruled["qwk"]["value"]
 
 
+def test_csv_has_rows_for_groups_and_for_other_runs(world, tmp_path):
+    run = world / "runs" / "first"
+    shutil.copytree(run, tmp_path / "a, b")
+    flags = ("--by", "eye", "--against", tmp_path / "a, b", "--bootstrap", 50)
+    record = json.loads(dr("eval", run, *flags).stdout)
+    done = dr("eval", run, *flags, "--format", "csv").stdout
+    rows = {row["metric"]: row for row in csv.DictReader(done.splitlines())}
+    left = record["subgroups"]["groups"][0]
+    assert float(rows["by.eye=left.qwk"]["value"]) == left["qwk"]["value"]
+    assert rows["by.eye=left.n"]["value"] == str(left["n"])
+    assert "by.eye=right.referable.auc" in rows
+    assert float(rows[f"against.{tmp_path / 'a, b'}.qwk"]["value"]) == 0
+    assert float(rows[f"against.{tmp_path / 'a, b'}.mcnemar_grade.p_holm"]["value"]) == 1
+
+
 def test_eval_scores_anybodys_predictions_like_the_run(world):
     run = world / "runs" / "first"
     record = json.loads(dr("eval", "--predictions", run / "predictions-test.csv").stdout)

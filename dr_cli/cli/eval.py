@@ -1,6 +1,8 @@
 """`dr eval`: a run, graded photographs -> metrics."""
 
+import csv
 import enum
+import io
 import json
 import math
 import sys
@@ -13,6 +15,9 @@ from dr_cli import runs
 from dr_cli.cli import options
 from dr_cli.cli.console import Console, confusion_table, print_table
 from dr_cli.errors import DrError, UsageError
+
+
+Figure = tuple[str, float | None, list[float] | None]  # name, value, interval
 
 
 class Split(enum.StrEnum):
@@ -218,10 +223,11 @@ def _print(record: dict[str, Any], form: Format) -> None:
     if form is Format.json:
         typer.echo(json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False))
     elif form is Format.csv:
-        typer.echo("metric,value,low,high")
-        for name, value, interval in _figures(record):
-            low, high = interval or ("", "")
-            typer.echo(f"{name},{'' if value is None else value},{low},{high}")
+        rows = csv.writer(text := io.StringIO(), lineterminator="\n")
+        rows.writerow(("metric", "value", "low", "high"))
+        for name, value, interval in [*_figures(record), *_groups_and_pairs(record)]:
+            rows.writerow((name, value, *(interval or ("", ""))))
+        typer.echo(text.getvalue(), nl=False)
     else:
         parts = [_table(record)]
         parts += [confusion_table(record)] if record["confusion"] else []
@@ -230,7 +236,7 @@ def _print(record: dict[str, Any], form: Format) -> None:
         print_table(*parts)
 
 
-def _figures(record: dict[str, Any]) -> list[tuple[str, float | None, list[float] | None]]:
+def _figures(record: dict[str, Any]) -> list[Figure]:
     """Name, value, interval of each figure of a record, calibration before, and baselines."""
     from dr_cli.evaluation import flatten
 
@@ -245,6 +251,36 @@ def _figures(record: dict[str, Any]) -> list[tuple[str, float | None, list[float
         for metric in ("accuracy", "qwk"):
             if pair is not None:
                 found.append((f"baseline.{name}.{metric}", pair[metric], None))
+    return found
+
+
+def _groups_and_pairs(record: dict[str, Any]) -> list[Figure]:
+    """The figures of --by (`by.camera=A.qwk`) and --against (`against.NAME.qwk`, with `.p`)."""
+    found: list[Figure] = []
+    groups = record["subgroups"] or {"column": "", "groups": []}
+    for group in groups["groups"]:
+        value = "not known" if group["value"] is None else group["value"]
+        where = f"by.{groups['column']}={value}"
+        found.append((f"{where}.n", group["n"], None))
+        found += [
+            (f"{where}.{name}", figure["value"], figure["ci95"])
+            for name, figure in group.items()
+            if isinstance(figure, dict) and "value" in figure
+        ]
+        found += [
+            (f"{where}.{target}.{name}", figure["value"], figure["ci95"])
+            for target in ("referable", "sight_threatening")
+            for name, figure in group[target].items()
+        ]
+    pairs = record.get("against", [])
+    for pair in pairs:
+        first = "" if pair["a"] == pairs[0]["a"] else f"{pair['a']}."
+        where = f"{first}against.{pair['b']}"
+        for name in ("qwk", "referable_auc", "mcnemar_referable", "mcnemar_grade"):
+            test = pair[name] or {}
+            if "difference" in test:
+                found.append((f"{where}.{name}", test["difference"], test["ci95"]))
+            found += [(f"{where}.{name}.{key}", test[key], None) for key in ("p", "p_holm") if test]
     return found
 
 
