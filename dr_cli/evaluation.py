@@ -349,7 +349,7 @@ def _subgroups(
         others = [str(c) for c in table if c not in ("path", "grade", "predicted", *PROBABILITIES)]
         raise UsageError(f"no column {by!r} to group by: there are {', '.join(others) or 'none'}")
     column = table[by]
-    if pd.api.types.is_float_dtype(column) and column.nunique() > 12:
+    if pd.api.types.is_numeric_dtype(column) and column.nunique() > 12:
         column = pd.qcut(column, 4, duplicates="drop")
     if column.nunique() > MOST_GROUPS:
         raise UsageError(

@@ -330,9 +330,11 @@ def test_subgroups_are_scored_like_tables_of_their_own():
 
 
 def test_a_column_of_many_numbers_is_cut_into_quarters():
-    rows = table(50).assign(quality=np.linspace(0, 1, 100), site=range(100))
-    groups = evaluate(rows, by="quality", bootstrap=0)["subgroups"]["groups"]
-    assert [g["n"] for g in groups] == [25] * 4
+    rows = table(50).assign(quality=np.linspace(0, 1, 100), old=range(100))
+    rows["site"] = [f"site {i}" for i in range(100)]
+    for column in ("quality", "old"):
+        groups = evaluate(rows, by=column, bootstrap=0)["subgroups"]["groups"]
+        assert [g["n"] for g in groups] == [25] * 4
     with pytest.raises(UsageError, match="'site' has 100 values"):
         evaluate(rows, by="site", bootstrap=0)
     with pytest.raises(UsageError, match=r"no column 'age'.*there are .*eye"):
