@@ -30,7 +30,7 @@ def read_predictions(path: str | Path, split: str | None = None) -> "pd.DataFram
 
     Columns: `path, grade, p0 … p4` (`predicted` optional: without it the likeliest grade), or
     `path, referable, referable_probability`; optional `patient`, `eye`, `split`, `gradable`,
-    and any others, kept as they are. split: only its rows, where the file has the column.
+    and any others, kept as they are. split: only its rows, by that column.
     Raises UsageError, naming file, line and column, for a file that cannot be read or scored.
     """
     import pandas as pd
@@ -47,8 +47,12 @@ def read_predictions(path: str | Path, split: str | None = None) -> "pd.DataFram
     except (ValueError, pd.errors.ParserError) as error:
         raise UsageError(f"{path} is no table: {str(error).strip()}") from None
     check(table, str(path))
-    if split in (None, "all") or "split" not in table:
+    if split in (None, "all"):
         return table
+    if "split" not in table:
+        raise UsageError(
+            f"{path} has no column split: --split {split} cannot be told from the rest"
+        )
     rows = table[table["split"] == split]
     if rows.empty:
         there = ", ".join(sorted(table["split"].dropna().unique()))

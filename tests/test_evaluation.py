@@ -391,6 +391,10 @@ def test_rows_of_a_split_are_taken_where_the_file_names_splits(tmp_path):
     assert len(read_predictions(tmp_path / "a.csv")) == 40
     with pytest.raises(UsageError, match="no row of split 'train': it has test, val"):
         read_predictions(tmp_path / "a.csv", "train")
+    rows.drop(columns="split").to_csv(tmp_path / "b.csv", index=False)
+    assert len(read_predictions(tmp_path / "b.csv", "all")) == 40
+    with pytest.raises(UsageError, match=r"b\.csv has no column split"):
+        read_predictions(tmp_path / "b.csv", "val")
 
 
 ROW = "path,grade,p0,p1,p2,p3,p4\na.jpg,0,1,0,0,0,0\n"
