@@ -16,7 +16,6 @@ from dr_cli.cli import options
 from dr_cli.cli.console import Console, confusion_table, print_table
 from dr_cli.errors import DrError, UsageError
 
-
 Figure = tuple[str, float | None, list[float] | None]  # name, value, interval
 
 
