@@ -25,6 +25,7 @@ from dr_cli.grades import (
 Floats = NDArray[np.float64]
 
 CALIBRATION_BINS = 15  # as in Guo et al. 2017
+LEAST = 5e-7  # half the last digit of a stored probability
 TEMPERATURE_RANGE = (0.25, 10.0)
 ONE_CLASS = "0.5, as the images to choose on are all of one class"
 START_CUTS = (0.5, 1.5, 2.5, 3.5)  # rounding the expected grade
@@ -312,10 +313,14 @@ def brier_score(grade: ArrayLike, probabilities: NDArray[Any]) -> float:
 
 
 def negative_log_likelihood(grade: ArrayLike, probabilities: NDArray[Any]) -> float:
-    """Mean over images of -ln p(true grade), in nats; p is kept above 2.2e-16, as in sklearn."""
+    """Mean over images of -ln p(true grade), in nats.
+
+    p is taken for at least `LEAST`: files hold six decimals, so their 0.000000 is anything below
+    it, and the 36 nats that 2.2e-16 would cost are the file's, not the network's.
+    """
     p = np.asarray(probabilities, np.float64)
     true = p[np.arange(len(p)), np.asarray(grade)]
-    return float(_ratio(-np.log(np.maximum(true, np.finfo(np.float64).eps)).sum(), len(p)))
+    return float(_ratio(-np.log(np.maximum(true, LEAST)).sum(), len(p)))
 
 
 def fit_temperature(grade: ArrayLike, logits: NDArray[Any]) -> float:
@@ -345,9 +350,11 @@ def fit_temperature(grade: ArrayLike, logits: NDArray[Any]) -> float:
 def retemper(probabilities: NDArray[Any], temperature: float) -> Floats:
     """softmax(temperature * ln p), [N, K] -> [N, K].
 
-    With the T that was divided by, it gives the probabilities before T; with 1 / T, after it.
+    With the T that was divided by, it gives the probabilities before T; with 1 / T, after it. A
+    p of 0 is taken for `LEAST`, which it may have been.
     """
-    p = np.maximum(np.asarray(probabilities, np.float64), np.finfo(np.float64).tiny)
+    p = np.asarray(probabilities, np.float64)
+    p = np.where(p > 0, p, LEAST)
     return softmax(temperature * np.log(p))
 
 

@@ -121,6 +121,13 @@ def test_calibration_before_is_that_of_the_probabilities_before_the_temperature(
     assert [b["n"] for b in both["before"]["curve"]] == [b["n"] for b in before["curve"]]
 
 
+def test_a_probability_that_was_rounded_to_nothing_costs_what_it_may_have_been():
+    rows = table(1).head(1).assign(grade=4, p0=1.0, p1=0.0, p2=0.0, p3=0.0, p4=0.0, predicted=0)
+    found = evaluate(rows, bootstrap=0, temperature=1.0)["calibration"]
+    assert found["nll"] == pytest.approx(-np.log(5e-7))
+    assert found["before"]["nll"] == pytest.approx(found["nll"], abs=1e-5)
+
+
 def test_intervals_are_of_patients_repeat_themselves_and_ignore_the_order_of_rows():
     rows = table(60)
     record = evaluate(rows, bootstrap=300)
