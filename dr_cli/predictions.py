@@ -5,7 +5,7 @@ only tell referable from not, `path, referable, referable_probability`. It may h
 columns: `gradable`, and any that figures are wanted by (camera, site, eye).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,7 +46,7 @@ def read_predictions(path: str | Path, split: str | None = None) -> "pd.DataFram
         raise UsageError(f"{path}: {error.strerror or error}") from None
     except (ValueError, pd.errors.ParserError) as error:
         raise UsageError(f"{path} is no table: {str(error).strip()}") from None
-    check(table, str(path))
+    check(table, str(path), _lines(path))
     if split in (None, "all"):
         return table
     if "split" not in table:
@@ -60,8 +60,19 @@ def read_predictions(path: str | Path, split: str | None = None) -> "pd.DataFram
     return rows.reset_index(drop=True)
 
 
-def check(table: "pd.DataFrame", name: str = "predictions") -> None:
+def _lines(path: Path) -> list[int]:
+    """The numbers of the lines that hold a row: pandas skips blank ones."""
+    with path.open(encoding="utf-8-sig") as file:
+        filled = [number for number, line in enumerate(file, start=1) if line.strip(" \r\n")]
+    return filled[1:]
+
+
+def check(
+    table: "pd.DataFrame", name: str = "predictions", lines: Sequence[int] | None = None
+) -> None:
     """Raises UsageError unless every row can be scored; names the first line that cannot.
+
+    lines: where in the file each row stands; by default from line 2 on, one after the other.
 
     Grades are whole and in 0-4, probabilities are numbers in [0, 1] that sum to 1 (within
     0.026), `referable` and `gradable` are 0/1 or true/false, no image stands there twice.
@@ -70,6 +81,7 @@ def check(table: "pd.DataFrame", name: str = "predictions") -> None:
     wanted = ["path", "grade", *PROBABILITIES] if graded else ["path", "referable_probability"]
     if not graded and "grade" not in table:
         wanted.insert(1, "referable")
+    lines = range(2, len(table) + 2) if lines is None else lines
     missing = [column for column in wanted if column not in table]
     if missing:
         raise UsageError(
@@ -80,27 +92,29 @@ def check(table: "pd.DataFrame", name: str = "predictions") -> None:
         raise UsageError(f"{name} has no row")
     for column in ("grade", "predicted"):
         if column in table:
-            _check_column(table, column, name, f"a grade of 0-{NUM_GRADES - 1}", _is_grade)
+            _check_column(table, column, name, lines, f"a grade of 0-{NUM_GRADES - 1}", _is_grade)
     for column in ("referable", "gradable"):
         if column in table:
-            _check_column(table, column, name, "0 or 1", _is_flag)
+            _check_column(table, column, name, lines, "0 or 1", _is_flag)
     for column in [*PROBABILITIES, "referable_probability"]:
         if column in wanted:
-            _check_column(table, column, name, "a probability", _is_probability)
+            _check_column(table, column, name, lines, "a probability", _is_probability)
     if graded:
         total = table[PROBABILITIES].to_numpy(np.float64).sum(axis=1)
         off = np.abs(total - 1) > SUM_TOLERANCE
         if off.any():
             row = int(off.argmax())
-            raise UsageError(f"{name}, line {row + 2}: p0 to p4 sum to {total[row]:.4g}, not 1")
+            raise UsageError(f"{name}, line {lines[row]}: p0 to p4 sum to {total[row]:.4g}, not 1")
     key = [column for column in ("split", "path") if column in table]
     twice = table.duplicated(key).to_numpy()
     if twice.any():
         row = int(twice.argmax())
-        raise UsageError(f"{name}, line {row + 2}: {table['path'].iloc[row]} stands there twice")
+        raise UsageError(f"{name}, line {lines[row]}: {table['path'].iloc[row]} stands there twice")
 
 
-def _check_column(table: "pd.DataFrame", column: str, name: str, what: str, good: Any) -> None:
+def _check_column(
+    table: "pd.DataFrame", column: str, name: str, lines: Sequence[int], what: str, good: Any
+) -> None:
     import pandas as pd
 
     values = pd.to_numeric(table[column], errors="coerce").to_numpy(np.float64, na_value=np.nan)
@@ -109,7 +123,7 @@ def _check_column(table: "pd.DataFrame", column: str, name: str, what: str, good
         row = int(bad.argmax())
         found = table[column].iloc[row]
         shown = "nothing" if pd.isna(found) else repr(str(found))
-        raise UsageError(f"{name}, line {row + 2}, column {column}: {shown} is not {what}")
+        raise UsageError(f"{name}, line {lines[row]}, column {column}: {shown} is not {what}")
 
 
 def _is_grade(values: NDArray[np.float64]) -> NDArray[np.bool_]:
