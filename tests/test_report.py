@@ -464,6 +464,15 @@ def test_figures_for_a_paper(runs: Path, tmp_path: Path) -> None:
         assert image.width == 1416  # 12 cm at 300 dpi
 
 
+def test_figures_of_runs_with_odd_names(tmp_path: Path) -> None:
+    for seed, name in enumerate(("a b", "a-b", "_$x^2$")):
+        write_run(tmp_path / "runs" / name, seed=seed)
+    saved = paper.save(reading.collect([tmp_path / "runs"]), tmp_path / "figures")
+    assert len({file.name.lower() for file in saved}) == len(saved) == 12
+    text = (tmp_path / "figures" / "accuracy.svg").read_text(encoding="utf-8")
+    assert ">_$x^2$, testing<" in text
+
+
 def test_every_pair_of_runs_is_compared(runs: Path) -> None:
     data = reading.collect([runs])
     [pair] = data["comparisons"]

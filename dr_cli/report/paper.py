@@ -48,9 +48,13 @@ def save(data: Mapping[str, Any], folder: Path) -> list[Path]:
             saved += _save_lines(folder / name, lines, "Epoch", y_label)
     if len(lines := roc_lines(runs)) > 1:
         saved += _save_lines(folder / "roc", lines, "1 − specificity", "Sensitivity")
+    taken: set[str] = set()
     for i, run in enumerate(runs):
         if run["record"].get("confusion"):
-            name = re.sub(r"[^\w.-]+", "-", run["name"]).strip("-.") or str(i + 1)
+            name = re.sub(r"[^\w.-]+", "-", run["name"]).strip("-.") or "run"
+            while name.lower() in taken:  # `a b` beside `a-b`
+                name += f"-{i + 1}"
+            taken.add(name.lower())
             saved += _save_confusion(folder / f"confusion-{name}", run["record"]["confusion"])
     return saved
 
@@ -77,12 +81,15 @@ def _save_lines(stem: Path, lines: Sequence[Line], x_label: str, y_label: str) -
                 markersize=4.5,
                 markerfacecolor="white" if line.dashed else colour,
                 markevery=1 if len(x) <= MOST_MARKERS else 0.1,  # a tenth of the diagonal apart
-                label=line.name,
+                label="name",
             )
         axes.set(xlabel=x_label, ylabel=y_label)
         if x_label == "Epoch":
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        figure.legend(loc="outside lower center", ncols=2, frameon=False)
+        legend = figure.legend(loc="outside lower center", ncols=2, frameon=False)
+        for text, line in zip(legend.get_texts(), lines, strict=True):
+            text.set_parse_math(False)  # a name may hold $, or begin with _, which labels may not
+            text.set_text(line.name)
         return _write(figure, stem)
 
 
