@@ -419,6 +419,8 @@ def test_csv_and_markdown_say_what_the_page_says(runs: Path) -> None:
 def test_markdown_keeps_a_name_in_its_cell(tmp_path: Path) -> None:
     data = reading.collect([write_run(tmp_path / "run")])
     data["runs"][0]["name"] = "a|b\n<b>*c*"
+    data["card"].append({"title": "Data", "text": "<script>"})
+    assert r"\<script\>" in page.to_markdown(data)
     assert r"| a\|b \<b\>\*c\* |" in page.to_markdown(data)
 
 
@@ -571,6 +573,7 @@ def test_both_targets_and_both_calibrations_are_shown(tmp_path: Path) -> None:
 
 
 def test_a_difference_in_words() -> None:
+    assert words.signed(-0.0001) == "+0.000"
     record = {"difference": -0.0411, "ci95": [-0.0722, 0.0011], "p_holm": 0.0002}
     assert words.difference(record) == "−0.041 (−0.072 to +0.001), p < 0.001"
     assert words.difference(None) == "n/a"

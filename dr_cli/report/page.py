@@ -122,7 +122,7 @@ def to_markdown(data: Mapping[str, Any]) -> str:
         *(f"**Warning.** {_markdown(warning)}" for warning in data["warnings"]),
         "\n".join(rows),
         "Brackets hold 95% intervals.",
-        *(f"**{item['title']}.** {item['text']}" for item in data["card"][1:]),
+        *(f"**{item['title']}.** {_markdown(item['text'])}" for item in data["card"][1:]),
     ]
     return "\n\n".join(told) + "\n"
 

@@ -36,7 +36,7 @@ def mcnemar(record: Mapping[str, Any] | None) -> str:
 
 def signed(value: float) -> str:
     """Three decimals with a sign."""
-    return f"{value:+.3f}".replace("-", "−")
+    return f"{round(value, 3) + 0.0:+.3f}".replace("-", "−")  # no −0.000
 
 
 def p_value(p: float | None) -> str:
