@@ -46,7 +46,8 @@ from dr_cli.errors import UsageError
 from dr_cli.events import NOTHING, Observer
 from dr_cli.fundus import Preprocessing, UnreadableImage
 
-Load = Callable[[int], NDArray[np.uint8]]  # number of a photograph -> its crop [3, S, S]
+Made = tuple[NDArray[np.uint8], float]  # a crop [3, S, S] and its photograph's quality in [0, 1]
+Load = Callable[[int], Made]  # by the number of a photograph
 
 
 # --- where, and how much ------------------------------------------------------------------------
@@ -111,6 +112,8 @@ class Crops:
         self.size, self.workers = size, workers or cores()
         self.failed: dict[int, str] = {}
         """What `fill` found unreadable: number of the photograph -> reason."""
+        self.quality = np.full(count, np.nan, np.float32)
+        """What `fill` or `check` saw of each photograph's quality, in [0, 1]; NaN is not seen."""
         self._load = load
         self._shards: list[Path] = []
         self._maps: dict[int, NDArray[np.uint8] | None] = {}
@@ -131,6 +134,7 @@ class Crops:
         """These photographs alone, numbered anew in this order; `load` takes the new numbers."""
         part = copy.copy(self)
         part._load, part._place = load, self._place[list(numbers)]
+        part.quality = self.quality[list(numbers)]
         memory, failed = self._memory, self.failed
         part._memory = {n: memory[o] for n, o in enumerate(numbers) if o in memory}
         part.failed = {n: failed[o] for n, o in enumerate(numbers) if o in failed}
@@ -151,7 +155,7 @@ class Crops:
         for k, made in zip(absent, decoded, strict=True):
             if isinstance(made, UnreadableImage):
                 raise made
-            out[k] = made
+            out[k] = made[0]
         return out
 
     def _find(self, number: int) -> NDArray[np.uint8] | None:
@@ -170,10 +174,8 @@ class Crops:
                 self._maps[shard] = None
         return self._maps[shard]
 
-    def _decode(
-        self, numbers: Sequence[int]
-    ) -> Generator[NDArray[np.uint8] | UnreadableImage, None, None]:
-        """The crop of each, or why there is none, in order; `workers` at a time.
+    def _decode(self, numbers: Sequence[int]) -> Generator[Made | UnreadableImage, None, None]:
+        """The crop and quality of each, or why there is none, in order; `workers` at a time.
 
         Threads, because Pillow lets go of the interpreter's lock while it decodes and resizes:
         two of them do 1.9 times the work of one. They need no guarded main module, as processes do.
@@ -182,7 +184,7 @@ class Crops:
             yield from map(self._try, numbers)
             return
         pool = ThreadPoolExecutor(self.workers, "dr-decode")
-        waiting: deque[Future[NDArray[np.uint8] | UnreadableImage]] = deque()
+        waiting: deque[Future[Made | UnreadableImage]] = deque()
         try:
             for number in numbers:
                 waiting.append(pool.submit(self._try, number))
@@ -193,7 +195,7 @@ class Crops:
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
-    def _try(self, number: int) -> NDArray[np.uint8] | UnreadableImage:
+    def _try(self, number: int) -> Made | UnreadableImage:
         try:
             return self._load(number)
         except UnreadableImage as problem:
@@ -213,7 +215,7 @@ class Crops:
                 where.mkdir(parents=True, exist_ok=True)
                 with _alone(where, observer):
                     missing = self._missing(keys, where)  # another build may have had the lock
-                    needed = len(missing) * (self._bytes + 64)  # with keys and ends
+                    needed = len(missing) * (self._bytes + 64)  # with keys, qualities and ends
                     _make_room(where, needed, keep=set(self._shards))
                     self._to_disk(missing, keys, where, observer)
             except OSError as problem:
@@ -241,6 +243,8 @@ class Crops:
         numbers = {shard: number for number, shard in enumerate(self._shards)}
         for number, place in enumerate(found):
             self._place[number] = (numbers[place[0]], place[1]) if place else (-1, -1)
+            if place:
+                self.quality[number] = place[2]
         lacking = [n for n, place in enumerate(found) if not place and n not in self._memory]
         return [n for n in lacking if n not in self.failed]
 
@@ -251,7 +255,7 @@ class Crops:
 
         def keep(number: int, crop: NDArray[np.uint8]) -> None:
             if k := keys[number]:
-                writer.add(k, crop)
+                writer.add(k, crop, self.quality[number])
             else:
                 self._memory[number] = crop
 
@@ -285,19 +289,21 @@ class Crops:
     ) -> None:
         """Decode these, hand each crop to `keep`, note what is unreadable, tell how far it is."""
         with closing(self._decode(numbers)) as crops:
-            for done, (number, crop) in enumerate(zip(numbers, crops, strict=True), start=1):
-                if isinstance(crop, UnreadableImage):
-                    self.failed[number] = crop.reason
+            for done, (number, made) in enumerate(zip(numbers, crops, strict=True), start=1):
+                if isinstance(made, UnreadableImage):
+                    self.failed[number] = made.reason
                 else:
+                    crop, self.quality[number] = made
                     keep(number, crop)
                 observer.progress("decoding photographs", done, len(numbers))
 
 
 # --- shards -------------------------------------------------------------------------------------
 
-# A shard: n crops of 3 * S * S bytes, n keys of 16 bytes, and this: magic, n, S, CRC of the keys.
+# A shard: n crops of 3 * S * S bytes, n keys of 16 bytes, n qualities as float32, and this: magic,
+# n, S, CRC of keys and qualities.
 _END = struct.Struct("<8sIII")
-_MAGIC = b"DRCROPS1"
+_MAGIC = b"DRCROPS2"
 _SUFFIX, _PARTIAL = ".crops", ".partial"
 
 
@@ -313,14 +319,16 @@ class _Writer:
     def __init__(self, where: Path, size: int, rows: int) -> None:
         self._where, self._size, self._rows = where, size, rows
         self._keys: list[bytes] = []
+        self._quality: list[float] = []
         self._file: BinaryIO | None = None
 
-    def add(self, key: bytes, crop: NDArray[np.uint8]) -> None:
+    def add(self, key: bytes, crop: NDArray[np.uint8], quality: float) -> None:
         if self._file is None:
             self._name = self._where / f"{os.getpid()}-{secrets.token_hex(4)}{_PARTIAL}"
             self._file = open(self._name, "xb")  # noqa: SIM115 - open from one call to the next
         self._file.write(crop.data)
         self._keys.append(key)
+        self._quality.append(quality)
         if len(self._keys) == self._rows:
             self.finish()
 
@@ -329,9 +337,10 @@ class _Writer:
         if self._file is None:
             return
         keys = b"".join(self._keys)
+        entries = keys + np.array(self._quality, "<f4").tobytes()
         with self._file as file:
-            file.write(keys)
-            file.write(_END.pack(_MAGIC, len(self._keys), self._size, zlib.crc32(keys)))
+            file.write(entries)
+            file.write(_END.pack(_MAGIC, len(self._keys), self._size, zlib.crc32(entries)))
             file.flush()
             os.fsync(file.fileno())
         shard = self._where / (hashlib.blake2b(keys, digest_size=16).hexdigest() + _SUFFIX)
@@ -341,18 +350,21 @@ class _Writer:
             os.unlink(self._name)
             if not shard.exists():
                 raise
-        self._file, self._keys = None, []
+        self._file, self._keys, self._quality = None, [], []
 
     def discard(self) -> None:
         if self._file is not None:
             with suppress(OSError):  # closing a file writes what is left, on a full disk
                 self._file.close()
             os.unlink(self._name)
-            self._file, self._keys = None, []
+            self._file, self._keys, self._quality = None, [], []
 
 
-def _keys_of(shard: Path, size: int) -> list[bytes]:
-    """The keys of a shard, in order. ValueError where the file is no whole shard of this size."""
+def _entries(shard: Path, size: int) -> list[tuple[bytes, float]]:
+    """Key and quality of each crop of a shard, in order.
+
+    ValueError where the file is no whole shard of this size.
+    """
     with open(shard, "rb") as file:
         length = file.seek(0, os.SEEK_END)
         file.seek(max(0, length - _END.size))
@@ -360,22 +372,27 @@ def _keys_of(shard: Path, size: int) -> list[bytes]:
         if len(end) != _END.size:
             raise ValueError("too short")
         magic, count, pixels, checksum = _END.unpack(end)
-        whole = count * (3 * size * size + 16) + _END.size
+        whole = count * (3 * size * size + 20) + _END.size
         if (magic, pixels, length) != (_MAGIC, size, whole):
             raise ValueError("not a whole shard")
         file.seek(count * 3 * size * size)
-        keys = file.read(16 * count)
-    if zlib.crc32(keys) != checksum:
+        entries = file.read(20 * count)
+    if zlib.crc32(entries) != checksum:
         raise ValueError("damaged keys")
-    return [keys[at : at + 16] for at in range(0, len(keys), 16)]
+    quality = np.frombuffer(entries, "<f4", offset=16 * count).tolist()
+    return [(entries[16 * row : 16 * row + 16], quality[row]) for row in range(count)]
 
 
-def _index(where: Path, size: int) -> dict[bytes, tuple[Path, int]]:
-    """The place of every crop in a folder. Damaged shards and old leftovers are removed."""
+def _index(where: Path, size: int) -> dict[bytes, tuple[Path, int, float]]:
+    """Shard, row and quality of every crop in a folder.
+
+    Damaged shards and old leftovers are removed.
+    """
     index = {}
     for shard in sorted(where.glob(f"*{_SUFFIX}")):
         try:
-            index.update({k: (shard, row) for row, k in enumerate(_keys_of(shard, size))})
+            entries = enumerate(_entries(shard, size))
+            index.update({k: (shard, row, quality) for row, (k, quality) in entries})
         except ValueError:
             with suppress(OSError):
                 shard.unlink()
@@ -389,7 +406,7 @@ def _index(where: Path, size: int) -> dict[bytes, tuple[Path, int]]:
 
 
 def _mapped(shard: Path, size: int) -> NDArray[np.uint8]:
-    count = len(_keys_of(shard, size))
+    count = len(_entries(shard, size))
     return np.memmap(shard, np.uint8, "r", shape=(count, 3, size, size))
 
 

@@ -15,6 +15,7 @@ import pandas as pd
 
 from dr_cli import audit, curves, pictures, results, runs, splits
 from dr_cli.confusion import ConfusionMatrix
+from dr_cli.grades import pooled_decision
 from dr_cli.labels import Labels
 
 
@@ -71,11 +72,11 @@ def _mean_epochs(folds: Sequence[runs.Run]) -> list[dict[str, Any]]:
 
 def _chosen(folds: Sequence[runs.Run]) -> dict[str, Any]:
     """What stands for the folds' own choices: each was calibrated by its own temperature and
-    decided by its own decision; the operating point of the pool is their mean."""
+    decided by its own decision; on other photographs the means of their cuts and thresholds do."""
     models = [runs.model_record(fold.folder) for fold in folds]
     points = [model["operating_point"] for model in models if model["operating_point"]]
     return {
-        "decision": {"kind": models[0]["decision"]["kind"]},
+        "decision": pooled_decision([model["decision"] for model in models]),
         "temperature": None,
         "operating_point": _mean_point(points) if len(points) == len(models) else None,
     }

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -22,6 +22,9 @@ from dr_cli.device import Processor, memory
 from dr_cli.errors import DrError, UsageError
 from dr_cli.events import NOTHING, Observer
 from dr_cli.fundus import Preprocessing, UnreadableImage
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 ReadImage = Callable[[Path, str], Image.Image]
 
@@ -163,15 +166,25 @@ class FundusDataset(Dataset[tuple[Tensor, int]]):
             )
         return whole.subset(whole.readable)
 
-    def _load(self, index: int) -> NDArray[np.uint8]:
+    def judged(self, rows: "pd.DataFrame") -> "pd.DataFrame":
+        """The rows, one a photograph of this set, with `gradable`: 1, or 0 where its quality is
+        too low for any grade to mean much (see `fundus.judge`)."""
+        low = self._crops.quality < fundus.GRADABLE_FROM
+        return rows.assign(gradable=(~low).astype(int))
+
+    def _load(self, index: int) -> cache_.Made:
         path = self.paths[index]
         if self._read_image is None and not npz.inside(path):
-            return fundus.load_pixels(self.root / path, self.preprocessing)
+            return _made(fundus.load_crop(self.root / path, self.preprocessing))
         try:
             image = (self._read_image or npz.read_image)(self.root, path)
         except (DrError, OSError) as problem:
             raise UnreadableImage(path, str(problem)) from problem
-        return fundus.from_image(image, self.preprocessing).pixels
+        return _made(fundus.from_image(image, self.preprocessing))
+
+
+def _made(crop: fundus.Crop) -> cache_.Made:
+    return crop.pixels, crop.quality
 
 
 _MEASURED = 64  # photographs looked at to choose a size: enough for a median

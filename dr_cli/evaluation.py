@@ -331,8 +331,9 @@ def _ungradable(
     if "gradable" not in table:
         return None
     good = table["gradable"].astype(int) == 1
-    without = _part(table[good], operating, replicates, seed) if good.any() else None
     refused = int((~good).sum())
+    some = 0 < refused < len(table)
+    without = _part(table[good], operating, replicates, seed) if some else None
     return {"n": refused, "share": refused / len(table), "without": without}
 
 

@@ -43,6 +43,15 @@ def decide(probabilities: NDArray[Any], decision: Mapping[str, Any] = ARGMAX) ->
     raise ValueError(f"unknown decision {decision['kind']!r}")
 
 
+def pooled_decision(decisions: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """For the mean probabilities of several networks: the mean of their cuts, and argmax where
+    one of them has none."""
+    if any(decision["kind"] != "thresholds" for decision in decisions):
+        return dict(ARGMAX)
+    cuts = np.mean([decision["thresholds"] for decision in decisions], axis=0)
+    return {"kind": "thresholds", "thresholds": cuts.tolist()}
+
+
 def softmax(logits: NDArray[Any]) -> NDArray[np.float64]:
     """Probabilities of logits, row by row: [N, K] -> [N, K] float64."""
     logits = np.asarray(logits, np.float64)

@@ -88,7 +88,7 @@ def on_data(
     device: str = "auto",
     precision: str = "auto",
     workers: int | None = None,
-    batch_size: int = 16,
+    batch_size: int | None = None,
     tta: bool = False,
     observer: Observer = NOTHING,
     **options: Any,
@@ -124,7 +124,7 @@ def on_data(
             softmax(
                 logits_of(
                     member.network,
-                    batches(dataset, good, batch_size),
+                    batches(dataset, good, batch_size or processor.inference_batch),
                     processor,
                     lambda done: observer.progress("photographs graded", done, len(good)),
                     tta,
@@ -139,7 +139,7 @@ def on_data(
     reasons = (run.splits() if own else read.table)["reason"].fillna("")
     lost = reasons.str.startswith((labels.MISSING, labels.UNREADABLE))
     return evaluation.evaluate(
-        predicted(rows.iloc[good], probabilities, chosen.decision),
+        predicted(dataset.judged(rows).iloc[good], probabilities, chosen.decision),
         run=run.name,
         data=made["root"] if own else str(data),
         split=split,

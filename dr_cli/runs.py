@@ -30,7 +30,9 @@ METRICS = (
     "test_accuracy", "test_qwk", "seconds", "images_per_second",
 )  # fmt: skip
 SPLITS = ("path", "grade", "patient", "eye", "split", "reason")
-PREDICTIONS = ("path", "grade", "patient", "eye", "p0", "p1", "p2", "p3", "p4", "predicted")
+PREDICTIONS = (
+    "path", "grade", "patient", "eye", "p0", "p1", "p2", "p3", "p4", "predicted", "gradable",
+)  # fmt: skip
 
 
 @contextmanager

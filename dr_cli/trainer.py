@@ -518,7 +518,9 @@ def finish(planned: Plan, run: runs.Run, learner: Learner) -> dict[str, Any]:
     learner.save_model(run, learner.network, *tuned)
     tables = {
         split: results.predicted(
-            planned.rows.iloc[planned.indices(split)], softmax(values / tuned[1]), tuned[0]
+            planned.dataset.judged(planned.rows).iloc[planned.indices(split)],
+            softmax(values / tuned[1]),
+            tuned[0],
         )
         for split, values in logits.items()
     }

@@ -125,6 +125,8 @@ def _fill(network: nn.Module, state: State, where: str) -> str:
     own: State = network.state_dict()
     arch = architecture(own)
     _same_architecture(arch, architecture(state), where)
+    if HEAD[0] in state and state[HEAD[0]].ndim != 2:
+        raise UsageError(f"{where} does not fit: {HEAD[0]} is no matrix")
     keeps_head = all(key in state and state[key].shape == own[key].shape for key in HEAD)
     wanted = [key for key in own if keeps_head or key not in HEAD]
     # files from before torch 0.4.1 do not count the batches
@@ -138,6 +140,8 @@ def _fill(network: nn.Module, state: State, where: str) -> str:
         if tensor.shape != own[key].shape:
             shapes = f"{list(tensor.shape)} where {arch} has {list(own[key].shape)}"
             raise UsageError(f"{where} does not fit: {key} is {shapes}")
+        if tensor.is_complex():
+            raise UsageError(f"{where} holds complex numbers, in {key}")
         if not tensor.isfinite().all():
             raise UsageError(f"{where} holds numbers that are not finite, in {key}")
     network.load_state_dict({**own, **start})

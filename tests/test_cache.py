@@ -67,7 +67,8 @@ class Counted:
 
     def __call__(self, number):
         self.asked.append(number)
-        return fundus.load_crop(self.folder / self.paths[number], self.way).pixels
+        crop = fundus.load_crop(self.folder / self.paths[number], self.way)
+        return crop.pixels, crop.quality
 
 
 def build(folder, paths, way=WAY, observer=None, workers=1):
@@ -190,11 +191,11 @@ def test_a_disk_that_fills_up_midway_keeps_the_finished_shards(photographs, own_
     folder, paths = photographs
     add, added = cache._Writer.add, []
 
-    def full(self, key, crop):
+    def full(self, key, crop, quality):
         if len(added) == 6:
             raise OSError(errno.ENOSPC, "No space left on device")
         added.append(key)
-        add(self, key, crop)
+        add(self, key, crop, quality)
 
     monkeypatch.setattr(cache._Writer, "add", full)
     watcher = Listener()
@@ -321,7 +322,8 @@ decoded = []
 def load(number):
     time.sleep(pause)
     decoded.append(number)
-    return fundus.load_crop(folder / paths[number], way).pixels
+    crop = fundus.load_crop(folder / paths[number], way)
+    return crop.pixels, crop.quality
 class Tell(Observer):
     def progress(self, what, done, total):
         print(done, flush=True)
@@ -423,3 +425,14 @@ def test_shards_are_neither_tiny_nor_too_many_to_open():
         assert rows * crop <= 2**30
         assert -(-count // rows) <= 130
     assert cache._rows_a_shard(10, 2**31) == 1
+
+
+def test_quality_is_kept_beside_the_crops(photographs):
+    folder, paths = photographs
+    first, _ = build(folder, paths)
+    again, load = build(folder, paths[::-1])
+    assert load.asked == []
+    expected = [fundus.load_crop(folder / path, WAY).quality for path in paths]
+    np.testing.assert_allclose(first.quality, expected, rtol=1e-6)
+    np.testing.assert_array_equal(again.quality, first.quality[::-1])
+    np.testing.assert_array_equal(again.subset([3, 1], load).quality, again.quality[[3, 1]])

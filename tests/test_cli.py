@@ -349,7 +349,7 @@ def test_eval_compares_many_runs_under_the_rules_asked_for(world, tmp_path):
     rows = (run / "predictions-test.csv").read_text().splitlines()
     for other in others:
         shutil.copytree(run, other)
-        decided = [rows[0], *(row.rpartition(",")[0] + ",4" for row in rows[1:])]
+        decided = [rows[0], *(row.rsplit(",", 2)[0] + ",4,1" for row in rows[1:])]
         (other / "predictions-test.csv").write_text("\n".join(decided) + "\n")
     flags = ("--against", others[0], "--against", others[1], "--bootstrap", 50)
     asked = ("--decision", "thresholds", "--operating-point", "sensitivity=0.9")
@@ -453,6 +453,7 @@ def test_a_dry_run_on_labels_alone_tells_all_that_the_tables_tell(shared):
 def test_cross_validation_holds_every_patient_out_once(world, tmp_path, monkeypatch):
     monkeypatch.setenv("DR_RUNS", str(tmp_path))
     chosen = ["--folds", 2, "--epochs", 1, "--size", 32, "--name", "cv"]
+    chosen += ["--decision", "thresholds"]
     with monkeypatch.context() as patch:  # the second fold is cut off, then resumed
         patch.setattr(Console, "on_epoch", stop_after(2))
         assert dr("train", world / "data", *chosen).exit_code == 130
@@ -486,3 +487,51 @@ def test_weights_that_cannot_be_had_leave_no_run_behind(world, tmp_path, monkeyp
     assert "half.pth" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_folder_gives_the_photographs_that_training_would_find(world, tmp_path):
+    for name in ("a.gif", "b.jfif", "._c.png", "notes.txt"):
+        photographs.picture(1).convert("RGB").save(tmp_path / name, "PNG")
+    done = dr("predict", tmp_path, "--run", world / "runs" / "first", "--batch-size", "auto")
+    assert done.exit_code == 0, done.output
+    assert [Path(row["path"]).name for row in csv.DictReader(done.stdout.splitlines())] == [
+        "a.gif",
+        "b.jfif",
+    ]
+
+
+def test_any_file_name_goes_through_pipes_of_any_locale(world, tmp_path):
+    name = os.fsencode(tmp_path) + b"/b\xff \xe2\x98\x83.png"
+    photographs.picture(1).save(tmp_path / "x.png")
+    os.rename(tmp_path / "x.png", name)
+    done = subprocess.run(
+        [sys.executable, "-m", "dr_cli", "predict", "-", "--run", world / "runs" / "first"],
+        input=name + b"\n", capture_output=True, check=True,
+        env={**os.environ, "PYTHONIOENCODING": "cp1252:strict"},
+    )  # fmt: skip
+    assert name in done.stdout
+
+
+def test_a_heatmap_folder_that_is_a_file_is_refused_before_anything_is_graded(world, tmp_path):
+    (tmp_path / "file").touch()
+    done = dr("predict", world, "--run", world / "runs" / "first", "--explain", tmp_path / "file")
+    assert (done.exit_code, done.stdout) == (2, "")
+
+
+def test_ungradable_photographs_are_reported_apart(world, tmp_path, monkeypatch):
+    monkeypatch.setenv("DR_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setattr("dr_cli.fundus.GRADABLE_FROM", 0.5)
+    judged = iter([0.1, 0.9] * 100)
+    monkeypatch.setattr("dr_cli.fundus.judge", lambda field, filled: next(judged))
+    data = photographs.course(tmp_path / "data", train=20, test=10, size=60)
+    done = dr("train", data, "--size", 32, "--epochs", 1, "--name", "run", "--quiet")
+    assert done.exit_code == 0, done.output
+    kept = list(csv.DictReader((tmp_path / "runs" / "run" / "predictions-test.csv").open()))
+    assert {row["gradable"] for row in kept} == {"0", "1"}
+    record = json.loads(dr("eval", tmp_path / "runs" / "run").stdout)
+    refused = [row["gradable"] for row in kept].count("0")
+    assert record["ungradable"]["n"] == refused
+    assert record["ungradable"]["without"]["n"] == 10 - refused
+    assert (
+        "ungradable.without.qwk" in dr("eval", tmp_path / "runs" / "run", "--format", "csv").stdout
+    )

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from dr_cli import metrics
 from dr_cli.errors import UsageError
-from dr_cli.grades import decide, expected_grade
+from dr_cli.grades import decide, expected_grade, pooled_decision
 
 GRADES = list(range(5))
 
@@ -268,3 +268,10 @@ def test_expected_grade_is_what_thresholds_cut():
     p = np.array([[0.5, 0.5, 0, 0, 0], [0, 0, 0, 0.2, 0.8]])
     assert expected_grade(p) == pytest.approx([0.5, 3.8])
     assert decide(p, {"kind": "thresholds", "thresholds": metrics.START_CUTS}).tolist() == [1, 4]
+
+
+def test_several_networks_decide_by_the_mean_of_their_cuts_or_by_the_largest():
+    cuts = [{"kind": "thresholds", "thresholds": [0.4 + d, 1.4, 2.4, 3.4]} for d in (0, 0.2)]
+    pooled = pooled_decision(cuts)
+    assert pooled["thresholds"] == pytest.approx([0.5, 1.4, 2.4, 3.4])
+    assert pooled_decision([*cuts, {"kind": "argmax"}]) == {"kind": "argmax"}

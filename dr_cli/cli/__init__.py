@@ -1,5 +1,6 @@
 """The program: four commands, and the one place where an error becomes a line and an exit code."""
 
+import io
 import sys
 from typing import Annotated, Any
 
@@ -80,5 +81,10 @@ app.command("report")(report.command)
 
 
 def main() -> None:
-    """The `dr` script."""
+    """The `dr` script. File names go in and out as the system has them, whatever the locale."""
+    for stream in (sys.stdin, sys.stdout):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(
+                encoding=sys.getfilesystemencoding(), errors=sys.getfilesystemencodeerrors()
+            )
     app(prog_name="dr")

@@ -114,9 +114,7 @@ def command(
         list[str] | None,
         typer.Option("--fail-under", help="METRIC=VALUE: exit 3 below it; may be repeated."),
     ] = None,
-    batch_size: Annotated[
-        int, typer.Option("--batch-size", min=1, help="Photographs at once, with DATA.")
-    ] = 16,
+    batch_size: options.BatchSize = None,
     workers: options.Workers = None,
     layout: options.Layout = "auto",
     image_column: options.ImageColumn = None,
@@ -246,6 +244,13 @@ def _figures(record: dict[str, Any]) -> list[Figure]:
         for name in ("ece", "brier", "nll")
         if name in before
     ]
+    if refused := record["ungradable"]:
+        found.append(("ungradable.share", refused["share"], None))
+        found += [
+            (f"ungradable.without.{name}", figure["value"], figure["ci95"])
+            for name in ("accuracy", "qwk")
+            if (figure := (refused["without"] or {}).get(name))
+        ]
     for name, pair in record["baselines"].items():
         for metric in ("accuracy", "qwk"):
             if pair is not None:

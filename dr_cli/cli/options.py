@@ -70,6 +70,38 @@ SplitColumn = Annotated[
 ]
 
 
+def number_or_auto(text: str) -> int | str:
+    """A whole number, or the word auto."""
+    if text == "auto":
+        return text
+    try:
+        return int(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is neither a whole number nor auto") from None
+
+
+def _photographs(text: str) -> int | None:
+    """How many at once; None for auto."""
+    number = number_or_auto(text)
+    if isinstance(number, str):
+        return None
+    if number < 1:
+        raise typer.BadParameter(f"{number} photographs at once are too few")
+    return number
+
+
+BatchSize = Annotated[
+    int | None,
+    typer.Option(
+        "--batch-size",
+        parser=_photographs,
+        metavar="<int or auto>",
+        help="Photographs at once [default: auto, 64 on a GPU, 8 on a CPU].",
+        show_default=False,
+    ),
+]
+
+
 def runs_folder() -> Path:
     """`$DR_RUNS`, else ./runs."""
     return Path(os.environ.get("DR_RUNS") or "runs")
@@ -108,13 +140,3 @@ def _about(f: dataclasses.Field[Any]) -> dict[str, Any]:
     if f.name in ("size", "batch_size"):
         about |= {"parser": number_or_auto, "metavar": "<int or auto>"}
     return about
-
-
-def number_or_auto(text: str) -> int | str:
-    """A whole number, or the word auto."""
-    if text == "auto":
-        return text
-    try:
-        return int(text)
-    except ValueError:
-        raise typer.BadParameter(f"{text!r} is neither a whole number nor auto") from None

@@ -16,7 +16,6 @@ from dr_cli.cli import options
 from dr_cli.cli.console import Console, print_table
 from dr_cli.errors import DrError, UsageError
 
-SUFFIXES = {".jpeg", ".jpg", ".png", ".tif", ".tiff", ".ppm", ".bmp", ".webp"}
 COLUMNS = (
     "path", "predicted", "name", "p0", "p1", "p2", "p3", "p4", "expected_grade", "referable",
     "referable_probability", "gradable", "quality", "error",
@@ -34,6 +33,8 @@ class Format(enum.StrEnum):
 
 def inputs(names: Iterable[str], nul: bool = False) -> Iterator[str]:
     """Files as they are named, photographs of folders in sorted order, `-` from stdin."""
+    from dr_cli.fundus import EXTENSIONS  # on use: it brings numpy
+
     for name in names:
         if name == "-":
             yield from _stdin(nul)
@@ -42,8 +43,8 @@ def inputs(names: Iterable[str], nul: bool = False) -> Iterator[str]:
                 below.sort()
                 yield from (
                     os.path.join(folder, file)
-                    for file in sorted(files)
-                    if os.path.splitext(file)[1].lower() in SUFFIXES
+                    for file in sorted(files)  # macOS writes a ._ file beside each of another disk
+                    if os.path.splitext(file)[1].lower() in EXTENSIONS and not file.startswith("._")
                 )
         else:
             yield name
@@ -92,12 +93,11 @@ def command(
         bool, typer.Option("-0", "--null", help="Paths on stdin end in NUL, as of find -print0.")
     ] = False,
     explain: Annotated[
-        Path | None, typer.Option("--explain", help="Folder for heatmaps over the photographs.")
+        Path | None,
+        typer.Option("--explain", file_okay=False, help="Folder for heatmaps over the crops."),
     ] = None,
     tta: Annotated[bool, typer.Option("--tta", help="Mean over four flips: slower.")] = False,
-    batch_size: Annotated[
-        int, typer.Option("--batch-size", min=1, help="Photographs at once.")
-    ] = 8,
+    batch_size: options.BatchSize = None,
     workers: options.Workers = None,
     device: options.DeviceOption = options.Device.auto,
     precision: options.PrecisionOption = options.Precision.auto,
@@ -130,7 +130,7 @@ def command(
         )
         _print(records, form or (Format.table if sys.stdout.isatty() else Format.csv))
     if not counts["n"]:
-        raise UsageError(f"no photograph in {', '.join(names)} ({', '.join(sorted(SUFFIXES))})")
+        raise UsageError(f"no photograph in {', '.join(names)}")
     if counts["failed"]:
         raise DrError(f"{counts['failed']} of {counts['n']} inputs failed: see their error")
 
