@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from dr_cli import duplicates, splits
 from dr_cli.events import NOTHING, Observer
-from dr_cli.labels import MISSING, UNREADABLE, Labels, count_reasons, fingerprint, leave_out
+from dr_cli.labels import MISSING, UNREADABLE, Labels, count_reasons, leave_out
 from dr_cli.layouts import SPLITS, TEST, VAL
 
 
@@ -97,7 +97,7 @@ def describe(labels: Labels, table: pd.DataFrame, seen: Look) -> dict[str, Any]:
         ],
         "baselines": splits.baselines(table, judged),
         "judged_on": judged,
-        "fingerprint": fingerprint(labels.table),
+        "fingerprint": labels.mark,
         "notes": list(labels.notes),
     }
 

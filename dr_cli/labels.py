@@ -48,7 +48,8 @@ class Labels:
     None), `eye` ("left", "right" or None), `split` ("train", "val", "test" or None: undecided),
     `reason` (str: why the row is left out; None: it can be used), then `extra_columns` as they
     came, as text. layout: a name of `layouts.BY_NAME`. notes: what was found and chosen, a
-    sentence each.
+    sentence each. source: the folder or table that was read, absolute. mark: the fingerprint of
+    the table as it was read, whatever is added to it or decided later.
     """
 
     root: Path
@@ -56,6 +57,12 @@ class Labels:
     table: pd.DataFrame
     notes: tuple[str, ...] = ()
     extra_columns: tuple[str, ...] = ()
+    source: Path | None = None
+    mark: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.mark:
+            object.__setattr__(self, "mark", fingerprint(self.table))
 
     @property
     def left_out(self) -> dict[str, int]:
@@ -101,7 +108,7 @@ def read(
     shut = (f"{found.root / f}: cannot be opened, or has no valid name" for f in found.shut)
     for warning in [*shut, *warnings]:
         observer.warning(warning)
-    return labels
+    return replace(labels, source=given.resolve())
 
 
 def need_images(labels: Labels) -> None:
@@ -439,6 +446,12 @@ def _side_by_side(names: Path, grades: Path) -> Table:
         raise UsageError(
             f"{names} names {len(left)} images, {grades.name} has {len(right)} grades: the two"
             " files must go row by row"
+        )
+    apart = np.flatnonzero(left.rows - right.rows != left.rows[0] - right.rows[0])
+    if len(apart):
+        raise UsageError(
+            f"{names}, row {left.rows[apart[0]]}, stands beside row {right.rows[apart[0]]} of"
+            f" {grades.name}: take the blank line out of one of the two"
         )
     cells = pd.DataFrame({"image": left.cells.iloc[:, 0], "grade": right.cells.iloc[:, 0]})
     return Table(grades, cells, right.rows)

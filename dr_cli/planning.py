@@ -63,7 +63,9 @@ def plan(
     unmade, for a dry run. Raises UsageError where what is left cannot be trained on.
     """
     config = replace(config, lr=config.learning_rate)
-    labels = _with_validation(labels, config.val)
+    if _is_path(config.val):
+        config = replace(config, val=str(Path(config.val).resolve()))
+        labels = _with_validation(labels, Path(config.val))
     need_images(labels)
     seen = audit.look(labels, workers=workers, observer=observer)
     held = labels
@@ -103,18 +105,26 @@ def settle(labels: Labels, seen: audit.Look, config: TrainConfig) -> pd.DataFram
     return audit.settle(labels, seen, val=val, seed=config.seed, split_by=config.split_by)
 
 
-def _with_validation(labels: Labels, val: str) -> Labels:
+def _with_validation(labels: Labels, val: Path) -> Labels:
     """With --val PATH: the labels, and that data set's rows as validation."""
-    if isinstance(_number(val), float) or val == "test":
-        return labels
-    other = read_labels(Path(val))
+    other = read_labels(val)
     need_images(other)
     more = other.table.copy()
     more["path"] = [(other.root.resolve() / path).as_posix() for path in more["path"]]
     more["split"] = more["split"].where(more["reason"].notna(), "val")
+    own = {(labels.root.resolve() / path).as_posix() for path in labels.table["path"]}
+    if shared := int(more["path"].isin(own).sum()):
+        raise UsageError(
+            f"--val {val}: {shared:,} of its photographs are among those to train on, too: "
+            "leave them out of one of the two"
+        )
     kept = labels.table.copy()
     kept.loc[kept["split"] == "val", "split"] = "train"
     return replace(labels, table=pd.concat([kept, more], ignore_index=True))
+
+
+def _is_path(val: str) -> bool:
+    return val != "test" and isinstance(_number(val), str)
 
 
 def _number(text: str) -> float | str:

@@ -37,7 +37,7 @@ from dr_cli.errors import DrError
 from dr_cli.events import NOTHING, Observer
 from dr_cli.grader import logits_of
 from dr_cli.grades import NAMES, NUM_GRADES, softmax
-from dr_cli.labels import count_reasons, fingerprint
+from dr_cli.labels import count_reasons
 from dr_cli.losses import balanced_weights, make_loss
 from dr_cli.planning import Plan
 from dr_cli.profile import Clock
@@ -133,9 +133,10 @@ def describe(planned: Plan) -> dict[str, Any]:
     }
     data = {
         "root": str(planned.labels.root.resolve()),
+        "source": str(planned.labels.source or planned.labels.root.resolve()),
         "layout": planned.labels.layout,
         "columns": planned.columns,
-        "fingerprint": fingerprint(planned.labels.table),
+        "fingerprint": planned.labels.mark,
         "left_out": count_reasons(planned.table),
     }
     versions = {"python": platform.python_version(), "dr": dr_cli.__version__}

@@ -535,3 +535,44 @@ def test_ungradable_photographs_are_reported_apart(world, tmp_path, monkeypatch)
     assert (
         "ungradable.without.qwk" in dr("eval", tmp_path / "runs" / "run", "--format", "csv").stdout
     )
+
+
+def test_resume_knows_the_table_and_the_validation_that_were_given(tmp_path, monkeypatch):
+    monkeypatch.setenv("DR_RUNS", str(tmp_path / "runs"))
+    columns = ("--image-column", "photo", "--grade-column", "stage", "--size", 32)
+    data, other = photographs.table(tmp_path / "data", 40), photographs.table(tmp_path / "more", 10)
+    rows = (data / "labels.csv").read_text().splitlines(keepends=True)
+    (data / "half.csv").write_text("".join(rows[:21]))
+    named = (other / "labels.csv").read_text().replace("photo,stage", "image,grade")
+    (other / "grades.csv").write_text(named)
+    monkeypatch.chdir(tmp_path)
+    given = (data / "half.csv", "--val", "more/grades.csv", *columns, "--epochs", 1)
+    done = dr("train", *given, "--name", "run")
+    assert done.exit_code == 0, done.output
+    monkeypatch.chdir(data)
+    done = dr("train", "--resume", tmp_path / "runs" / "run", "--epochs", 2)
+    assert done.exit_code == 0, done.output
+    assert "20 train, 10 val" in done.stderr
+
+
+def test_validation_on_training_photographs_is_refused(world):
+    done = dr("train", world / "data", "--val", world / "data", "--size", 32, "--name", "same")
+    assert done.exit_code == 2
+    assert "60 of its photographs" in done.stderr
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", '{"options": {}}'])
+def test_resume_refuses_a_damaged_record(tmp_path, text):
+    (tmp_path / "config.json").write_text(text)
+    done = dr("train", "--resume", tmp_path)
+    assert done.exit_code == 2
+    assert "config.json" in done.stderr
+
+
+def test_a_fold_is_resumed_with_the_others(world, tmp_path, monkeypatch):
+    monkeypatch.setenv("DR_RUNS", str(tmp_path))
+    assert dr("train", world / "data", "--folds", 2, "--epochs", 1, "--size", 32, "--name", "cv",
+              "--quiet").exit_code == 0  # fmt: skip
+    done = dr("train", "--resume", tmp_path / "cv" / "fold-1", "--epochs", 2)
+    assert done.exit_code == 2
+    assert f"--resume {tmp_path / 'cv'}" in done.stderr

@@ -11,6 +11,7 @@ from dr_cli import labels, layouts
 from dr_cli.errors import UsageError
 from dr_cli.events import Observer
 from dr_cli.labels import Columns
+from tests import photographs
 
 
 def put(root: Path, files: dict[str, str | bytes]) -> Path:
@@ -478,3 +479,13 @@ def test_column_flags_read_any_table(tmp_path: Path) -> None:
 def test_column_flags_have_no_say_over_folders(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"--patient-column x: .* has no columns"):
         labels.read(folders(tmp_path), columns=Columns(patient="x"))
+
+
+def test_a_blank_line_in_one_of_the_courses_files_is_no_silent_shift(tmp_path: Path) -> None:
+    photographs.course(tmp_path, train=6, test=4)
+    for kind, line in (("img", 2), ("label", 4)):
+        file = tmp_path / f"train_{kind}.csv"
+        lines = file.read_text().splitlines(keepends=True)
+        file.write_text("".join([*lines[:line], "\n", *lines[line:]]))
+    with pytest.raises(UsageError, match=r"train_img\.csv, row 4, stands beside row 3"):
+        labels.read(tmp_path)

@@ -115,10 +115,16 @@ def resume(folder: Path, setting: Setting, epochs: int | None = None) -> runs.Ru
 
     run = runs.Run(folder)
     made = run.read_json("config.json")
+    if not (isinstance(made, dict) and made.keys() >= {"options", "data", "fold", "precision"}):
+        raise UsageError(f"{run['config.json']} is not as dr train wrote it: train a new run")
+    if made["fold"] is not None:
+        raise UsageError(
+            f"{folder} is one fold of several: dr train --resume {folder.parent} goes on with all"
+        )
     config = TrainConfig.from_dict(made["options"], str(run["config.json"]))
     setting = dataclasses.replace(
         setting,
-        data=Path(made["data"]["root"]),
+        data=Path(made["data"]["source"]),
         layout=made["data"]["layout"],
         columns=made["data"]["columns"],
         precision=made["precision"] if setting.precision == "auto" else setting.precision,
@@ -160,9 +166,7 @@ def _state(run: runs.Run) -> dict[str, Any]:
 
 def _check_data(folder: Path, made: dict[str, Any], setting: Setting) -> None:
     """Raises UsageError unless the data set is the one that the run began with."""
-    from dr_cli.labels import fingerprint
-
-    found, then = fingerprint(setting.labels()[0].table), made["data"]["fingerprint"]
+    found, then = setting.labels()[0].mark, made["data"]["fingerprint"]
     if found != then:
         raise UsageError(
             f"{setting.data} is not as it was when {folder} began (fingerprint {found[:12]}, then "
