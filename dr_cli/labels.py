@@ -384,6 +384,10 @@ class _Reading:
                     f"{file}, array '{split}_labels', place {wrong[0]}: {grade[wrong[0]]} is not a"
                     " grade 0-4; is this RetinaMNIST?"
                 )
+            if len(grade) != (images := npz.count(file, f"{split}_images")):
+                raise UsageError(
+                    f"{file}: '{split}_labels' holds {len(grade)} grades for {images} images"
+                )
             paths = [f"{name}#{split}/{i}" for i in range(len(grade))]
             parts.append(pd.DataFrame({"path": paths, "grade": grade.astype(np.int8),
                                        "patient": None, "eye": None, "split": split,

@@ -8,10 +8,11 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+from numpy.lib import format
 from numpy.typing import NDArray
 from PIL import Image
 
-from dr_cli.errors import DrError
+from dr_cli.errors import DrError, UsageError
 
 _MARK = ".npz#"
 
@@ -31,12 +32,23 @@ def keys(file: Path) -> frozenset[str]:
 
 
 def array(file: Path, name: str) -> NDArray[np.generic]:
-    """One array; nothing in the file is executed. Raises DrError when it cannot be read."""
+    """One array; nothing in the file is executed. Raises UsageError when it cannot be read."""
     try:
         with np.load(file, allow_pickle=False) as archive:
             return archive[name]
     except (zipfile.BadZipFile, OSError, ValueError, KeyError, EOFError) as error:
-        raise DrError(f"{file}: array '{name}' cannot be read ({error})") from error
+        raise UsageError(f"{file}: array '{name}' cannot be read ({error})") from error
+
+
+def count(file: Path, name: str) -> int:
+    """The length of an array, from its header alone. Raises UsageError."""
+    headers = {(1, 0): format.read_array_header_1_0, (2, 0): format.read_array_header_2_0}
+    try:
+        with zipfile.ZipFile(file) as archive, archive.open(f"{name}.npy") as entry:
+            shape = headers[format.read_magic(entry)](entry)[0]
+        return int(shape[0])
+    except (zipfile.BadZipFile, OSError, ValueError, LookupError, EOFError) as error:
+        raise UsageError(f"{file}: array '{name}' cannot be read ({error})") from error
 
 
 def read_image(root: Path, path: str) -> Image.Image:

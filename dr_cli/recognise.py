@@ -210,10 +210,14 @@ class _Search:
             asked = f"a table with {' and '.join(flags)}"
         seen = [f"{t} with {listed(self._first_row(t), 8)}" for t in found.tables[:3]
                 if not t.endswith(".npz") and self._first_row(t)]  # fmt: skip
+        unread = [t for t in found.tables if not (
+            npz.keys(found.root / t) if t.endswith(".npz") else self._first_row(t)
+        )]  # fmt: skip
         return (
             f"{found.root}: {asked} was looked for, not found among {len(found)} images in"
             f" {len(found.folders)} folders and {len(found.tables)} tables"
-            f"{' (' + '; '.join(seen) + ')' if seen else ''}; name the columns with"
-            f" --image-column and --grade-column, or give --layout, one of"
+            f"{' (' + '; '.join(seen) + ')' if seen else ''}"
+            f"{'; no table can be read from ' + listed(unread, 3) if unread else ''}"
+            f"; name the columns with --image-column and --grade-column, or give --layout, one of"
             f" {', '.join(layouts.BY_NAME)}"
         )

@@ -489,3 +489,20 @@ def test_a_blank_line_in_one_of_the_courses_files_is_no_silent_shift(tmp_path: P
         file.write_text("".join([*lines[:line], "\n", *lines[line:]]))
     with pytest.raises(UsageError, match=r"train_img\.csv, row 4, stands beside row 3"):
         labels.read(tmp_path)
+
+
+def test_npz_with_fewer_labels_than_images_is_refused(tmp_path: Path) -> None:
+    pictures = np.zeros((3, 28, 28, 3), np.uint8)
+    np.savez(tmp_path / "set.npz", train_images=pictures, train_labels=np.array([0, 1]))
+    with pytest.raises(UsageError, match="2 grades for 3 images"):
+        labels.read(tmp_path)
+    np.savez(tmp_path / "set.npz", train_images=pictures, train_labels=np.array([None] * 3))
+    with pytest.raises(UsageError, match="train_labels"):
+        labels.read(tmp_path)
+
+
+def test_tables_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    (tmp_path / "empty.csv").touch()
+    (tmp_path / "set.npz").write_bytes(b"no archive")
+    with pytest.raises(UsageError, match=r"no table can be read from .*empty.csv.*set.npz"):
+        labels.read(tmp_path)
