@@ -115,7 +115,7 @@ def _with_validation(labels: Labels, val: Path) -> Labels:
     own = {(labels.root.resolve() / path).as_posix() for path in labels.table["path"]}
     if shared := int(more["path"].isin(own).sum()):
         raise UsageError(
-            f"--val {val}: {shared:,} of its photographs are among those to train on, too: "
+            f"--val {val}: {shared:,} of its photographs are in the data set itself: "
             "leave them out of one of the two"
         )
     kept = labels.table.copy()

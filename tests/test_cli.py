@@ -558,7 +558,7 @@ def test_resume_knows_the_table_and_the_validation_that_were_given(tmp_path, mon
 def test_validation_on_training_photographs_is_refused(world):
     done = dr("train", world / "data", "--val", world / "data", "--size", 32, "--name", "same")
     assert done.exit_code == 2
-    assert "60 of its photographs" in done.stderr
+    assert "60 of its photographs are in the data set" in done.stderr
 
 
 @pytest.mark.parametrize("text", ["{}", "[]", '{"options": {}}'])

@@ -124,7 +124,7 @@ def resume(folder: Path, setting: Setting, epochs: int | None = None) -> runs.Ru
     config = TrainConfig.from_dict(made["options"], str(run["config.json"]))
     setting = dataclasses.replace(
         setting,
-        data=Path(made["data"]["source"]),
+        data=Path(made["data"].get("source", made["data"]["root"])),  # as runs of before have it
         layout=made["data"]["layout"],
         columns=made["data"]["columns"],
         precision=made["precision"] if setting.precision == "auto" else setting.precision,
