@@ -517,11 +517,10 @@ def finish(planned: Plan, run: runs.Run, learner: Learner) -> dict[str, Any]:
     logits = learner.predictions(progress=False)
     tuned = _tune(planned, learner, logits.get("val"))
     learner.save_model(run, learner.network, *tuned)
+    rows = planned.dataset.judged(planned.rows)
     tables = {
         split: results.predicted(
-            planned.dataset.judged(planned.rows).iloc[planned.indices(split)],
-            softmax(values / tuned[1]),
-            tuned[0],
+            rows.iloc[planned.indices(split)], softmax(values / tuned[1]), tuned[0]
         )
         for split, values in logits.items()
     }
