@@ -1,6 +1,7 @@
 """Which processor, in which precision, and why."""
 
 import contextlib
+import ctypes
 import os
 import sys
 from dataclasses import dataclass
@@ -136,6 +137,7 @@ def _mps(precision: str, why: str) -> Processor:
 
 def _cpu(precision: str, why: str, warning: str | None) -> Processor:
     threads = set_threads()
+    keep_memory()
     fast = cpu_has_bf16()
     if precision == "auto":
         precision = "bf16" if fast else "fp32"
@@ -180,6 +182,23 @@ def set_threads() -> int:
     return torch.get_num_threads()
 
 
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # glibc's malloc.h; mallopt(3)
+
+
+def keep_memory() -> None:
+    """Let glibc keep what is freed for the next batch; elsewhere this does nothing.
+
+    Left to itself it asks the kernel for every large tensor anew, which clears the pages first:
+    of a ResNet18's time at 512 px on two cores a fifth in training, a tenth in inference. What is
+    kept costs a third more memory at the peak of training.
+    """
+    if sys.platform == "linux":
+        with contextlib.suppress(AttributeError, OSError):  # another C library has no such call
+            mallopt = ctypes.CDLL(None).mallopt
+            mallopt(_M_MMAP_MAX, 0)
+            mallopt(_M_TRIM_THRESHOLD, -1)
+
+
 def memory(processor: Processor) -> int | None:
     """Bytes free on the device (on a CPU: in the machine or its container); None if unknown."""
     if processor.device.type == "cuda":
@@ -218,8 +237,6 @@ def _free_ram() -> int | None:
 
 
 def _free_ram_windows() -> int:
-    import ctypes
-
     class Status(ctypes.Structure):  # MEMORYSTATUSEX
         _fields_ = [("length", ctypes.c_uint32), ("load", ctypes.c_uint32)] + [
             (name, ctypes.c_uint64)

@@ -3,6 +3,9 @@
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,7 @@ from PIL import Image
 from torch.utils.data import Dataset
 from torchvision import transforms
 
+from dr_cli import device
 from dr_cli.fundus import IMAGENET_MEAN, IMAGENET_STD
 
 
@@ -36,7 +40,12 @@ def compete(
     for _ in range(repeats):
         for name, run in runs.items():
             took[name].append(seconds(run, clock))
-    first = next(iter(runs))
+    return ranked(took, items)
+
+
+def ranked(took: dict[str, list[float]], items: int) -> dict[str, Any]:
+    """A table of what several runs took, in seconds, turn by turn: see `compete`."""
+    first = next(iter(took))
     table = {}
     for name, times in took.items():
         ratios = [peer / own for peer, own in zip(times, took[first], strict=True)]
@@ -46,6 +55,33 @@ def compete(
             "ratio_range": [min(ratios), max(ratios)],
         }
     return table
+
+
+def elsewhere(make: Callable[..., Callable[[], object]], *given: Any) -> Callable[[], None]:
+    """What `make(*given)` gives, run in a process of its own, which lasts as long as this one.
+
+    So a peer has memory and threads as it would find them, not as `device.choose` set them here.
+    """
+    here, there = get_context("spawn").Pipe()
+    get_context("spawn").Process(target=_serve, args=(there, make, given)).start()
+    there.close()
+
+    def run() -> None:
+        here.send("run")
+        here.recv()
+
+    return run
+
+
+def _serve(
+    pipe: Connection, make: Callable[..., Callable[[], object]], given: tuple[Any, ...]
+) -> None:
+    device.set_threads()
+    run = make(*given)
+    with suppress(EOFError):  # the other end has gone
+        while pipe.recv():
+            run()
+            pipe.send("done")
 
 
 def show(title: str, table: dict[str, Any], unit: str = "img/s") -> None:

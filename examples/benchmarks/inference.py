@@ -14,11 +14,10 @@ import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from compete import compete, show
+from compete import compete, elsewhere, show
 from PIL import Image
 from torchvision import transforms
 
@@ -54,8 +53,8 @@ def ours(run: Path, precision: str, files: list[Path]) -> Callable[[], object]:
     return lambda: list(grader.predict(files))
 
 
-def straightforward(run: Path, size: int) -> Any:
-    """What one writes first: a function of paths that grades them."""
+def straightforward(run: Path, size: int, files: list[Path]) -> Callable[[], list[int]]:
+    """What one writes first to grade files."""
     tensors, record = runs.read_model(run)
     network = build_resnet(record["arch"])
     network.load_state_dict(tensors)
@@ -68,11 +67,11 @@ def straightforward(run: Path, size: int) -> Any:
         ]
     )
 
-    def grade(paths: list[Path]) -> list[int]:
+    def grade() -> list[int]:
         with torch.no_grad():
             return [
                 int(network(change(Image.open(path).convert("RGB"))[None]).argmax())
-                for path in paths
+                for path in files
             ]
 
     return grade
@@ -112,8 +111,7 @@ def main() -> None:
         contestants = {
             f"Grader.predict, {one}": ours(run, one, files) for one in options.precisions
         }
-        script = straightforward(run, options.size)
-        contestants["straightforward script"] = lambda: script(files)
+        contestants["straightforward script"] = elsewhere(straightforward, run, options.size, files)
         table = compete(contestants, len(files), options.repeats)
         show(f"{options.arch}, {options.size} px, {len(files)} photographs", table)
         agreements = {p: agreement(run, files, p) for p in options.precisions if p != "fp32"}

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from compete import CourseDataset, compete, show
+from compete import CourseDataset, compete, elsewhere, show
 from PIL import Image
 from torch.utils.data import DataLoader
 
@@ -79,20 +79,16 @@ def bare(planned: planning.Plan) -> Callable[[], None]:
     return epoch
 
 
-def course(planned: planning.Plan, folder: Path, workers: int) -> Callable[[], None]:
+def course(
+    arch: str, files: list[Path], grades: list[int], batch: int, workers: int, on: str
+) -> Callable[[], None]:
     """The loop of the course's specification, on the crops as JPEG files."""
-    indices = planned.indices("train")
-    files = [folder / f"{index:06}.jpg" for index in indices]
-    for index, file in zip(indices, files, strict=True):
-        Image.fromarray(planned.dataset.crop(index).transpose(1, 2, 0)).save(file, quality=92)
-    grades = [int(grade) for grade in planned.dataset.grades[indices]]
-    batch = planned.config.batch_size
     loader = DataLoader(
         CourseDataset(files, grades), batch, shuffle=True, num_workers=workers,
         persistent_workers=workers > 0,
     )  # fmt: skip
-    target = planned.processor.device
-    network = build_resnet(planned.config.arch).to(target).train()
+    target = torch.device(on)
+    network = build_resnet(arch).to(target).train()
     optimizer = torch.optim.SGD(network.parameters(), lr=LR, momentum=MOMENTUM, weight_decay=DECAY)
     criterion = torch.nn.CrossEntropyLoss()
 
@@ -111,6 +107,15 @@ def course(planned: planning.Plan, folder: Path, workers: int) -> Callable[[], N
     return epoch
 
 
+def as_files(planned: planning.Plan, folder: Path) -> tuple[list[Path], list[int]]:
+    """The training crops as JPEG files, and their grades."""
+    indices = planned.indices("train")
+    files = [folder / f"{index:06}.jpg" for index in indices]
+    for index, file in zip(indices, files, strict=True):
+        Image.fromarray(planned.dataset.crop(index).transpose(1, 2, 0)).save(file, quality=92)
+    return files, planned.dataset.grades[indices].tolist()
+
+
 def measure(data: Path, options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """img/s and ratios of all contestants; the trainer with its usual augmentation is first."""
     config = TrainConfig(
@@ -127,8 +132,13 @@ def measure(data: Path, options: argparse.Namespace, folder: Path) -> dict[str, 
             "trainer, flips": ours(planned, "flip"),
             "trainer, no augmentation": ours(planned, "none"),
             "bare loop on tensors in memory": bare(planned),
-            f"the course's loop, {options.workers} workers": course(
-                planned, folder, options.workers
+            f"the course's loop, {options.workers} workers": elsewhere(
+                course,
+                options.arch,
+                *as_files(planned, folder),
+                planned.config.batch_size,
+                options.workers,
+                planned.processor.device.type,
             ),
         },
         len(planned.indices("train")),
