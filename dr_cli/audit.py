@@ -70,7 +70,7 @@ def describe(labels: Labels, table: pd.DataFrame, seen: Look) -> dict[str, Any]:
 
     table: from `settle`. Beyond the fields that README's interface names: `notes`, `fingerprint`,
     `eyes` {"left", "right", "unknown"}, `sizes` {"width", "height": [least, median, most]} or
-    None, `judged_on` (the split of the baselines: test, else val), `duplicates.conflicts`
+    None, `judged_on` (the split of baselines and leaks: test, else val), `duplicates.conflicts`
     (paths and grades of each group), `first_missing` (a path, or None).
     """
     stands = table["split"].to_numpy(object)
@@ -89,7 +89,7 @@ def describe(labels: Labels, table: pd.DataFrame, seen: Look) -> dict[str, Any]:
         "eyes": {side: int((table["eye"] == side).sum()) for side in ("left", "right")}
         | {"unknown": int(table["eye"].isna().sum())},
         "sizes": _sizes(seen.sizes),
-        "leaks": splits.leaks(table, seen.near),
+        "leaks": splits.leaks(table, seen.near, judged),
         "duplicates": _doubles(table, seen),
         "unreadable": [
             {"path": path, "reason": reason.partition(": ")[2]}
@@ -105,7 +105,9 @@ def describe(labels: Labels, table: pd.DataFrame, seen: Look) -> dict[str, Any]:
 def problems(record: dict[str, Any]) -> list[str]:
     """What a person should know before training, a sentence each; empty when all is well."""
     leaks, doubles = record["leaks"], record["duplicates"]
-    test = record["splits"].get(TEST, {"n": 0})["n"]
+    judged = record["judged_on"]
+    of = f"of {record['splits'].get(judged, {'n': 0})['n']:,} {judged} images"
+    others = "train or val" if judged == TEST else "train"
     said = []
     if record["images_missing"]:
         said.append(
@@ -120,19 +122,16 @@ def problems(record: dict[str, Any]) -> list[str]:
         )
     if leaks["fellow_eye_in_train"]:
         said.append(
-            f"{leaks['fellow_eye_in_train']:,} of {test:,} test images have their fellow eye in"
-            " train or val: copying its grade is no skill (--split-by patient makes a clean split)"
+            f"{leaks['fellow_eye_in_train']:,} {of} have their fellow eye in {others}: copying its"
+            " grade is no skill (--split-by patient makes a clean split)"
         )
     elif leaks["patient_in_train"]:
         said.append(
-            f"{leaks['patient_in_train']:,} of {test:,} test images show a patient who stands in"
-            " train or val too (--split-by patient makes a clean split)"
+            f"{leaks['patient_in_train']:,} {of} show a patient who stands in {others} too"
+            " (--split-by patient makes a clean split)"
         )
     if leaks["duplicates_across_splits"]:
-        said.append(
-            "test images with a duplicate in train or val:"
-            f" {leaks['duplicates_across_splits']:,} of {test:,}"
-        )
+        said.append(f"{leaks['duplicates_across_splits']:,} {of} have a duplicate in {others}")
     if doubles["conflicting_groups"]:
         first = doubles["conflicts"][0]
         pairs = ", ".join(

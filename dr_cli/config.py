@@ -104,7 +104,7 @@ class TrainConfig:
             raise UsageError("--pretrained and --weights both name a start: give one of them")
         if self.folds and self.split_by == "patient":
             raise UsageError("--folds splits by patient already: leave --split-by out")
-        if self.folds and not _is_fraction(self.val):
+        if self.folds and not 0 < (number(self.val) or 0) < 1:
             raise UsageError("--folds takes validation from the other folds: give --val FRACTION")
         if not self.ema < 1:
             raise UsageError(f"--ema is {self.ema}: a decay lies in [0, 1), such as 0.99")
@@ -146,11 +146,12 @@ class TrainConfig:
         return cls(**{name: _as(value, kinds[name]) for name, value in values.items()})
 
 
-def _is_fraction(text: str) -> bool:
+def number(text: str) -> float | None:
+    """A text's number, as of --val; None where it is none."""
     try:
-        return 0 < float(text) < 1
+        return float(text)
     except ValueError:
-        return False
+        return None
 
 
 def flag(name: str) -> str:

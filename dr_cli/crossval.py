@@ -10,12 +10,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from dr_cli import audit, curves, pictures, results, runs, splits
 from dr_cli.confusion import ConfusionMatrix
-from dr_cli.grades import pooled_decision
+from dr_cli.grades import pooled_decision, pooled_point
 from dr_cli.labels import Labels
 
 
@@ -74,16 +73,8 @@ def _chosen(folds: Sequence[runs.Run]) -> dict[str, Any]:
     """What stands for the folds' own choices: each was calibrated by its own temperature and
     decided by its own decision; on other photographs the means of their cuts and thresholds do."""
     models = [runs.model_record(fold.folder) for fold in folds]
-    points = [model["operating_point"] for model in models if model["operating_point"]]
     return {
         "decision": pooled_decision([model["decision"] for model in models]),
         "temperature": None,
-        "operating_point": _mean_point(points) if len(points) == len(models) else None,
+        "operating_point": pooled_point([model["operating_point"] for model in models]),
     }
-
-
-def _mean_point(points: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    threshold = float(np.mean([point["threshold"] for point in points]))
-    mean = {"threshold": threshold, "rule": f"{points[0]['rule']}, mean of the folds"}
-    below = [point["sight_threatening"] for point in points if "sight_threatening" in point]
-    return mean | ({"sight_threatening": _mean_point(below)} if below else {})

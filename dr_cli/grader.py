@@ -24,6 +24,7 @@ from dr_cli.grades import (
     decide,
     expected_grade,
     pooled_decision,
+    pooled_point,
     referable_probability,
     softmax,
 )
@@ -102,13 +103,8 @@ class Grader:
     def __init__(self, members: Sequence[Member]) -> None:
         self.members = list(members)
         self.decision = pooled_decision([member.decision for member in self.members])
-        # Of the referable probability; 0.5 where a network has none of its own.
-        points = [member.operating for member in self.members if member.operating]
-        self.threshold = (
-            float(np.mean([point["threshold"] for point in points]))
-            if len(points) == len(self.members)
-            else 0.5
-        )
+        point = pooled_point([member.operating for member in self.members])
+        self.threshold: float = point["threshold"] if point else 0.5  # of "referable"
 
     @classmethod
     def load(

@@ -52,6 +52,20 @@ def pooled_decision(decisions: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {"kind": "thresholds", "thresholds": cuts.tolist()}
 
 
+def pooled_point(points: Sequence[Mapping[str, Any] | None]) -> dict[str, Any] | None:
+    """The operating point for the mean probabilities of several networks: the mean of their
+    thresholds, and None where one of them has none."""
+    there = [point for point in points if point]
+    if not there or len(there) < len(points):
+        return None
+    mean = {
+        "threshold": float(np.mean([point["threshold"] for point in there])),
+        "rule": f"{there[0]['rule']}, mean of {len(there)} networks",
+    }
+    below = pooled_point([point.get("sight_threatening") for point in there])
+    return mean | ({"sight_threatening": below} if below else {})
+
+
 def softmax(logits: NDArray[Any]) -> NDArray[np.float64]:
     """Probabilities of logits, row by row: [N, K] -> [N, K] float64."""
     logits = np.asarray(logits, np.float64)

@@ -247,7 +247,7 @@ class _Reading:
             grades = recognise.beside(self.found, name, source.grades)
             return _side_by_side(path, self.found.root / str(grades))
         if self.fit.layout.name == layouts.TABLE:
-            return tables.read(path, lambda first: not recognise.is_data(first))
+            return tables.read(path, lambda first: not recognise.is_data(first, self.columns))
         return tables.read(path, self.fit.layout.header)
 
     def _grade_columns(self, table: Table, image: str) -> list[str]:

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dr_cli import audit, crossval, device, splits
-from dr_cli.config import TrainConfig
+from dr_cli.config import TrainConfig, number
 from dr_cli.dataset import FundusDataset, measured_size
 from dr_cli.errors import UsageError
 from dr_cli.events import NOTHING, Observer
@@ -63,7 +63,7 @@ def plan(
     unmade, for a dry run. Raises UsageError where what is left cannot be trained on.
     """
     config = replace(config, lr=config.learning_rate)
-    if _is_path(config.val):
+    if config.val != "test" and number(config.val) is None:
         config = replace(config, val=str(Path(config.val).resolve()))
         labels = _with_validation(labels, Path(config.val))
     need_images(labels)
@@ -100,8 +100,8 @@ def plan(
 
 def settle(labels: Labels, seen: audit.Look, config: TrainConfig) -> pd.DataFrame:
     """The label table with every row's split, as the options want it."""
-    number = _number(config.val)
-    val = number if isinstance(number, float) or number == "test" else splits.DEFAULT_VAL
+    share = number(config.val)
+    val = "test" if config.val == "test" else splits.DEFAULT_VAL if share is None else share
     return audit.settle(labels, seen, val=val, seed=config.seed, split_by=config.split_by)
 
 
@@ -121,17 +121,6 @@ def _with_validation(labels: Labels, val: Path) -> Labels:
     kept = labels.table.copy()
     kept.loc[kept["split"] == "val", "split"] = "train"
     return replace(labels, table=pd.concat([kept, more], ignore_index=True))
-
-
-def _is_path(val: str) -> bool:
-    return val != "test" and isinstance(_number(val), str)
-
-
-def _number(text: str) -> float | str:
-    try:
-        return float(text)
-    except ValueError:
-        return text
 
 
 def _check_splits(planned: Plan) -> None:

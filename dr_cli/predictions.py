@@ -5,6 +5,7 @@ only tell referable from not, `path, referable, referable_probability`. It may h
 columns: `gradable`, and any that figures are wanted by (camera, site, eye).
 """
 
+import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,16 +38,17 @@ def read_predictions(path: str | Path, split: str | None = None) -> "pd.DataFram
 
     path = Path(path)
     text: Any = dict.fromkeys(("path", "patient", "eye", "split"), str)
+    separator = "\t" if path.suffix.lower() == ".tsv" else ","
     try:
         table = pd.read_csv(
-            path, sep="\t" if path.suffix.lower() == ".tsv" else ",", dtype=text,
+            path, sep=separator, dtype=text,
             encoding="utf-8-sig", skipinitialspace=True,
         )  # fmt: skip
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror or error}") from None
     except (ValueError, pd.errors.ParserError) as error:
         raise UsageError(f"{path} is no table: {str(error).strip()}") from None
-    check(table, str(path), _lines(path))
+    check(table, str(path), _lines(path, separator))
     if split in (None, "all"):
         return table
     if "split" not in table:
@@ -60,11 +62,17 @@ def read_predictions(path: str | Path, split: str | None = None) -> "pd.DataFram
     return rows.reset_index(drop=True)
 
 
-def _lines(path: Path) -> list[int]:
-    """The numbers of the lines that hold a row: pandas skips blank ones."""
-    with path.open(encoding="utf-8-sig") as file:
-        filled = [number for number, line in enumerate(file, start=1) if line.strip(" \r\n")]
-    return filled[1:]
+def _lines(path: Path, separator: str) -> list[int]:
+    """The number of the line in which each row begins: pandas skips blank ones, and a quoted cell
+    may hold line breaks."""
+    found, begin = [], 1
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        rows = csv.reader(file, delimiter=separator, skipinitialspace=True)
+        for row in rows:
+            if len(row) > 1 or "".join(row).strip():
+                found.append(begin)
+            begin = rows.line_num + 1
+    return found[1:]
 
 
 def check(

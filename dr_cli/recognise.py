@@ -24,6 +24,12 @@ class Columns:
     patient: str | None = None
     split: str | None = None
 
+    @property
+    def counted(self) -> bool:
+        """Whether they are counted ("column 2"), as those of a table without titles are."""
+        named = [name for name in (self.image, self.grade) if name]
+        return bool(named) and all(re.fullmatch(r"column_\d+", tables.key(n)) for n in named)
+
     def flags(self) -> list[str]:
         """As they were given: `--image-column name`."""
         return [f"--{what}-column {name}" for what, name in vars(self).items() if name]
@@ -64,8 +70,11 @@ def recognise(found: Found, name: str, columns: Columns) -> Recognised:
     return best
 
 
-def is_data(first: Sequence[str]) -> bool:
-    """Whether a table's first row holds an image and a grade, not two titles."""
+def is_data(first: Sequence[str], columns: Columns) -> bool:
+    """Whether a table's first row holds an image and a grade, not two titles: an image has an
+    extension, or a person counted the columns."""
+    if columns.counted and not any(re.fullmatch(r"column_\d+", tables.key(c)) for c in first):
+        return True
     suffixes = [Path(cell).suffix.lower() in files.EXTENSIONS for cell in first]
     return any(suffixes) and any(layouts.grade_of(cell) is not None for cell in first)
 
@@ -185,7 +194,7 @@ class _Search:
 
     def _has_columns(self, first: list[str], layout: Layout) -> bool:
         """Titles, or without titles a first row that is data (whose columns are numbered)."""
-        if is_data(first):
+        if is_data(first, self.columns):
             keys = {f"column_{i + 1}" for i in range(len(first))}
             given = [self.columns.image, self.columns.grade]
             return all(tables.key(column) in keys for column in given if column)
@@ -213,11 +222,23 @@ class _Search:
         unread = [t for t in found.tables if not (
             npz.keys(found.root / t) if t.endswith(".npz") else self._first_row(t)
         )]  # fmt: skip
+        why = "; ".join(_trouble(found.root / table) for table in unread[:3])
         return (
             f"{found.root}: {asked} was looked for, not found among {len(found)} images in"
             f" {len(found.folders)} folders and {len(found.tables)} tables"
             f"{' (' + '; '.join(seen) + ')' if seen else ''}"
-            f"{'; no table can be read from ' + listed(unread, 3) if unread else ''}"
-            f"; name the columns with --image-column and --grade-column, or give --layout, one of"
-            f" {', '.join(layouts.BY_NAME)}"
+            f"{'; ' + why if unread else ''}"
+            f"; name the columns with --image-column and --grade-column ('column 1', 'column 2' of"
+            f" a table without titles), or give --layout, one of {', '.join(layouts.BY_NAME)}"
         )
+
+
+def _trouble(table: Path) -> str:
+    """Why no first row could be had of a table."""
+    if table.suffix.lower() == ".npz":
+        return f"{table} is no NumPy archive"
+    try:
+        tables.read(table)
+    except UsageError as error:
+        return str(error)
+    return f"{table}: the first row holds nothing"

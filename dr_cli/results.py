@@ -146,9 +146,18 @@ def on_data(
         failed=len(dataset.failed) + int(lost.sum()),
         operating=chosen.operating,
         temperature=chosen.temperature,
-        **(beside(run, split) if own else {}),
+        **(_seen(run, split) if own else {}),
         **options,
     )
+
+
+def _seen(run: Run, split: str) -> dict[str, Any]:
+    """`beside`, for networks that look at the run's data again: those of a cross-validation were
+    each trained on most of it."""
+    found = beside(run, split)
+    if len(run.networks()) > 1 and OPTIMISTIC["all"] not in found["warnings"]:
+        found["warnings"].append(OPTIMISTIC["all"])
+    return found
 
 
 def _rows(table: "pd.DataFrame", split: str | None, data: Path) -> tuple[str, "pd.DataFrame"]:

@@ -87,15 +87,18 @@ def folds(
     return table.assign(fold=fold)
 
 
-def leaks(table: pd.DataFrame, duplicates: NDArray[Any] | None = None) -> dict[str, int]:
-    """Test images that train or validation give away.
+def leaks(
+    table: pd.DataFrame, duplicates: NDArray[Any] | None = None, judged: str = TEST
+) -> dict[str, int]:
+    """Images of the split `judged` that train or validation give away.
 
     `fellow_eye_in_train`: the other eye of the same patient stands in train or val;
     `patient_in_train`: any image of the same patient does; `duplicates_across_splits`: an image
     of the same id in `duplicates` ([len(table)], None: not looked for) does.
     """
     split = table["split"].to_numpy(object)
-    known, asked = _in(split, (TRAIN, VAL)), split == TEST
+    asked = split == judged
+    known = _in(split, (TRAIN, VAL)) & ~asked
     patient, eye = _codes(table["patient"]), _codes(table["eye"])
     return {
         "fellow_eye_in_train": int((_fellow_rows(patient, eye, known)[asked] >= 0).sum()),

@@ -194,6 +194,8 @@ def _grid(path: Path, text: str, separator: str | None) -> pd.DataFrame:
         return pd.DataFrame(columns=range(1), dtype=str)
     except (pd.errors.ParserError, csv.Error, ValueError) as error:
         reason = str(error).removeprefix("Error tokenizing data. C error: ").strip()
+        # pandas counts rows from 0, lines from 1
+        reason = re.sub(r"row (\d+)", lambda found: f"row {int(found[1]) + 1}", reason)
         raise UsageError(f"{path}: not a table ({reason})") from error
     return grid.astype(object).fillna("")
 

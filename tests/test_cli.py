@@ -553,6 +553,20 @@ def test_resume_knows_the_table_and_the_validation_that_were_given(tmp_path, mon
     done = dr("train", "--resume", tmp_path / "runs" / "run", "--epochs", 2)
     assert done.exit_code == 0, done.output
     assert "20 train, 10 val" in done.stderr
+    assert done.stderr.count("layout: ") == 1
+    assert "asked for" not in done.stderr  # its precision is the one that this machine would take
+
+
+def test_copies_of_validation_photographs_in_training_are_told(tmp_path, monkeypatch):
+    monkeypatch.setenv("DR_RUNS", str(tmp_path / "runs"))
+    data = photographs.table(tmp_path / "data", 40)
+    shutil.copytree(data, tmp_path / "copy")
+    named = ("--image-column", "photo", "--grade-column", "stage")
+    rows = (data / "labels.csv").read_text().replace("photo,stage", "image,grade")
+    (tmp_path / "copy" / "labels.csv").write_text(rows)
+    done = dr("train", data, "--val", tmp_path / "copy", *named, "--size", 32, "--epochs", 1)
+    assert done.exit_code == 0, done.output
+    assert "40 of 40 val images have a duplicate in train" in done.stderr
 
 
 def test_validation_on_training_photographs_is_refused(world):
@@ -561,7 +575,10 @@ def test_validation_on_training_photographs_is_refused(world):
     assert "60 of its photographs are in the data set" in done.stderr
 
 
-@pytest.mark.parametrize("text", ["{}", "[]", '{"options": {}}'])
+WITHOUT_DATA = '{"options": {}, "data": {}, "fold": null, "precision": "fp32"}'
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", '{"options": {}}', WITHOUT_DATA])
 def test_resume_refuses_a_damaged_record(tmp_path, text):
     (tmp_path / "config.json").write_text(text)
     done = dr("train", "--resume", tmp_path)
@@ -576,3 +593,6 @@ def test_a_fold_is_resumed_with_the_others(world, tmp_path, monkeypatch):
     done = dr("train", "--resume", tmp_path / "cv" / "fold-1", "--epochs", 2)
     assert done.exit_code == 2
     assert f"--resume {tmp_path / 'cv'}" in done.stderr
+    done = dr("eval", tmp_path / "cv", world / "data", "--bootstrap", 0)
+    assert done.exit_code == 0, done.output
+    assert "learned from some of these images" in done.stderr  # each fold's network, from the rest

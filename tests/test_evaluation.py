@@ -423,6 +423,7 @@ ROW = "path,grade,p0,p1,p2,p3,p4\na.jpg,0,1,0,0,0,0\n"
         (ROW + "b.jpg,1,0,-0.5,0,0.5,1\n", "line 3, column p1: '-0.5' is not a probability"),
         (ROW + "b.jpg,1,0.2,0.2,0.2,0.2,0.1\n", "line 3: p0 to p4 sum to 0.9, not 1"),
         ("\n" + ROW + "\n  \nb.jpg,5,1,0,0,0,0\n", "line 6, column grade: '5' is not a grade"),
+        (ROW + '"b\n.jpg",0,1,0,0,0,0\nc,5,1,0,0,0,0\n', "line 5, column grade: '5' is not"),
         (ROW + "a.jpg,1,1,0,0,0,0\n", "line 3: a.jpg stands there twice"),
         (ROW + "b.jpg,1,1,0,0,0,0,7,8\n", "is no table"),
         ("path,referable,referable_probability\na.jpg,2,.5\n", "column referable: '2' is not 0 or"),

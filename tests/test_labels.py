@@ -517,3 +517,18 @@ def test_words_that_mean_a_grade(text: str) -> None:
 @pytest.mark.parametrize("text", ["", "5", "-1", "1.5", "0 mild", "grade", "12", "retina", "1e0"])
 def test_words_that_mean_none(text: str) -> None:
     assert layouts.grade_of(text) is None
+
+
+# --- advice that helps --------------------------------------------------------------------------
+
+
+def test_a_table_without_titles_and_extensions_is_read_by_counted_columns(tmp_path: Path) -> None:
+    root = table(tmp_path, "a,0\nb,4\n", "a.png", "b.png")
+    assert "'column 1'" in refusal(root)
+    counted = Columns(image="column 1", grade="column 2")
+    assert rows(labels.read(root, columns=counted)) == AB
+
+
+def test_a_table_that_cannot_be_read_is_named_with_the_reason(tmp_path: Path) -> None:
+    said = refusal(table(tmp_path, 'image,grade\na,0\n"b,4\n', "a.png"))
+    assert "labels.csv: not a table (EOF inside string starting at row 3)" in said

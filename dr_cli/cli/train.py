@@ -52,17 +52,22 @@ class Setting:
         return read, given
 
     def plan(
-        self, config: TrainConfig, fold: int | None = None, dry: tuple[Any, Any] | None = None
+        self,
+        config: TrainConfig,
+        read: tuple[Any, Any],
+        fold: int | None = None,
+        cache: bool = True,
     ) -> Any:
-        """What is decided before the first step. dry: `labels()` as read; no crop is kept then."""
+        """What is decided before the first step. read: what `labels` gave; without `cache` no crop
+        is kept."""
         from dr_cli import planning
         from dr_cli.device import choose
 
         processor = choose(self.device, self.precision)
-        read, given = dry or self.labels()
+        found, given = read
         return planning.plan(
-            config, read, processor, columns=given, fold=fold, workers=self.workers,
-            cache=dry is None, observer=self.console,
+            config, found, processor, columns=given, fold=fold, workers=self.workers,
+            cache=cache, observer=self.console,
         )  # fmt: skip
 
     def train(self, planned: Any, run: runs.Run, **begin: Any) -> None:
@@ -79,7 +84,8 @@ def train(config: TrainConfig, setting: Setting, name: str | None = None) -> run
     # What can fail at once fails before photographs are decoded and a folder is made for nothing.
     runs.check_name(options.runs_folder(), name)
     network = trainer.start(config, setting.console)
-    planned = setting.plan(config, fold=1 if config.folds else None)
+    read = setting.labels()
+    planned = setting.plan(config, read, 1 if config.folds else None)
     for problem in [] if config.folds else audit.problems(planned.found):
         setting.console.warning(problem)
     run = runs.new_run(options.runs_folder(), name, default_name(config))
@@ -87,13 +93,13 @@ def train(config: TrainConfig, setting: Setting, name: str | None = None) -> run
     if config.folds:
         made = trainer.describe(planned) | {"fold": None}
         runs.write_json(run["config.json"], made)
-        _interruptible(run, lambda: _folds(run, config, setting))
+        _interruptible(run, lambda: _folds(run, config, setting, read))
     else:
         _interruptible(run, lambda: setting.train(planned, run, network=network))
     return run
 
 
-def _folds(run: runs.Run, config: TrainConfig, setting: Setting) -> None:
+def _folds(run: runs.Run, config: TrainConfig, setting: Setting, read: tuple[Any, Any]) -> None:
     """Trains the folds that are not finished, then pools them all."""
     from dr_cli import crossval
 
@@ -104,7 +110,7 @@ def _folds(run: runs.Run, config: TrainConfig, setting: Setting) -> None:
             continue
         setting.console.start(f"fold {number} of {config.folds}")
         state = _state(fold) if fold["last.pt"].is_file() else None
-        planned = setting.plan(config, fold=number)
+        planned = setting.plan(config, read, number)
         fold.folder.mkdir(exist_ok=True)
         setting.train(planned, fold, state=state)
     crossval.pool(run, each)
@@ -115,7 +121,7 @@ def resume(folder: Path, setting: Setting, epochs: int | None = None) -> runs.Ru
 
     run = runs.Run(folder)
     made = run.read_json("config.json")
-    if not (isinstance(made, dict) and made.keys() >= {"options", "data", "fold", "precision"}):
+    if not _whole(made):
         raise UsageError(f"{run['config.json']} is not as dr train wrote it: train a new run")
     if made["fold"] is not None:
         raise UsageError(
@@ -127,9 +133,10 @@ def resume(folder: Path, setting: Setting, epochs: int | None = None) -> runs.Ru
         data=Path(made["data"].get("source", made["data"]["root"])),  # as runs of before have it
         layout=made["data"]["layout"],
         columns=made["data"]["columns"],
-        precision=made["precision"] if setting.precision == "auto" else setting.precision,
+        precision=_precision(made["precision"], setting),
     )
-    _check_data(folder, made, setting)
+    read = setting.labels()
+    _check_data(folder, made, setting, read[0].mark)
     if run["log.txt"].is_file():
         setting.console.lines[:0] = run["log.txt"].read_text(encoding="utf-8").splitlines()
     if config.folds and made["fold"] is None:
@@ -138,18 +145,39 @@ def resume(folder: Path, setting: Setting, epochs: int | None = None) -> runs.Ru
         if run.finished:
             raise UsageError(f"{folder} is finished: all {config.folds} folds are there")
         setting.console.log_into(run)
-        _interruptible(run, lambda: _folds(run, config, setting))
+        _interruptible(run, lambda: _folds(run, config, setting, read))
         return run
     state = _state(run)
     done = len(state["rows"])
     config = _extended(folder, config, epochs, done, run.finished)
-    planned = setting.plan(config, fold=made["fold"])
+    planned = setting.plan(config, read)
     run["summary.json"].unlink(missing_ok=True)  # not finished any more
     runs.write_json(run["config.json"], made | {"options": planned.config.to_dict()})
     setting.console.log_into(run)
     setting.console.note(f"going on with {short(folder)} after {done} epochs")
     _interruptible(run, lambda: setting.train(planned, run, state=state))
     return run
+
+
+def _whole(made: Any) -> bool:
+    """Whether a config.json has all that going on needs."""
+    needed = {"options", "data", "fold", "precision"}
+    return (
+        isinstance(made, dict)
+        and made.keys() >= needed
+        and isinstance(made["options"], dict)
+        and isinstance(made["data"], dict)
+        and made["data"].keys() >= {"root", "layout", "columns", "fingerprint"}
+    )
+
+
+def _precision(then: str, setting: Setting) -> str:
+    """The run's own precision, unless a person asks for another."""
+    from dr_cli.device import choose
+
+    if setting.precision != "auto" or choose(setting.device).precision == then:
+        return setting.precision
+    return then
 
 
 def _state(run: runs.Run) -> dict[str, Any]:
@@ -164,9 +192,9 @@ def _state(run: runs.Run) -> dict[str, Any]:
         raise UsageError(f"{run['last.pt']} cannot be read ({line}): train it anew") from error
 
 
-def _check_data(folder: Path, made: dict[str, Any], setting: Setting) -> None:
-    """Raises UsageError unless the data set is the one that the run began with."""
-    found, then = setting.labels()[0].mark, made["data"]["fingerprint"]
+def _check_data(folder: Path, made: dict[str, Any], setting: Setting, found: str) -> None:
+    """Raises UsageError unless the data set's fingerprint is the one that the run began with."""
+    then = made["data"]["fingerprint"]
     if found != then:
         raise UsageError(
             f"{setting.data} is not as it was when {folder} began (fingerprint {found[:12]}, then "
@@ -196,7 +224,7 @@ def dry_run(config: TrainConfig, setting: Setting) -> dict[str, Any]:
     if not read.images_found:
         seen = audit.look(read)
         return audit.describe(read, planning.settle(read, seen, config), seen) | {"plan": None}
-    planned = setting.plan(config, fold=1 if config.folds else None, dry=(read, given))
+    planned = setting.plan(config, (read, given), 1 if config.folds else None, cache=False)
     return planned.found | {"plan": trainer.estimate(planned)}
 
 

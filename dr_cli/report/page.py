@@ -110,18 +110,17 @@ def to_csv(data: Mapping[str, Any]) -> str:
 
 
 def to_markdown(data: Mapping[str, Any]) -> str:
-    """Intended use, summary, warnings and the table of runs."""
+    """Intended use, summary, warnings, the table of runs and that of pairs."""
     table = [["Run", *(column.heading for column in TABLE)]]
     table += [[run["name"], *(column.text(run) for column in TABLE)] for run in data["runs"]]
-    rows = ["| " + " | ".join(map(_markdown, row)) + " |" for row in table]
-    rows.insert(1, "| --- " * len(table[0]) + "|")
     told = [
         "# Grading diabetic retinopathy",
         data["intended_use"],
         *map(_markdown, data["summary"]),
         *(f"**Warning.** {_markdown(warning)}" for warning in data["warnings"]),
-        "\n".join(rows),
+        _table(table),
         "Brackets hold 95% intervals.",
+        *_pairs(data["comparisons"]),
         *(f"**{item['title']}.** {_markdown(item['text'])}" for item in data["card"][1:]),
     ]
     return "\n\n".join(told) + "\n"
@@ -141,6 +140,27 @@ def _csv_row(run: Run) -> dict[str, Any]:
         low, high = (found or {}).get("ci95") or (None, None)
         row |= {key: (found or {}).get("value"), f"{key}_low": low, f"{key}_high": high}
     return row
+
+
+def _pairs(comparisons: Sequence[Mapping[str, Any]]) -> list[str]:
+    if not comparisons:
+        return []
+    table = [["First", "Second", "QWK", "Referable AUC", "McNemar, referable", "McNemar, grade"]]
+    for pair in comparisons:
+        differences = [difference(pair[key]) for key in ("qwk", "referable_auc")]
+        counts = [mcnemar(pair[key]) for key in ("mcnemar_referable", "mcnemar_grade")]
+        table.append([pair["a"], pair["b"], *differences, *counts])
+    return [
+        "First less second, on the same patients (paired bootstrap); McNemar: images that the "
+        "first : the second alone got right; p of each column corrected for their number (Holm).",
+        _table(table),
+    ]
+
+
+def _table(table: Sequence[Sequence[str]]) -> str:
+    """Rows of cells, the first one the headings, in Markdown."""
+    rows = ["| " + " | ".join(map(_markdown, row)) + " |" for row in table]
+    return "\n".join([rows[0], "| --- " * len(table[0]) + "|", *rows[1:]])
 
 
 def _markdown(text: str) -> str:
