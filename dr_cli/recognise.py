@@ -222,7 +222,7 @@ class _Search:
         unread = [t for t in found.tables if not (
             npz.keys(found.root / t) if t.endswith(".npz") else self._first_row(t)
         )]  # fmt: skip
-        why = "; ".join(_trouble(found.root / table) for table in unread[:3])
+        why = "; ".join(_trouble(found.root, table) for table in unread[:3])
         return (
             f"{found.root}: {asked} was looked for, not found among {len(found)} images in"
             f" {len(found.folders)} folders and {len(found.tables)} tables"
@@ -233,12 +233,12 @@ class _Search:
         )
 
 
-def _trouble(table: Path) -> str:
+def _trouble(root: Path, table: str) -> str:
     """Why no first row could be had of a table."""
-    if table.suffix.lower() == ".npz":
-        return f"{table} is no NumPy archive"
+    if table.endswith(".npz"):
+        return f"{table}: no NumPy archive"
     try:
-        tables.read(table)
+        tables.read(root / table)
     except UsageError as error:
-        return str(error)
-    return f"{table}: the first row holds nothing"
+        return str(error).removeprefix(f"{root}/")
+    return f"{table}: its first row cannot be told"

@@ -1,4 +1,5 @@
 import itertools
+import platform
 from functools import partial
 from types import SimpleNamespace
 
@@ -208,3 +209,14 @@ def test_a_real_gpu_is_chosen_and_computes():
     with processor.autocast():
         out = layer(torch.randn(1, 3, 8, 8, device=processor.device))
     assert out.dtype == processor.dtype
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="asks glibc")
+def test_freed_memory_serves_the_next_tensor():
+    import resource
+
+    device.choose("cpu")
+    torch.ones(2**24)  # 64 MiB, taken once
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.ones(2**24)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before < 1_000  # of 16,384 pages

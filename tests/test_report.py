@@ -408,10 +408,11 @@ def test_csv_and_markdown_say_what_the_page_says(runs: Path) -> None:
     assert float(second["qwk_low"]) == pytest.approx(0.63)
     assert first["referable_auc"] == ""  # undefined
     text = page.to_markdown(data)
-    table = [line for line in text.splitlines() if line.startswith("|")]
-    assert len(table) == 4
-    assert len({line.count("|") for line in table}) == 1
-    assert "0.680 (0.630–0.730)" in table[3]
+    blocks = [block.splitlines() for block in text.split("\n\n") if block.startswith("|")]
+    assert [len(block) for block in blocks] == [4, 3]  # runs; pairs of runs
+    assert all(len({line.count("|") for line in block}) == 1 for block in blocks)
+    assert "0.680 (0.630–0.730)" in blocks[0][3]
+    assert blocks[1][2].startswith("| resnet")
     assert "no diagnosis" in text
     assert json.loads(page.to_json(data)) == data
 

@@ -1,7 +1,7 @@
 """The course's experiment as this program does it, one network a command, timed part by part.
 
     python examples/benchmarks/lab_experiment.py --images 28100 --test-images 7026 \\
-        --network resnet18 --pretrained-start no --epochs 10
+        --network resnet18 --epochs 10
     python examples/benchmarks/lab_experiment.py --images 200 --test-images 50 --size 128 --epochs 1
 
 28,100 + 7,026 photographs of 512 px are made on the spot (few drawn eyes, shifted and brightened
