@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from dr_cli import device, labels, planning, trainer
+from dr_cli import device, labels, planning, runs, trainer
 from dr_cli.config import TrainConfig
 from dr_cli.dataset import resident
 from dr_cli.errors import DrError
@@ -202,3 +202,17 @@ def test_fast_paths_learn_what_the_plain_loop_learns(planned):
             loss.backward()
             optimizer.step()
             assert float(fast._step(epoch, *batch)[0]) == pytest.approx(loss.item(), rel=1e-5)
+
+
+def test_compiling_on_a_cpu_is_done_and_warned_of(planned, tmp_path, monkeypatch):
+    class Listener(Observer):
+        def warning(self, text):
+            heard.append(text)
+
+    compiled, heard = [], []
+    monkeypatch.setattr(torch, "compile", lambda network: compiled.append(network) or network)
+    config = dataclasses.replace(planned.config, compile=True, epochs=1)
+    run = runs.new_run(tmp_path, "run", "resnet18")
+    trainer.train(dataclasses.replace(planned, config=config), run, observer=Listener())
+    assert len(compiled) == 1
+    assert [text for text in heard if text.startswith("--compile")]
