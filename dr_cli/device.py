@@ -189,8 +189,8 @@ def keep_memory() -> None:
     """Let glibc keep what is freed for the next batch; elsewhere this does nothing.
 
     Left to itself it asks the kernel for every large tensor anew, which clears the pages first:
-    of a ResNet18's time at 512 px on two cores a fifth in training, a tenth in inference. What is
-    kept costs a third more memory at the peak of training.
+    of a ResNet18's time at 512 px on two cores a tenth to a fifth, in training and in inference.
+    What is kept costs up to a third more memory at the peak of training.
     """
     if sys.platform == "linux":
         with contextlib.suppress(AttributeError, OSError):  # another C library has no such call
