@@ -44,11 +44,12 @@ def read_predictions(path: str | Path, split: str | None = None) -> "pd.DataFram
             path, sep=separator, dtype=text,
             encoding="utf-8-sig", skipinitialspace=True,
         )  # fmt: skip
+        lines = _lines(path, separator)
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror or error}") from None
-    except (ValueError, pd.errors.ParserError) as error:
+    except (ValueError, pd.errors.ParserError, csv.Error) as error:
         raise UsageError(f"{path} is no table: {str(error).strip()}") from None
-    check(table, str(path), _lines(path, separator))
+    check(table, str(path), lines)
     if split in (None, "all"):
         return table
     if "split" not in table:

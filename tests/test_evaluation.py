@@ -426,6 +426,7 @@ ROW = "path,grade,p0,p1,p2,p3,p4\na.jpg,0,1,0,0,0,0\n"
         (ROW + '"b\n.jpg",0,1,0,0,0,0\nc,5,1,0,0,0,0\n', "line 5, column grade: '5' is not"),
         (ROW + "a.jpg,1,1,0,0,0,0\n", "line 3: a.jpg stands there twice"),
         (ROW + "b.jpg,1,1,0,0,0,0,7,8\n", "is no table"),
+        (ROW + f"{'b' * 200_000},1,1,0,0,0,0\n", "is no table: field larger than field limit"),
         ("path,referable,referable_probability\na.jpg,2,.5\n", "column referable: '2' is not 0 or"),
         ("path,referable,referable_probability\na.jpg,1,1.5\n", "probability: '1.5' is not a prob"),
     ],
