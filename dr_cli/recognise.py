@@ -28,7 +28,7 @@ class Columns:
     def counted(self) -> bool:
         """Whether they are counted ("column 2"), as those of a table without titles are."""
         named = [name for name in (self.image, self.grade) if name]
-        return bool(named) and all(re.fullmatch(r"column_\d+", tables.key(n)) for n in named)
+        return bool(named) and all(map(_counts, named))
 
     def flags(self) -> list[str]:
         """As they were given: `--image-column name`."""
@@ -70,10 +70,14 @@ def recognise(found: Found, name: str, columns: Columns) -> Recognised:
     return best
 
 
+def _counts(column: str) -> bool:
+    return re.fullmatch(r"column_\d+", tables.key(column)) is not None
+
+
 def is_data(first: Sequence[str], columns: Columns) -> bool:
     """Whether a table's first row holds an image and a grade, not two titles: an image has an
     extension, or a person counted the columns."""
-    if columns.counted and not any(re.fullmatch(r"column_\d+", tables.key(c)) for c in first):
+    if columns.counted and not any(map(_counts, first)):
         return True
     suffixes = [Path(cell).suffix.lower() in files.EXTENSIONS for cell in first]
     return any(suffixes) and any(layouts.grade_of(cell) is not None for cell in first)

@@ -65,6 +65,15 @@ TABLE = (
     _plain("Multiply-adds", "multiply_adds", lambda value: scaled(value, 1e9, "G")),
 )
 
+PAIRS: tuple[tuple[str, Callable[[Mapping[str, Any]], str]], ...] = (  # heading, text of a pair
+    ("First", lambda pair: pair["a"]),
+    ("Second", lambda pair: pair["b"]),
+    ("QWK", lambda pair: difference(pair["qwk"])),
+    ("Referable AUC", lambda pair: difference(pair["referable_auc"])),
+    ("McNemar, referable", lambda pair: mcnemar(pair["mcnemar_referable"])),
+    ("McNemar, grade", lambda pair: mcnemar(pair["mcnemar_grade"])),
+)
+
 
 def render(data: Mapping[str, Any]) -> str:
     """One self-contained HTML page of what `collect` returned: no network, no library."""
@@ -76,13 +85,14 @@ def render(data: Mapping[str, Any]) -> str:
         undefined=jinja2.StrictUndefined,
     )
     environment.filters |= {"figure": figure, "percent": percent, "number": number}
-    environment.filters |= {"stacked": _stacked, "shade": figures.shade, "difference": difference}
-    environment.filters |= {"mcnemar": mcnemar, "p_value": p_value, "signed": signed}
+    environment.filters |= {"stacked": _stacked, "shade": figures.shade}
+    environment.filters |= {"p_value": p_value, "signed": signed}
     return environment.get_template("page.html.jinja").render(
         data=data,
         style=Markup(files("dr_cli.report").joinpath("style.css").read_text(encoding="utf-8")),
         names=grades.NAMES,
         columns=TABLE,
+        pairs=PAIRS,
         matrices=_matrices(data),
         calibrations=_calibrations,
         charts=[chart for chart in _comparison(data["runs"]) if chart],
@@ -145,11 +155,8 @@ def _csv_row(run: Run) -> dict[str, Any]:
 def _pairs(comparisons: Sequence[Mapping[str, Any]]) -> list[str]:
     if not comparisons:
         return []
-    table = [["First", "Second", "QWK", "Referable AUC", "McNemar, referable", "McNemar, grade"]]
-    for pair in comparisons:
-        differences = [difference(pair[key]) for key in ("qwk", "referable_auc")]
-        counts = [mcnemar(pair[key]) for key in ("mcnemar_referable", "mcnemar_grade")]
-        table.append([pair["a"], pair["b"], *differences, *counts])
+    table = [[heading for heading, _ in PAIRS]]
+    table += [[text(pair) for _, text in PAIRS] for pair in comparisons]
     return [
         "First less second, on the same patients (paired bootstrap); McNemar: images that the "
         "first : the second alone got right; p of each column corrected for their number (Holm).",
