@@ -1,5 +1,7 @@
 import itertools
 import platform
+import subprocess
+import sys
 from functools import partial
 from types import SimpleNamespace
 
@@ -212,12 +214,19 @@ def test_a_real_gpu_is_chosen_and_computes():
     assert out.dtype == processor.dtype
 
 
+FAULTS = """
+import resource, torch
+from dr_cli import device
+device.choose("cpu")
+torch.ones(2**24)  # 64 MiB, taken once
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+torch.ones(2**24)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="asks glibc")
 def test_freed_memory_serves_the_next_tensor():
-    import resource
-
-    device.choose("cpu")
-    torch.ones(2**24)  # 64 MiB, taken once
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    torch.ones(2**24)
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before < 1_000  # of 16,384 pages
+    """In a process of its own: among a whole suite's leftovers another hole may fit better."""
+    done = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True)
+    assert int(done.stdout) < 1_000, done.stderr  # of 16,384 pages
