@@ -25,19 +25,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dr_cli.confusion import ConfusionMatrix
-    from dr_cli.dataset import FundusDataset
-    from dr_cli.grader import Grader
-    from dr_cli.resnet import build_resnet
+    from dr_cli.dataset.dataset import FundusDataset
+    from dr_cli.network.grader import Grader
+    from dr_cli.network.resnet import build_resnet
+    from dr_cli.plots.confusion import ConfusionMatrix
 
 __version__ = "0.1.0"
 __all__ = ["ConfusionMatrix", "FundusDataset", "Grader", "build_resnet"]
 
 _HOMES = {
-    "ConfusionMatrix": "confusion",
-    "FundusDataset": "dataset",
-    "Grader": "grader",
-    "build_resnet": "resnet",
+    "ConfusionMatrix": "plots.confusion",
+    "FundusDataset": "dataset.dataset",
+    "Grader": "network.grader",
+    "build_resnet": "network.resnet",
 }
 
 

@@ -14,10 +14,13 @@ import pandas as pd
 import torch
 from torch.utils.data import DataLoader
 
-from dr_cli import ConfusionMatrix, FundusDataset, Grader, build_resnet, cache, labels, sample
+from dr_cli import ConfusionMatrix, FundusDataset, Grader, build_resnet
 from dr_cli.cli.train import Setting, train
-from dr_cli.config import TrainConfig
-from dr_cli.fundus import Preprocessing
+from dr_cli.labels import reading as labels
+from dr_cli.photographs import cache
+from dr_cli.photographs.fundus import Preprocessing
+from dr_cli.sample import drawn_set as sample
+from dr_cli.training.config import TrainConfig
 
 
 def main() -> None:

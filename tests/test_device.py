@@ -181,8 +181,8 @@ def test_free_memory_of_this_machine_is_plausible():
 
 
 def test_deterministic_training_gives_the_same_bits(monkeypatch):
-    from dr_cli.losses import RULES, make_loss
-    from dr_cli.resnet import build_resnet
+    from dr_cli.network.resnet import build_resnet
+    from dr_cli.training.losses import RULES, make_loss
 
     monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
     device.deterministic(True)

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
-from dr_cli import sample
 from dr_cli.cli import app
-from dr_cli.config import TrainConfig
-from tests import photographs
+from dr_cli.sample import drawn_set as sample
+from dr_cli.training.config import TrainConfig
+from tests.builders import photographs
 
 ROOT = Path(__file__).parents[1]
 SH = shutil.which("sh")

@@ -16,9 +16,10 @@ import pytest
 from typer.models import OptionInfo
 from typer.testing import CliRunner
 
-from dr_cli import layouts, sample
 from dr_cli.cli import app, predict, report, train
 from dr_cli.cli import eval as eval_
+from dr_cli.labels import layouts
+from dr_cli.sample import drawn_set as sample
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -180,8 +180,8 @@ def audit_tables(record: Mapping[str, Any]) -> list[Any]:
     from rich.table import Table
     from rich.text import Text
 
-    from dr_cli.audit import problems
     from dr_cli.grades import NAMES
+    from dr_cli.training.audit import problems
 
     counts = Table(title=Text(f"{record['root']}: {record['layout']}"), box=box.SIMPLE)
     for name in ("split", "images", "patients", *NAMES):

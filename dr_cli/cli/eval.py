@@ -48,7 +48,7 @@ def evaluate(run: runs.Run, split: str | None = None, **options: Any) -> dict[st
 
     split: default test, else val.
     """
-    from dr_cli import results
+    from dr_cli.scoring import of_run as results
 
     return results.of_run(run, _own_split(run, split), **options)
 
@@ -147,7 +147,7 @@ def command(
         if run is None:
             record = _of_table(predictions, chosen, common)
         else:
-            from dr_cli import results
+            from dr_cli.scoring import of_run as results
 
             rules = results.Rules(decision and decision.value, operating_point)
             if data is None:
@@ -171,7 +171,7 @@ def command(
         _write(record, out)
     _print(record, form or (Format.table if sys.stdout.isatty() else Format.json))
     if needed:
-        from dr_cli.evaluation import fail_under as check
+        from dr_cli.scoring.record import fail_under as check
 
         check(record, needed)
     if record["failed"]:
@@ -179,8 +179,8 @@ def command(
 
 
 def _of_table(path: Path | None, split: str | None, common: dict[str, Any]) -> dict[str, Any]:
-    from dr_cli import evaluation
-    from dr_cli.predictions import read_predictions
+    from dr_cli.scoring import record as evaluation
+    from dr_cli.scoring.predictions import read_predictions
 
     assert path is not None
     table = read_predictions(path, None if split == "all" else split)
@@ -200,14 +200,14 @@ def _needed(pairs: list[str]) -> dict[str, float]:
         if not math.isfinite(found[name]):  # no figure is below NaN, so it would always pass
             raise UsageError(f"--fail-under {pair!r}: give METRIC=VALUE, such as qwk=0.7")
     if found:
-        from dr_cli.evaluation import check_limits
+        from dr_cli.scoring.record import check_limits
 
         check_limits(found)  # before a network is run for nothing
     return found
 
 
 def _write(record: dict[str, Any], folder: Path) -> None:
-    from dr_cli.confusion import ConfusionMatrix
+    from dr_cli.plots.confusion import ConfusionMatrix
 
     runs.write_json(folder / "metrics.json", record)
     if record["confusion"] is not None:
@@ -235,7 +235,7 @@ def _print(record: dict[str, Any], form: Format) -> None:
 
 def _figures(record: dict[str, Any]) -> list[Figure]:
     """Name, value, interval of each figure of a record, calibration before, and baselines."""
-    from dr_cli.evaluation import flatten
+    from dr_cli.scoring.record import flatten
 
     found = [(name, f["value"], f["ci95"]) for name, f in flatten(record).items()]
     before = record["calibration"]["before"] or {}

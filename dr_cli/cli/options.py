@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from dr_cli.config import TrainConfig, flag
+from dr_cli.training.config import TrainConfig, flag
 
 
 class _Debug:

@@ -33,7 +33,7 @@ class Format(enum.StrEnum):
 
 def inputs(names: Iterable[str], nul: bool = False) -> Iterator[str]:
     """Files as they are named, photographs of folders in sorted order, `-` from stdin."""
-    from dr_cli.fundus import EXTENSIONS  # on use: it brings numpy
+    from dr_cli.photographs.fundus import EXTENSIONS  # on use: it brings numpy
 
     for name in names:
         if name == "-":
@@ -115,7 +115,7 @@ def command(
         raise UsageError("no INPUT: name photographs, folders, or - for paths on stdin")
     with Console(quiet) as console:
         sources = run or [newest_run()]
-        from dr_cli.grader import Grader
+        from dr_cli.network.grader import Grader
 
         grader = Grader.load(sources, device=device.value, precision=precision.value)
         console.note(

@@ -14,8 +14,8 @@ import typer
 from dr_cli import runs
 from dr_cli.cli import options
 from dr_cli.cli.console import Console, short
-from dr_cli.config import TrainConfig, flag, read_config
 from dr_cli.errors import DrError, UsageError
+from dr_cli.training.config import TrainConfig, flag, read_config
 
 
 class Format(enum.StrEnum):
@@ -43,7 +43,7 @@ class Setting:
 
     def labels(self) -> tuple[Any, dict[str, str]]:
         """The data set's `Labels`, and the column names that were given."""
-        from dr_cli import labels
+        from dr_cli.labels import reading as labels
 
         root = self.data or default_data(self.console, self.workers)
         given = {name: value for name, value in self.columns.items() if value}
@@ -60,8 +60,8 @@ class Setting:
     ) -> Any:
         """What is decided before the first step. read: what `labels` gave; without `cache` no crop
         is kept."""
-        from dr_cli import planning
         from dr_cli.device import choose
+        from dr_cli.training import plan as planning
 
         processor = choose(self.device, self.precision)
         found, given = read
@@ -72,14 +72,14 @@ class Setting:
 
     def train(self, planned: Any, run: runs.Run, **begin: Any) -> None:
         """The run itself; begin: `network` or `state`, as `trainer.train` takes them."""
-        from dr_cli import trainer
+        from dr_cli.training import trainer
 
         trainer.train(planned, run, profile=self.profile, observer=self.console, **begin)
 
 
 def train(config: TrainConfig, setting: Setting, name: str | None = None) -> runs.Run:
     """Trains a new run. Raises DrError and its kin for what cannot be."""
-    from dr_cli import audit, trainer
+    from dr_cli.training import audit, trainer
 
     # What can fail at once fails before photographs are decoded and a folder is made for nothing.
     runs.check_name(options.runs_folder(), name)
@@ -101,7 +101,7 @@ def train(config: TrainConfig, setting: Setting, name: str | None = None) -> run
 
 def _folds(run: runs.Run, config: TrainConfig, setting: Setting, read: tuple[Any, Any]) -> None:
     """Trains the folds that are not finished, then pools them all."""
-    from dr_cli import crossval
+    from dr_cli.training import crossval
 
     assert config.folds is not None
     each = crossval.folders(run, config.folds)
@@ -218,7 +218,8 @@ def dry_run(config: TrainConfig, setting: Setting) -> dict[str, Any]:
 
     `plan` is None where not one image is there.
     """
-    from dr_cli import audit, planning, trainer
+    from dr_cli.training import audit, trainer
+    from dr_cli.training import plan as planning
 
     read, given = setting.labels()
     if not read.images_found:
@@ -233,7 +234,8 @@ def default_data(console: Console, workers: int | None = None) -> Path:
     if os.environ.get("DR_DATA"):
         console.note(f"DATA: $DR_DATA, {os.environ['DR_DATA']}")
         return Path(os.environ["DR_DATA"])
-    from dr_cli import cache, sample
+    from dr_cli.photographs import cache
+    from dr_cli.sample import drawn_set as sample
 
     console.note(
         "DATA: the built-in sample set: drawn eyes, no photographs, never for clinical use"

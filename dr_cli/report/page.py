@@ -11,10 +11,11 @@ import jinja2
 from markupsafe import Markup
 
 from dr_cli import grades
-from dr_cli.report import figures, gallery
-from dr_cli.report.figures import Line
+from dr_cli.report import gallery
+from dr_cli.report import svg as figures
 from dr_cli.report.reading import collect, value_of
-from dr_cli.report.words import (
+from dr_cli.report.svg import Line
+from dr_cli.words import (
     difference,
     figure,
     mcnemar,

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dr_cli.report.figures import MOST_MARKERS, Line
 from dr_cli.report.page import comparison_lines, roc_lines
+from dr_cli.report.svg import MOST_MARKERS, Line
 
 OKABE_ITO = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P")
@@ -96,7 +96,7 @@ def _save_lines(stem: Path, lines: Sequence[Line], x_label: str, y_label: str) -
 def _save_confusion(stem: Path, counts: Sequence[Sequence[int]]) -> list[Path]:
     import matplotlib as mpl
 
-    from dr_cli.confusion import ConfusionMatrix
+    from dr_cli.plots.confusion import ConfusionMatrix
 
     with mpl.rc_context({key: STYLE[key] for key in ("svg.hashsalt", "svg.fonttype")}):
         return _write(ConfusionMatrix.from_counts(counts).plot().figure, stem)

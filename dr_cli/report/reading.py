@@ -19,12 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dr_cli import __version__
-from dr_cli.config import TrainConfig, flag
 from dr_cli.errors import UsageError
-from dr_cli.evaluation import verdict
 from dr_cli.grades import NUM_GRADES, REFERABLE_FROM, expected_grade, referable_probability
 from dr_cli.report import gallery
-from dr_cli.report.words import figure, number, percent
+from dr_cli.scoring.record import verdict
+from dr_cli.training.config import TrainConfig, flag
+from dr_cli.words import figure, number, percent
 
 INTENDED_USE = (
     "For research and teaching. This is no medical device: it makes no diagnosis, "
@@ -214,7 +214,7 @@ class _Predictions:
         """
         if not self.paths:
             return None
-        from dr_cli.metrics import retemper
+        from dr_cli.scoring.metrics import retemper
 
         before = retemper(self.probabilities, temperature) if temperature else None
         return {
@@ -253,7 +253,7 @@ def _grade(text: str) -> int:
 
 
 def _reliability(grade: NDArray[np.int64], probabilities: NDArray[Any]) -> list[list[float]]:
-    from dr_cli.metrics import reliability_curve
+    from dr_cli.scoring.metrics import reliability_curve
 
     return [
         [round(b["confidence"], 4), round(b["accuracy"], 4), b["n"]]
@@ -498,8 +498,8 @@ def _comparisons(
         or not all(file.is_file() for file in files)
     ):
         return []
-    from dr_cli.comparison import compare
     from dr_cli.runs import Run
+    from dr_cli.scoring.comparison import compare
 
     tables = [
         (run["name"], Run(path).predictions(run["split"]))

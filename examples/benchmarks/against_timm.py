@@ -27,9 +27,10 @@ from typing import Any
 from compete import ranked, show
 from PIL import Image
 
-from dr_cli import labels, sample
-from dr_cli.dataset import FundusDataset
-from dr_cli.fundus import Preprocessing
+from dr_cli.dataset.dataset import FundusDataset
+from dr_cli.labels import reading as labels
+from dr_cli.photographs.fundus import Preprocessing
+from dr_cli.sample import drawn_set as sample
 
 _STEPS = re.compile(r"Train: (\d+) \[.*?\(([\d.]+)s, .*Data: [\d.]+ \(([\d.]+)\)")
 _SAVED = re.compile(r"Current checkpoints")

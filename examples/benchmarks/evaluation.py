@@ -20,9 +20,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dr_cli import bootstrap, evaluation, metrics
-from dr_cli.comparison import compare
 from dr_cli.grades import NUM_GRADES
+from dr_cli.scoring import intervals as bootstrap
+from dr_cli.scoring import metrics
+from dr_cli.scoring import record as evaluation
+from dr_cli.scoring.comparison import compare
 
 GRADE_CUTS = (0.6, 1.0, 2.2, 3.0)  # on the hidden severity: about 73/9/15/3/1% as in EyePACS
 PATIENTS = (15, 30, 60, 120, 250, 500)

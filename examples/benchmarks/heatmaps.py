@@ -25,13 +25,16 @@ import torch
 from PIL import Image
 from scipy.ndimage import maximum_filter
 
-from dr_cli import device, fundus, heatmap, sample
-from dr_cli.augment import normalise
+from dr_cli import device
+from dr_cli.dataset.augment import normalise
 from dr_cli.errors import UsageError
-from dr_cli.fundus import Preprocessing
-from dr_cli.grader import Member
 from dr_cli.grades import REFERABLE_FROM
+from dr_cli.network import activation as heatmap
+from dr_cli.network.grader import Member
+from dr_cli.photographs import fundus
+from dr_cli.photographs.fundus import Preprocessing
 from dr_cli.runs import Run
+from dr_cli.sample import drawn_set as sample
 
 TOP = 0.1  # of the field's pixels
 DRAWN = re.compile(r"drawn_(\d+)_(left|right)\.\w+$")

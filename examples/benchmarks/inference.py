@@ -21,9 +21,10 @@ from compete import compete, elsewhere, show
 from PIL import Image
 from torchvision import transforms
 
-from dr_cli import Grader, runs, sample
-from dr_cli.fundus import EXTENSIONS, IMAGENET_MEAN, IMAGENET_STD, Preprocessing
-from dr_cli.resnet import build_resnet
+from dr_cli import Grader, runs
+from dr_cli.network.resnet import build_resnet
+from dr_cli.photographs.fundus import EXTENSIONS, IMAGENET_MEAN, IMAGENET_STD, Preprocessing
+from dr_cli.sample import drawn_set as sample
 
 
 def untrained(folder: Path, arch: str, size: int) -> Path:

@@ -33,10 +33,17 @@ from PIL import Image
 from torch.utils.data import DataLoader
 from torchvision import transforms
 
-from dr_cli import FundusDataset, sample
-from dr_cli.augment import LEVELS, augment
-from dr_cli.dataset import batches
-from dr_cli.fundus import EXTENSIONS, IMAGENET_MEAN, IMAGENET_STD, Preprocessing, load_crop
+from dr_cli import FundusDataset
+from dr_cli.dataset.augment import LEVELS, augment
+from dr_cli.dataset.dataset import batches
+from dr_cli.photographs.fundus import (
+    EXTENSIONS,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Preprocessing,
+    load_crop,
+)
+from dr_cli.sample import drawn_set as sample
 
 FORMATS: dict[str, dict[str, Any]] = {
     "JPEG q95": {"format": "JPEG", "quality": 95, "subsampling": 0},

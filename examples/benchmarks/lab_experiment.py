@@ -26,9 +26,14 @@ import numpy as np
 import torch
 from PIL import Image
 
-from dr_cli import augment, device, labels, planning, runs, sample, trainer
-from dr_cli.config import TrainConfig
+from dr_cli import device, runs
+from dr_cli.dataset import augment
 from dr_cli.events import Observer
+from dr_cli.labels import reading as labels
+from dr_cli.sample import drawn_set as sample
+from dr_cli.training import plan as planning
+from dr_cli.training import trainer
+from dr_cli.training.config import TrainConfig
 
 SHARES = (0.735, 0.07, 0.15, 0.025, 0.02)  # of the grades in the course's label files
 ROOFLINE_512 = {"resnet18": 4787, "resnet50": 1126, "resnet101": 737, "resnet152": 521}  # img/s

@@ -17,7 +17,7 @@ from pathlib import Path
 MEASURE = """
 import sys, time
 start = time.perf_counter()
-from dr_cli import labels, splits
+from dr_cli.labels import reading as labels, splits
 imported = time.perf_counter()
 data = labels.read(sys.argv[1])
 read = time.perf_counter()

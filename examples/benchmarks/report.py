@@ -19,11 +19,14 @@ import numpy as np
 import pandas as pd
 import torch
 
-from dr_cli import evaluation, pictures, runs, sample
-from dr_cli.config import TrainConfig
+from dr_cli import runs
 from dr_cli.grades import NUM_GRADES
-from dr_cli.predictions import PROBABILITIES
-from dr_cli.resnet import build_resnet
+from dr_cli.network.resnet import build_resnet
+from dr_cli.sample import drawn_set as sample
+from dr_cli.scoring import record as evaluation
+from dr_cli.scoring.predictions import PROBABILITIES
+from dr_cli.training import pictures
+from dr_cli.training.config import TrainConfig
 
 SHARES = (0.735, 0.07, 0.15, 0.025, 0.02)  # of the grades in EyePACS
 EPOCHS = 30

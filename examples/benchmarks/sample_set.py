@@ -23,7 +23,7 @@ from sklearn.model_selection import StratifiedGroupKFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from dr_cli import sample
+from dr_cli.sample import drawn_set as sample
 
 QUANTILES = (1, 5, 25, 50, 75, 95, 99)
 Rows = list[dict[str, str]]

@@ -27,9 +27,14 @@ from compete import CourseDataset, compete, elsewhere, show
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from dr_cli import augment, device, labels, planning, sample, trainer
-from dr_cli.config import TrainConfig
-from dr_cli.resnet import build_resnet
+from dr_cli import device
+from dr_cli.dataset import augment
+from dr_cli.labels import reading as labels
+from dr_cli.network.resnet import build_resnet
+from dr_cli.sample import drawn_set as sample
+from dr_cli.training import plan as planning
+from dr_cli.training import trainer
+from dr_cli.training.config import TrainConfig
 
 MOMENTUM, DECAY, LR = 0.9, 5e-4, 1e-3
 

@@ -1,0 +1,1 @@
+"""THE DATASET: graded photographs as torch wants them, and batches of them."""

@@ -1,0 +1,1 @@
+"""A folder of graded photographs -> one table, and every row its split."""

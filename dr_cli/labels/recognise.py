@@ -1,0 +1,250 @@
+"""Which of the known layouts a folder has, and which of its files are that layout's tables."""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from dr_cli.errors import UsageError
+from dr_cli.labels import layouts, tables
+from dr_cli.labels import matching as files
+from dr_cli.labels.layouts import Layout, Source
+from dr_cli.labels.matching import Found
+from dr_cli.labels.tables import listed
+from dr_cli.photographs import packed as npz
+
+_PEEKED = 300  # tables whose first row is looked at; a folder of annotations may hold thousands
+_NOT_LABELS = re.compile(r"sample_?submission|challenge\d_upload", re.IGNORECASE)  # empty forms
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Column names that a person gave; each wins over what would be recognised."""
+
+    image: str | None = None
+    grade: str | None = None
+    patient: str | None = None
+    split: str | None = None
+
+    @property
+    def counted(self) -> bool:
+        """Whether they are counted ("column 2"), as those of a table without titles are."""
+        named = [name for name in (self.image, self.grade) if name]
+        return bool(named) and all(map(_counts, named))
+
+    def flags(self) -> list[str]:
+        """As they were given: `--image-column name`."""
+        return [f"--{what}-column {name}" for what, name in vars(self).items() if name]
+
+
+@dataclass(frozen=True)
+class Recognised:
+    """A layout and its tables: (source, path relative to the folder). Folders have no table."""
+
+    layout: Layout
+    sources: list[tuple[Source, str]]
+    notes: list[str] = field(default_factory=list)
+
+    def said(self) -> str:
+        names = [table for _, table in self.sources]
+        return f"table{'s' * (len(names) > 1)}: {', '.join(names)}" if names else "no table needed"
+
+
+def recognise(found: Found, name: str, columns: Columns) -> Recognised:
+    """The layout called `name`, or with "auto" the first of `layouts.LAYOUTS` that fits.
+
+    An image or a grade column that a person named leaves only tables that have it. Raises
+    UsageError that says what was looked for, what is there, and what to do.
+    """
+    if name == "auto" and (columns.image or columns.grade):
+        name = layouts.TABLE
+    asked = layouts.LAYOUTS if name == "auto" else (layouts.BY_NAME[name],)
+    search = _Search(found, columns, forced=name != "auto")
+    fitting = [fit for layout in asked if (fit := search.fit(layout))]
+    if not fitting:
+        raise UsageError(search.unrecognised(name))
+    best, *others = fitting
+    also = [o.layout.name for o in others if o.layout.name not in (layouts.TABLE, layouts.FOLDERS)]
+    if also:
+        best.notes.append(
+            f"taken as {best.layout.name}; it could also be {', '.join(also)} (--layout decides)"
+        )
+    return best
+
+
+def _counts(column: str) -> bool:
+    return re.fullmatch(r"column_\d+", tables.key(column)) is not None
+
+
+def is_data(first: Sequence[str], columns: Columns) -> bool:
+    """Whether a table's first row holds an image and a grade, not two titles: an image has an
+    extension, or a person counted the columns."""
+    if columns.counted and not any(map(_counts, first)):
+        return True
+    suffixes = [Path(cell).suffix.lower() in files.EXTENSIONS for cell in first]
+    return any(suffixes) and any(layouts.grade_of(cell) is not None for cell in first)
+
+
+def beside(found: Found, table: str, pattern: str) -> str | None:
+    """The table in the same folder whose whole name is like `pattern`."""
+    home = table.rpartition("/")[0]
+    for other in found.tables:
+        folder, _, name = other.rpartition("/")
+        if folder == home and re.fullmatch(pattern, name, re.IGNORECASE):
+            return other
+    return None
+
+
+def grade_folders(folders: Iterable[str], at_least: int = 2) -> dict[str, tuple[int, str]]:
+    """Folder -> (grade, its path without the part that names the grade); {} unless `at_least`
+    different grades are named and the folders beside them could be grades too.
+
+    Folders of patients "1", "2", ... "265" are no grades: one beside them says so.
+    """
+    beside_them: dict[str, set[str]] = {}
+    meant: dict[str, tuple[int, str]] = {}
+    for folder in folders:
+        parts = folder.split("/")
+        for place in range(len(parts) - 1, -1, -1):
+            beside_them.setdefault("/".join(parts[:place]), set()).add(parts[place])
+            grade = layouts.grade_of(parts[place])
+            if grade is not None and folder not in meant:
+                meant[folder] = grade, "/".join(parts[:place] + parts[place + 1 :])
+    for names in beside_them.values():
+        counted = any(name.isdecimal() and int(name) > 5 for name in names)
+        if counted and any(layouts.grade_of(name) is not None for name in names):
+            return {}
+    return meant if len({grade for grade, _ in meant.values()}) >= at_least else {}
+
+
+class _Search:
+    """One folder, tried against one layout after another; first rows are read once."""
+
+    def __init__(self, found: Found, columns: Columns, forced: bool) -> None:
+        self.found, self.columns, self.forced = found, columns, forced
+        self._first_rows: dict[str, list[str]] = {}
+        self.tables = [table for table in found.tables if not _NOT_LABELS.search(table)]
+
+    def fit(self, layout: Layout) -> Recognised | None:
+        """The layout with its tables, or None."""
+        if layout.name == layouts.FOLDERS:
+            fits = grade_folders(self.found.folders, 1 if self.forced else 2)
+            return Recognised(layout, []) if fits else None
+        if layout.name == layouts.TABLE:
+            return self._any_table(layout)
+        chosen = Recognised(layout, [])
+        for source in layout.sources:
+            candidates = [table for table in self.tables if self._is(table, source, layout)]
+            if candidates:
+                chosen.sources.append((source, self._one_of(candidates, chosen)))
+            elif not source.optional:
+                return None
+        return chosen
+
+    def _is(self, table: str, source: Source, layout: Layout) -> bool:
+        name = table.rpartition("/")[2]
+        if not re.fullmatch(source.table, name, re.IGNORECASE):
+            return False
+        if layout.name == layouts.NPZ:
+            return npz.keys(self.found.root / table) >= {"train_images", "train_labels"}
+        if source.grades is not None:
+            return beside(self.found, table, source.grades) is not None
+        first = self._first_row(table)
+        if not layout.header:
+            return bool(re.fullmatch(layout.first_row or ".*", " ".join(first)))
+        return self._has_titles(first, layout)
+
+    def _first_row(self, table: str) -> list[str]:
+        if table not in self._first_rows:
+            self._first_rows[table] = tables.peek(self.found.root / table)
+        return self._first_rows[table]
+
+    def _one_of(self, candidates: list[str], chosen: Recognised) -> str:
+        """Of several tables the one beside those already chosen, nearest to the top, largest."""
+        home = {table.rpartition("/")[0] for _, table in chosen.sources}
+
+        def rank(table: str) -> tuple[bool, int, int, str]:
+            size = (self.found.root / table).stat().st_size
+            return table.rpartition("/")[0] not in home, table.count("/"), -size, table
+
+        best, *others = sorted(candidates, key=rank)
+        if others:
+            chosen.notes.append(
+                f"took {best}, the nearest to the top, then the largest, of {len(candidates)}"
+                f" tables that could be meant; not {listed(others, 4)} (give the table itself as"
+                " DATA to decide)"
+            )
+        return best
+
+    def _any_table(self, layout: Layout) -> Recognised | None:
+        """A table with an image and a grade column, or one a split where their paths say so."""
+        nearest = sorted(self.tables, key=lambda table: (table.count("/"), table))[:_PEEKED]
+        fitting = [t for t in nearest if self._has_columns(self._first_row(t), layout)]
+        if not fitting:
+            return None
+        by_split: dict[str, list[str]] = {}
+        for table in fitting:
+            split = layouts.split_of_folder(str(Path(table).with_suffix("")))
+            if split and table.count("/") == fitting[0].count("/"):
+                by_split.setdefault(split, []).append(table)
+        if layouts.TRAIN not in by_split or any(len(t) > 1 for t in by_split.values()):
+            chosen = Recognised(layout, [])
+            chosen.sources.append((Source(""), self._one_of(fitting, chosen)))
+            return chosen
+        order = [split for split in layouts.SPLITS if split in by_split]
+        chosen = Recognised(layout, [(Source("", split), by_split[split][0]) for split in order])
+        rest = sorted(set(fitting) - {table for _, table in chosen.sources})
+        if rest:
+            chosen.notes.append(f"not read: {listed(rest, 4)}, further tables of that form")
+        return chosen
+
+    def _has_columns(self, first: list[str], layout: Layout) -> bool:
+        """Titles, or without titles a first row that is data (whose columns are numbered)."""
+        if is_data(first, self.columns):
+            keys = {f"column_{i + 1}" for i in range(len(first))}
+            given = [self.columns.image, self.columns.grade]
+            return all(tables.key(column) in keys for column in given if column)
+        return self._has_titles(first, layout)
+
+    def _has_titles(self, first: list[str], layout: Layout) -> bool:
+        keys = {tables.key(cell) for cell in first}
+        image, grade = self.columns.image, self.columns.grade
+        return (
+            not keys.isdisjoint([tables.key(image)] if image else layout.image)
+            and not keys.isdisjoint([tables.key(grade)] if grade else layout.grade)
+            and keys.issuperset(layout.needs)
+        )
+
+    def unrecognised(self, name: str) -> str:
+        """One line: what was looked for, what was found, what to do next."""
+        found = self.found
+        if not len(found) and not found.tables:
+            return f"{found.root}: an empty data set: no image and no table in it"
+        asked = "a known layout" if name == "auto" else f"layout '{name}'"
+        if flags := self.columns.flags():
+            asked = f"a table with {' and '.join(flags)}"
+        seen = [f"{t} with {listed(self._first_row(t), 8)}" for t in found.tables[:3]
+                if not t.endswith(".npz") and self._first_row(t)]  # fmt: skip
+        unread = [t for t in found.tables if not (
+            npz.keys(found.root / t) if t.endswith(".npz") else self._first_row(t)
+        )]  # fmt: skip
+        why = "; ".join(_trouble(found.root, table) for table in unread[:3])
+        return (
+            f"{found.root}: {asked} was looked for, not found among {len(found)} images in"
+            f" {len(found.folders)} folders and {len(found.tables)} tables"
+            f"{' (' + '; '.join(seen) + ')' if seen else ''}"
+            f"{'; ' + why if unread else ''}"
+            f"; name the columns with --image-column and --grade-column ('column 1', 'column 2' of"
+            f" a table without titles), or give --layout, one of {', '.join(layouts.BY_NAME)}"
+        )
+
+
+def _trouble(root: Path, table: str) -> str:
+    """Why no first row could be had of a table."""
+    if table.endswith(".npz"):
+        return f"{table}: no NumPy archive"
+    try:
+        tables.read(root / table)
+    except UsageError as error:
+        return str(error).removeprefix(f"{root}/")
+    return f"{table}: its first row cannot be told"

@@ -1,0 +1,186 @@
+"""Where a network starts from: ImageNet's weights, a file, or an earlier run.
+
+Nothing read here is ever executed: safetensors holds numbers alone, and torch files are opened
+with `weights_only=True`.
+"""
+
+import contextlib
+import http.client
+import pickle
+import re
+import socket
+import sys
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dr_cli import runs
+from dr_cli.errors import DrError, UsageError
+from dr_cli.events import NOTHING, Observer
+from dr_cli.training.config import ARCHITECTURES
+
+HEAD = ("fc.weight", "fc.bias")
+NESTED = ("state_dict", "model_state_dict", "model", "network")  # where trainers put a state dict
+SILENCE = 30.0  # seconds without a byte after which a download is given up
+
+State = dict[str, Tensor]
+
+
+def load_pretrained(network: nn.Module, arch: str, observer: Observer = NOTHING) -> None:
+    """Fill all of `network` but its head with torchvision's IMAGENET1K_V1 weights of `arch`.
+
+    From torch.hub's cache, else downloaded there, with the checksum checked and nothing left
+    behind by a download that broke off. Raises DrError where they can be neither found nor
+    fetched, or are not what they should be; the network is untouched then.
+    """
+    from torchvision.models import get_model_weights  # here alone: importing it takes 2 s
+
+    weights = get_model_weights(arch)["IMAGENET1K_V1"]
+    file = Path(torch.hub.get_dir(), "checkpoints", weights.url.rpartition("/")[2])
+    cached = file.exists()
+    if not cached:
+        observer.note(f"downloading ImageNet weights of {arch} from {weights.url} to {file.parent}")
+    try:
+        with contextlib.redirect_stdout(sys.stderr), _impatient():
+            state = weights.get_state_dict(
+                progress=sys.stderr.isatty() and observer is not NOTHING,
+                check_hash=True,
+                map_location="cpu",
+                weights_only=True,
+            )
+    except Exception as error:
+        if cached:
+            raise DrError(f"{_unreadable(file, error)}; delete it to download it again") from error
+        if not isinstance(error, OSError | http.client.HTTPException | RuntimeError):
+            raise
+        raise DrError(
+            f"no ImageNet weights for {arch}: {weights.url} cannot be fetched ({_brief(error)}); "
+            f"carry that file over to {file.parent}, or give --weights FILE or --no-pretrained"
+        ) from error
+    try:
+        _fill(network, state, str(file))
+    except UsageError as error:
+        raise DrError(f"{error}; delete it to download it again") from None
+
+
+def load_start(network: nn.Module, source: Path | str) -> str:
+    """Fill `network` from a file or a run, and say in a sentence what was loaded.
+
+    source: a `.safetensors` file, a run folder, or a state dict saved by torch (`.pth`, `.pt`),
+    alone or under a trainer's usual names. A head of another width is left out: the network
+    keeps its own. Raises UsageError, the network untouched, on anything that does not fit.
+    """
+    path = Path(source)
+    file = path / runs.MODEL if path.is_dir() else path
+    if not file.is_file():
+        kind = "run with weights" if path.is_dir() else "file or run"
+        raise UsageError(f"--weights: no {kind} at {path} (looked for {file})")
+    return _fill(network, _read(file), str(path))
+
+
+def architecture(state: Mapping[str, Tensor]) -> str | None:
+    """The name of the ResNet that a state dict belongs to, such as "resnet50"; None for others.
+
+    The number in a ResNet's name counts its layers: one convolution before the blocks, two or
+    three in each of them, and the head.
+    """
+    blocks = {m[0] for key in state if (m := re.match(r"layer[1-4]\.\d+\.", key))}
+    if not blocks or "conv1.weight" not in state:
+        return None
+    convolutions = 3 if "layer1.0.conv3.weight" in state else 2
+    return f"resnet{2 + convolutions * len(blocks)}"
+
+
+def _read(file: Path) -> State:
+    try:
+        if file.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(file)
+        with warnings.catch_warnings(action="ignore"):  # torch's doubts about foreign pickles
+            return _unwrap(torch.load(file, map_location="cpu", weights_only=True))
+    except Exception as error:  # safetensors, zipfile, pickle and torch each raise their own
+        raise UsageError(_unreadable(file, error)) from error
+
+
+def _unwrap(saved: Any) -> State:
+    """The state dict within what a trainer saved, under the names that `ResNet` gives."""
+    while isinstance(saved, Mapping) and (key := next((k for k in NESTED if k in saved), None)):
+        saved = saved[key]
+    if not isinstance(saved, Mapping):
+        return {}
+    state = {k: v for k, v in saved.items() if isinstance(k, str) and isinstance(v, Tensor)}
+    # "module." from DataParallel, "_orig_mod." from torch.compile, "model." from Lightning, …
+    first = min((k for k in state if k.endswith("conv1.weight")), key=len, default="conv1.weight")
+    prefix = first.removesuffix("conv1.weight")
+    return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+
+
+def _fill(network: nn.Module, state: State, where: str) -> str:
+    """Load `state` into `network` if all of it fits, and say so; UsageError if not."""
+    own: State = network.state_dict()
+    arch = architecture(own)
+    _same_architecture(arch, architecture(state), where)
+    if HEAD[0] in state and state[HEAD[0]].ndim != 2:
+        raise UsageError(f"{where} does not fit: {HEAD[0]} is no matrix")
+    keeps_head = all(key in state and state[key].shape == own[key].shape for key in HEAD)
+    wanted = [key for key in own if keeps_head or key not in HEAD]
+    # files from before torch 0.4.1 do not count the batches
+    missing = [key for key in wanted if key not in state and "num_batches" not in key]
+    unknown = [key for key in state if key not in own]
+    if missing or unknown:
+        wrong = f"lacks {missing[0]}" if missing else f"has an unknown {unknown[0]}"
+        raise UsageError(f"{where} {wrong}: it is not a whole {arch} as torchvision names it")
+    start = {key: state[key] for key in wanted if key in state}
+    for key, tensor in start.items():
+        if tensor.shape != own[key].shape:
+            shapes = f"{list(tensor.shape)} where {arch} has {list(own[key].shape)}"
+            raise UsageError(f"{where} does not fit: {key} is {shapes}")
+        if tensor.is_complex():
+            raise UsageError(f"{where} holds complex numbers, in {key}")
+        if not tensor.isfinite().all():
+            raise UsageError(f"{where} holds numbers that are not finite, in {key}")
+    network.load_state_dict({**own, **start})
+    if keeps_head:
+        return f"started from {where} ({arch}, head included)"
+    old = (
+        f"its head of {len(state[HEAD[0]])} is" if HEAD[0] in state else "it has no head, which is"
+    )
+    return f"started from {where} ({arch}); {old} replaced by a new one of {len(own[HEAD[0]])}"
+
+
+def _same_architecture(ours: str | None, theirs: str | None, where: str) -> None:
+    if theirs is None:
+        raise UsageError(f"{where} holds no weights of a ResNet: {ours} cannot start from it")
+    if theirs != ours:
+        advice = f"use --arch {theirs}" if theirs in ARCHITECTURES else "no --arch fits them"
+        raise UsageError(f"{where} holds weights of {theirs}, not of {ours}: {advice}")
+
+
+def _unreadable(file: Path, error: Exception) -> str:
+    if isinstance(error, pickle.UnpicklingError):
+        return f"{file} holds more than numbers and was not opened: save its state_dict alone"
+    if isinstance(error, OSError):
+        return f"{file} cannot be read ({_brief(error)})"
+    return f"{file} is damaged, cut off, or no file of weights"
+
+
+def _brief(error: Exception) -> str:
+    """A library's message on one line."""
+    reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
+    return " ".join(str(reason).split())[:160] or type(error).__name__
+
+
+@contextlib.contextmanager
+def _impatient() -> Iterator[None]:
+    """torch.hub waits for ever on a host that says nothing, as behind many firewalls."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(SILENCE)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)

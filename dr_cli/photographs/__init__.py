@@ -1,0 +1,1 @@
+"""One photograph: opened, its field found, cropped, judged; and crops kept on disk."""

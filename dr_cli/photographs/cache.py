@@ -1,0 +1,500 @@
+"""Crops on disk: decoded once for a size, then read by any number of runs and processes.
+
+A shard is one file of raw uint8 pixels, memory-mapped when read, with the keys of its crops
+behind them. It is written aside and renamed, so it is whole or absent, and a killed build keeps
+what it had finished. A crop's key is a digest of all that made it: preprocessing, Pillow's
+version, data folder, path, and the file's size and time of change. So a changed photograph has
+another key and is decoded anew, and no crop is ever found by its place alone.
+
+Builds in one folder wait for each other, so runs that start together share the work.
+
+Why raw: crops of 512 px, read one by one in random order by one thread (examples/benchmarks/
+input.py; AVX2 machine, IDRiD). A GPU trains a ResNet18 at thousands of images a second, and only
+a memory map keeps up with it; what it costs is disk, 27.6 GB for the lab's 35,126 photographs.
+
+    format            kB a crop    crops a second
+    raw, mapped             786            18,500
+    JPEG q95, lossy          69               490
+    WebP, lossless          184               170
+    PNG                     245               110
+"""
+
+import copy
+import errno
+import hashlib
+import json
+import os
+import re
+import secrets
+import shutil
+import struct
+import sys
+import time
+import zlib
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import PIL
+from numpy.typing import NDArray
+
+from dr_cli.errors import UsageError
+from dr_cli.events import NOTHING, Observer
+from dr_cli.photographs.fundus import Preprocessing, UnreadableImage
+
+Made = tuple[NDArray[np.uint8], float]  # a crop [3, S, S] and its photograph's quality in [0, 1]
+Load = Callable[[int], Made]  # by the number of a photograph
+
+
+# --- where, and how much ------------------------------------------------------------------------
+
+
+def folder() -> Path:
+    """`DR_CACHE`, else this platform's cache folder for `dr`. It may not exist yet."""
+    if chosen := os.environ.get("DR_CACHE"):
+        return Path(chosen).expanduser()
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA", "~/AppData/Local")).expanduser() / "dr" / "Cache"
+    if sys.platform == "darwin":
+        return Path("~/Library/Caches/dr").expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "dr"
+
+
+def limit(used: int, free: int) -> int:
+    """Bytes that all crops together may take: `DR_CACHE_MAX` (such as 50G, 800M, 0), else half of
+    the disk that is free or holds crops already, at most 100 GiB. UsageError on another value."""
+    text = os.environ.get("DR_CACHE_MAX")
+    if not text:
+        return min(100 * 2**30, (used + free) // 2)
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?\s*", text, re.IGNORECASE)
+    if match is None:
+        raise UsageError(f"DR_CACHE_MAX={text!r} is no size; write bytes, or such as 800M or 50G")
+    return int(float(match[1]) * 1024 ** " kmgt".index(match[2].lower() or " "))
+
+
+def shards_folder(preprocessing: Preprocessing) -> Path:
+    """Where the crops made in this way are kept."""
+    recipe = json.dumps([preprocessing.to_dict(), PIL.__version__], sort_keys=True)
+    return folder() / "crops" / f"{preprocessing.size}px-{_digest(recipe)[:6].hex()}"
+
+
+def keys(root: Path, paths: Iterable[str]) -> list[bytes | None]:
+    """16 bytes a photograph that change with its file; None where there is no such file.
+
+    paths: relative to root; what follows a `#` names a picture within the file.
+    """
+    whole, found = str(root.resolve()), list[bytes | None]()
+    for path in paths:
+        try:
+            status = os.stat(root / path.partition("#")[0])
+        except OSError:
+            found.append(None)
+            continue
+        found.append(_digest(json.dumps([whole, path, status.st_size, status.st_mtime_ns])))
+    return found
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=16).digest()
+
+
+# --- the crops of one data set ------------------------------------------------------------------
+
+
+class Crops:
+    """The crops of `count` photographs: on disk, in memory, or decoded at each call."""
+
+    def __init__(self, load: Load, count: int, size: int, workers: int | None = None) -> None:
+        self.size, self.workers = size, workers or cores()
+        self.failed: dict[int, str] = {}
+        """What `fill` found unreadable: number of the photograph -> reason."""
+        self.quality = np.full(count, np.nan, np.float32)
+        """What `fill` or `check` saw of each photograph's quality, in [0, 1]; NaN is not seen."""
+        self._load = load
+        self._shards: list[Path] = []
+        self._maps: dict[int, NDArray[np.uint8] | None] = {}
+        self._place = np.full((count, 2), -1, np.int64)  # shard and row of each crop
+        self._memory: dict[int, NDArray[np.uint8]] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_maps": {}}  # another process maps the shards itself
+
+    @property
+    def kept(self) -> str:
+        """Where most crops are: "disk", "memory", or "nowhere" (decoded at each call)."""
+        if 2 * (self._place[:, 0] >= 0).sum() > len(self._place):
+            return "disk"
+        return "memory" if 2 * len(self._memory) > len(self._place) else "nowhere"
+
+    def subset(self, numbers: Sequence[int], load: Load) -> "Crops":
+        """These photographs alone, numbered anew in this order; `load` takes the new numbers."""
+        part = copy.copy(self)
+        part._load, part._place = load, self._place[list(numbers)]
+        part.quality = self.quality[list(numbers)]
+        memory, failed = self._memory, self.failed
+        part._memory = {n: memory[o] for n, o in enumerate(numbers) if o in memory}
+        part.failed = {n: failed[o] for n, o in enumerate(numbers) if o in failed}
+        return part
+
+    def gather(self, numbers: Iterable[int]) -> NDArray[np.uint8]:
+        """The crops of these photographs, [n, 3, S, S] uint8. Raises UnreadableImage."""
+        wanted = [int(number) for number in numbers]
+        out = np.empty((len(wanted), 3, self.size, self.size), np.uint8)
+        absent = []
+        for k, number in enumerate(wanted):
+            crop = self._find(number)
+            if crop is None:
+                absent.append(k)
+            else:
+                out[k] = crop
+        decoded = self._decode([wanted[k] for k in absent])
+        for k, made in zip(absent, decoded, strict=True):
+            if isinstance(made, UnreadableImage):
+                raise made
+            out[k] = made[0]
+        return out
+
+    def _find(self, number: int) -> NDArray[np.uint8] | None:
+        if number in self._memory:
+            return self._memory[number]
+        shard, row = self._place[number]
+        crops = self._map(int(shard)) if shard >= 0 else None
+        return None if crops is None else crops[row]
+
+    def _map(self, shard: int) -> NDArray[np.uint8] | None:
+        """A shard's crops [n, 3, S, S]; None where another process has removed the file."""
+        if shard not in self._maps:
+            try:
+                self._maps[shard] = _mapped(self._shards[shard], self.size)
+            except (OSError, ValueError):
+                self._maps[shard] = None
+        return self._maps[shard]
+
+    def _decode(self, numbers: Sequence[int]) -> Generator[Made | UnreadableImage, None, None]:
+        """The crop and quality of each, or why there is none, in order; `workers` at a time.
+
+        Threads, because Pillow lets go of the interpreter's lock while it decodes and resizes:
+        two of them do 1.9 times the work of one. They need no guarded main module, as processes do.
+        """
+        if len(numbers) < 2 or self.workers == 1:
+            yield from map(self._try, numbers)
+            return
+        pool = ThreadPoolExecutor(self.workers, "dr-decode")
+        waiting: deque[Future[Made | UnreadableImage]] = deque()
+        try:
+            for number in numbers:
+                waiting.append(pool.submit(self._try, number))
+                if len(waiting) > 4 * self.workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def _try(self, number: int) -> Made | UnreadableImage:
+        try:
+            return self._load(number)
+        except UnreadableImage as problem:
+            return problem
+
+    # --- filling --------------------------------------------------------------------------------
+
+    def fill(self, keys: Sequence[bytes | None], where: Path, observer: Observer = NOTHING) -> None:
+        """Decode what is neither in the folder `where` nor in memory; note what is unreadable.
+
+        keys: one a photograph, from `keys`; a photograph without one is never put on disk.
+        Where the folder cannot be written or has no room, crops stay in memory; where that is too
+        small as well, they are decoded at each call. Either is a warning.
+        """
+        if self._missing(keys, where):
+            try:
+                where.mkdir(parents=True, exist_ok=True)
+                with _alone(where, observer):
+                    missing = self._missing(keys, where)  # another build may have had the lock
+                    needed = len(missing) * (self._bytes + 64)  # with keys, qualities and ends
+                    _make_room(where, needed, keep=set(self._shards))
+                    self._to_disk(missing, keys, where, observer)
+            except OSError as problem:
+                self._without_disk(self._missing(keys, where), problem, observer)
+            self._missing(keys, where)
+        for shard in range(len(self._shards)):
+            self._map(shard)  # from here on its file may go: the crops stay readable
+            with suppress(OSError):
+                os.utime(self._shards[shard])  # the least recently used go first
+
+    def check(self, observer: Observer = NOTHING) -> None:
+        """Decode every photograph, keep none: note what is unreadable."""
+        self._note(range(len(self._place)), lambda number, crop: None, observer)
+
+    @property
+    def _bytes(self) -> int:
+        return 3 * self.size * self.size
+
+    def _missing(self, keys: Sequence[bytes | None], where: Path) -> list[int]:
+        """Look up what the folder holds; the numbers of what is neither there nor in memory."""
+        index = _index(where, self.size)
+        found = [index.get(k) if k else None for k in keys]
+        self._shards = sorted({place[0] for place in found if place})
+        self._maps = {}
+        numbers = {shard: number for number, shard in enumerate(self._shards)}
+        for number, place in enumerate(found):
+            self._place[number] = (numbers[place[0]], place[1]) if place else (-1, -1)
+            if place:
+                self.quality[number] = place[2]
+        lacking = [n for n, place in enumerate(found) if not place and n not in self._memory]
+        return [n for n in lacking if n not in self.failed]
+
+    def _to_disk(
+        self, missing: list[int], keys: Sequence[bytes | None], where: Path, observer: Observer
+    ) -> None:
+        writer = _Writer(where, self.size, _rows_a_shard(len(missing), self._bytes))
+
+        def keep(number: int, crop: NDArray[np.uint8]) -> None:
+            if k := keys[number]:
+                writer.add(k, crop, self.quality[number])
+            else:
+                self._memory[number] = crop
+
+        try:
+            self._note(missing, keep, observer)
+            writer.finish()
+        except OSError:
+            writer.discard()
+            raise
+        except BaseException:  # interrupted: what was decoded is kept
+            writer.finish()
+            raise
+
+    def _without_disk(self, missing: list[int], problem: OSError, observer: Observer) -> None:
+        needed = len(missing) * self._bytes
+        why = f"crops cannot be kept on disk ({problem.strerror or problem}; set DR_CACHE)"
+        if needed <= _free_memory() // 2:
+            observer.warning(f"{why}: held in memory, {_readable(needed)}, for this run alone")
+            self._note(missing, self._memory.__setitem__, observer)
+        else:
+            observer.warning(
+                f"{why}, and memory is too small for {_readable(needed)}: every epoch decodes anew"
+            )
+            self._note(missing, lambda number, crop: None, observer)
+
+    def _note(
+        self,
+        numbers: Sequence[int],
+        keep: Callable[[int, NDArray[np.uint8]], None],
+        observer: Observer,
+    ) -> None:
+        """Decode these, hand each crop to `keep`, note what is unreadable, tell how far it is."""
+        with closing(self._decode(numbers)) as crops:
+            for done, (number, made) in enumerate(zip(numbers, crops, strict=True), start=1):
+                if isinstance(made, UnreadableImage):
+                    self.failed[number] = made.reason
+                else:
+                    crop, self.quality[number] = made
+                    keep(number, crop)
+                observer.progress("decoding photographs", done, len(numbers))
+
+
+# --- shards -------------------------------------------------------------------------------------
+
+# A shard: n crops of 3 * S * S bytes, n keys of 16 bytes, n qualities as float32, and this: magic,
+# n, S, CRC of keys and qualities.
+_END = struct.Struct("<8sIII")
+_MAGIC = b"DRCROPS2"
+_SUFFIX, _PARTIAL = ".crops", ".partial"
+
+
+def _rows_a_shard(count: int, size: int) -> int:
+    """Shards of 32 MiB to 1 GiB, about 96 a build: each costs an open file while it is mapped,
+    and 256 open files are all that macOS grants."""
+    return max(1, min(max(count * size // 96, 2**25), 2**30) // size)
+
+
+class _Writer:
+    """Crops in, shards out: each file aside until it is whole."""
+
+    def __init__(self, where: Path, size: int, rows: int) -> None:
+        self._where, self._size, self._rows = where, size, rows
+        self._keys: list[bytes] = []
+        self._quality: list[float] = []
+        self._file: BinaryIO | None = None
+
+    def add(self, key: bytes, crop: NDArray[np.uint8], quality: float) -> None:
+        if self._file is None:
+            self._name = self._where / f"{os.getpid()}-{secrets.token_hex(4)}{_PARTIAL}"
+            self._file = open(self._name, "xb")  # noqa: SIM115 - open from one call to the next
+        self._file.write(crop.data)
+        self._keys.append(key)
+        self._quality.append(quality)
+        if len(self._keys) == self._rows:
+            self.finish()
+
+    def finish(self) -> None:
+        """What was added becomes a shard."""
+        if self._file is None:
+            return
+        keys = b"".join(self._keys)
+        entries = keys + np.array(self._quality, "<f4").tobytes()
+        with self._file as file:
+            file.write(entries)
+            file.write(_END.pack(_MAGIC, len(self._keys), self._size, zlib.crc32(entries)))
+            file.flush()
+            os.fsync(file.fileno())
+        shard = self._where / (hashlib.blake2b(keys, digest_size=16).hexdigest() + _SUFFIX)
+        try:
+            os.replace(self._name, shard)
+        except PermissionError:  # Windows, while another process reads the same shard: its equal
+            os.unlink(self._name)
+            if not shard.exists():
+                raise
+        self._file, self._keys, self._quality = None, [], []
+
+    def discard(self) -> None:
+        if self._file is not None:
+            with suppress(OSError):  # closing a file writes what is left, on a full disk
+                self._file.close()
+            os.unlink(self._name)
+            self._file, self._keys, self._quality = None, [], []
+
+
+def _entries(shard: Path, size: int) -> list[tuple[bytes, float]]:
+    """Key and quality of each crop of a shard, in order.
+
+    ValueError where the file is no whole shard of this size.
+    """
+    with open(shard, "rb") as file:
+        length = file.seek(0, os.SEEK_END)
+        file.seek(max(0, length - _END.size))
+        end = file.read()
+        if len(end) != _END.size:
+            raise ValueError("too short")
+        magic, count, pixels, checksum = _END.unpack(end)
+        whole = count * (3 * size * size + 20) + _END.size
+        if (magic, pixels, length) != (_MAGIC, size, whole):
+            raise ValueError("not a whole shard")
+        file.seek(count * 3 * size * size)
+        entries = file.read(20 * count)
+    if zlib.crc32(entries) != checksum:
+        raise ValueError("damaged keys")
+    quality = np.frombuffer(entries, "<f4", offset=16 * count).tolist()
+    return [(entries[16 * row : 16 * row + 16], quality[row]) for row in range(count)]
+
+
+def _index(where: Path, size: int) -> dict[bytes, tuple[Path, int, float]]:
+    """Shard, row and quality of every crop in a folder.
+
+    Damaged shards and old leftovers are removed.
+    """
+    index = {}
+    for shard in sorted(where.glob(f"*{_SUFFIX}")):
+        try:
+            entries = enumerate(_entries(shard, size))
+            index.update({k: (shard, row, quality) for row, (k, quality) in entries})
+        except ValueError:
+            with suppress(OSError):
+                shard.unlink()
+        except OSError:
+            continue  # removed or locked by another process meanwhile
+    for partial in where.glob(f"*{_PARTIAL}"):
+        with suppress(OSError):
+            if time.time() - partial.stat().st_mtime > 3600:  # of a killed build
+                partial.unlink()
+    return index
+
+
+def _mapped(shard: Path, size: int) -> NDArray[np.uint8]:
+    count = len(_entries(shard, size))
+    return np.memmap(shard, np.uint8, "r", shape=(count, 3, size, size))
+
+
+def _make_room(where: Path, needed: int, keep: set[Path]) -> None:
+    """Remove the least recently used shards until there is room. OSError where there cannot be."""
+    shards = []
+    for shard in where.parent.glob(f"*/*{_SUFFIX}"):
+        with suppress(OSError):
+            status = shard.stat()
+            shards.append((status.st_mtime_ns, status.st_size, shard))
+    used = sum(size for _, size, _ in shards)
+    free = shutil.disk_usage(where).free
+    room = min(limit(used, free) - used, free - 2**28)  # a quarter GiB is left to everybody else
+    idle = sorted(entry for entry in shards if entry[2] not in keep)
+    reach = room + sum(size for _, size, _ in idle)
+    if reach < needed:
+        text = f"{_readable(needed)} needed, DR_CACHE_MAX and the disk leave {_readable(reach)}"
+        raise OSError(errno.ENOSPC, text)
+    for _, size, shard in idle:
+        if room >= needed:
+            break
+        with suppress(OSError):  # Windows keeps what another process reads
+            shard.unlink()
+            room += size
+
+
+@contextmanager
+def _alone(where: Path, observer: Observer) -> Iterator[None]:
+    """One build at a time in a folder, so that runs started together share the work.
+
+    The system frees the lock of a process that dies. Where there are no locks, as on some network
+    drives, builds go side by side: that repeats work and harms nothing.
+    """
+    with open(where / "building", "ab") as file:
+        if not _locked(file):
+            observer.note("another process is filling the same cache: waiting for it")
+            while not _locked(file):
+                time.sleep(0.1)
+        yield
+
+
+def _locked(file: BinaryIO) -> bool:
+    """Whether the file's lock is ours now, or there are no locks here."""
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return False
+    except OSError:
+        return True
+    return True
+
+
+# --- the machine --------------------------------------------------------------------------------
+
+
+def cores() -> int:
+    """How many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _free_memory() -> int:
+    """Bytes of memory that can be had without swapping; a careful guess where nobody tells."""
+    told = []
+    with suppress(OSError, ValueError, StopIteration):
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        line = next(line for line in lines if line.startswith("MemAvailable:"))
+        told.append(int(line.split()[1]) * 1024)
+    with suppress(OSError, ValueError):  # "max" where a container has no bound of its own
+        most, now = (
+            Path(f"/sys/fs/cgroup/memory.{name}").read_text() for name in ("max", "current")
+        )
+        told.append(max(0, int(most) - int(now)))
+    if told:
+        return min(told)
+    with suppress(AttributeError, OSError, ValueError):
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    return 4 * 2**30
+
+
+def _readable(count: int) -> str:
+    count = max(0, count)
+    return f"{count / 2**30:.1f} GiB" if count >= 2**29 else f"{count / 2**20:.1f} MiB"

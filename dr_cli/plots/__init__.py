@@ -1,0 +1,1 @@
+"""THE CONFUSION-MATRIX RENDERER and the other pictures."""

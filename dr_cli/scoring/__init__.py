@@ -1,0 +1,1 @@
+"""Predictions -> figures with intervals, and the record that everybody reads."""

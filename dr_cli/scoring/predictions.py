@@ -1,0 +1,254 @@
+"""A prediction table: read, checked, and as arrays.
+
+It has a row an image: `path, grade, patient, eye, p0 … p4, predicted`, or, from programs that
+only tell referable from not, `path, referable, referable_probability`. It may have more
+columns: `gradable`, and any that figures are wanted by (camera, site, eye).
+"""
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dr_cli.errors import UsageError
+from dr_cli.grades import NUM_GRADES, REFERABLE_FROM, SIGHT_THREATENING_FROM
+from dr_cli.scoring import metrics
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PROBABILITIES = [f"p{k}" for k in range(NUM_GRADES)]
+TARGETS = {"referable": REFERABLE_FROM, "sight_threatening": SIGHT_THREATENING_FROM}
+SUM_TOLERANCE = 0.026  # five probabilities rounded to two decimals miss 1 by up to 0.025
+
+
+def read_predictions(path: str | Path, split: str | None = None) -> "pd.DataFrame":
+    """Anybody's predictions with their true grades, from a CSV (or, by its name, TSV) file.
+
+    Columns: `path, grade, p0 … p4` (`predicted` optional: without it the likeliest grade), or
+    `path, referable, referable_probability`; optional `patient`, `eye`, `split`, `gradable`,
+    and any others, kept as they are. split: only its rows, by that column.
+    Raises UsageError, naming file, line and column, for a file that cannot be read or scored.
+    """
+    import pandas as pd
+
+    path = Path(path)
+    text: Any = dict.fromkeys(("path", "patient", "eye", "split"), str)
+    separator = "\t" if path.suffix.lower() == ".tsv" else ","
+    try:
+        table = pd.read_csv(
+            path, sep=separator, dtype=text,
+            encoding="utf-8-sig", skipinitialspace=True,
+        )  # fmt: skip
+        lines = _lines(path, separator)
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror or error}") from None
+    except (ValueError, pd.errors.ParserError, csv.Error) as error:
+        raise UsageError(f"{path} is no table: {str(error).strip()}") from None
+    check(table, str(path), lines)
+    if split in (None, "all"):
+        return table
+    if "split" not in table:
+        raise UsageError(
+            f"{path} has no column split: --split {split} cannot be told from the rest"
+        )
+    rows = table[table["split"] == split]
+    if rows.empty:
+        there = ", ".join(sorted(table["split"].dropna().unique()))
+        raise UsageError(f"{path} has no row of split {split!r}: it has {there or 'none named'}")
+    return rows.reset_index(drop=True)
+
+
+def _lines(path: Path, separator: str) -> list[int]:
+    """The number of the line in which each row begins: pandas skips blank ones, and a quoted cell
+    may hold line breaks."""
+    found, begin = [], 1
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        rows = csv.reader(file, delimiter=separator, skipinitialspace=True)
+        for row in rows:
+            if len(row) > 1 or "".join(row).strip():
+                found.append(begin)
+            begin = rows.line_num + 1
+    return found[1:]
+
+
+def check(
+    table: "pd.DataFrame", name: str = "predictions", lines: Sequence[int] | None = None
+) -> None:
+    """Raises UsageError unless every row can be scored; names the first line that cannot.
+
+    lines: where in the file each row stands; by default from line 2 on, one after the other.
+
+    Grades are whole and in 0-4, probabilities are numbers in [0, 1] that sum to 1 (within
+    0.026), `referable` and `gradable` are 0/1 or true/false, no image stands there twice.
+    """
+    graded = "p0" in table or "referable_probability" not in table
+    wanted = ["path", "grade", *PROBABILITIES] if graded else ["path", "referable_probability"]
+    if not graded and "grade" not in table:
+        wanted.insert(1, "referable")
+    lines = range(2, len(table) + 2) if lines is None else lines
+    missing = [column for column in wanted if column not in table]
+    if missing:
+        raise UsageError(
+            f"{name} has no column {', '.join(missing)}: a table to score has path, grade, "
+            "p0, p1, p2, p3, p4, or path, referable, referable_probability"
+        )
+    if table.empty:
+        raise UsageError(f"{name} has no row")
+    for column in ("grade", "predicted"):
+        if column in table:
+            _check_column(table, column, name, lines, f"a grade of 0-{NUM_GRADES - 1}", _is_grade)
+    for column in ("referable", "gradable"):
+        if column in table:
+            _check_column(table, column, name, lines, "0 or 1", _is_flag)
+    for column in [*PROBABILITIES, "referable_probability"]:
+        if column in wanted:
+            _check_column(table, column, name, lines, "a probability", _is_probability)
+    if graded:
+        total = table[PROBABILITIES].to_numpy(np.float64).sum(axis=1)
+        off = np.abs(total - 1) > SUM_TOLERANCE
+        if off.any():
+            row = int(off.argmax())
+            raise UsageError(f"{name}, line {lines[row]}: p0 to p4 sum to {total[row]:.4g}, not 1")
+    key = [column for column in ("split", "path") if column in table]
+    twice = table.duplicated(key).to_numpy()
+    if twice.any():
+        row = int(twice.argmax())
+        raise UsageError(f"{name}, line {lines[row]}: {table['path'].iloc[row]} stands there twice")
+
+
+def _check_column(
+    table: "pd.DataFrame", column: str, name: str, lines: Sequence[int], what: str, good: Any
+) -> None:
+    import pandas as pd
+
+    values = pd.to_numeric(table[column], errors="coerce").to_numpy(np.float64, na_value=np.nan)
+    bad = ~good(values)
+    if bad.any():
+        row = int(bad.argmax())
+        found = table[column].iloc[row]
+        shown = "nothing" if pd.isna(found) else repr(str(found))
+        raise UsageError(f"{name}, line {lines[row]}, column {column}: {shown} is not {what}")
+
+
+def _is_grade(values: NDArray[np.float64]) -> NDArray[np.bool_]:
+    return np.isin(values, np.arange(NUM_GRADES))
+
+
+def _is_flag(values: NDArray[np.float64]) -> NDArray[np.bool_]:
+    return np.isin(values, (0, 1))
+
+
+def _is_probability(values: NDArray[np.float64]) -> NDArray[np.bool_]:
+    return (values >= 0) & (values <= 1)
+
+
+@dataclass(frozen=True)
+class Target:
+    """A yes-no question about each image: truth [N] bool, score [N], called yes from threshold."""
+
+    truth: NDArray[np.bool_]
+    score: NDArray[np.float64]
+    threshold: float
+
+    @property
+    def cell(self) -> NDArray[np.int64]:
+        """[N]: 0 true negative, 1 false positive, 2 false negative, 3 true positive."""
+        return self.truth * 2 + (self.score >= self.threshold)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """N images: whose they are, what they show, what was said of them."""
+
+    unit: NDArray[np.int64]  # [N] in 0..units-1: the patient, or the image where none is known
+    units: int
+    patients: int | None  # None where no patient is known
+    unknown: int  # images without a patient
+    grade: NDArray[np.int64] | None  # [N]; None where only referable or not is known
+    predicted: NDArray[np.int64] | None  # [N]
+    probabilities: NDArray[np.float64] | None  # [N, 5]
+    targets: dict[str, Target]
+
+    @property
+    def counts(self) -> NDArray[np.int64] | None:
+        """Confusion counts [5, 5], rows true."""
+        if self.grade is None or self.predicted is None:
+            return None
+        return metrics.confusion_counts(self.grade, self.predicted)
+
+    def units_with(self, images: NDArray[np.bool_]) -> int:
+        """How many units have one of these images [N]."""
+        return len(np.unique(self.unit[images]))
+
+    def rarer(self, target: str) -> int:
+        """Units with an image of a target's rarer class: what its AUC rests on."""
+        truth = self.targets[target].truth
+        return min(self.units_with(truth), self.units_with(~truth))
+
+    @property
+    def unit_name(self) -> str:
+        return "image" if self.patients is None else "patient"
+
+
+def sample_of(table: "pd.DataFrame", operating: Mapping[str, Any] | None) -> Sample:
+    unit, units, patients, unknown = units_of(table)
+    grade = predicted = probabilities = None
+    if "p0" in table:
+        grade = table["grade"].to_numpy(np.int64)
+        probabilities = table[PROBABILITIES].to_numpy(np.float64)
+        given = "predicted" in table
+        predicted = table["predicted"].to_numpy(np.int64) if given else probabilities.argmax(axis=1)
+    targets = {
+        name: Target(*truth_and_score(table, name), threshold_of(operating, name))
+        for name in TARGETS
+        if probabilities is not None or name == "referable"
+    }
+    return Sample(unit, units, patients, unknown, grade, predicted, probabilities, targets)
+
+
+def units_of(table: "pd.DataFrame") -> tuple[NDArray[np.int64], int, int | None, int]:
+    """What the bootstrap draws: unit [N] of each image, number of units, of patients, unknown.
+
+    Units are numbered by sorted name, so that the order of a table's rows changes no interval.
+    An image without a patient is a unit of its own.
+    """
+    import pandas as pd
+
+    path = table["path"].astype(str)
+    if "patient" not in table or table["patient"].isna().all():
+        codes, names = pd.factorize(path, sort=True)
+        return codes, len(names), None, len(table)
+    known = table["patient"].notna()
+    # "0" and "1" keep a patient's name apart from an image's that happens to be the same
+    key = ("0" + table["patient"].astype(str)).where(known, "1" + path)
+    codes, names = pd.factorize(key, sort=True)
+    unknown = int((~known).sum())
+    return codes, len(names), len(names) - unknown, unknown
+
+
+def truth_and_score(
+    table: "pd.DataFrame", target: str
+) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    """Whether each image is "referable" or "sight_threatening" [N], and the probability [N]."""
+    first = TARGETS[target]
+    has_grade = "grade" in table
+    truth = table["grade"].to_numpy() >= first if has_grade else table["referable"].to_numpy() == 1
+    if "p0" in table:
+        return truth, table[PROBABILITIES[first:]].to_numpy(np.float64).sum(axis=1)
+    return truth, table["referable_probability"].to_numpy(np.float64)
+
+
+def chosen_for(operating: Mapping[str, Any] | None, target: str) -> Mapping[str, Any] | None:
+    """What was chosen on validation for a target: "threshold", "rule"; None where nothing was."""
+    return operating if target == "referable" else (operating or {}).get(target)
+
+
+def threshold_of(operating: Mapping[str, Any] | None, target: str) -> float:
+    """The threshold that was chosen for a target, else 0.5."""
+    chosen = chosen_for(operating, target)
+    return float(chosen["threshold"]) if chosen else 0.5

@@ -1,0 +1,183 @@
+"""What a data set really holds: every photograph decoded, doubles and leaks counted.
+
+`look` decodes, `settle` decides who stands where, `describe` says it: what `dr train --dry-run`
+prints.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from dr_cli.events import NOTHING, Observer
+from dr_cli.labels import splits
+from dr_cli.labels.layouts import SPLITS, TEST, VAL
+from dr_cli.labels.reading import MISSING, UNREADABLE, Labels, count_reasons, leave_out
+from dr_cli.photographs import duplicates
+
+
+@dataclass(frozen=True)
+class Look:
+    """What decoding showed, a value a row of the label table.
+
+    exact, near: [N] int64, the same number for doubles (`duplicates.Duplicates`), a number of
+    its own for every other row; sizes: [N, 2] int64 width and height, 0 where not read; failed:
+    path -> why it cannot be read.
+    """
+
+    exact: NDArray[np.int64]
+    near: NDArray[np.int64]
+    sizes: NDArray[np.int64]
+    failed: dict[str, str]
+
+
+def look(labels: Labels, *, workers: int | None = None, observer: Observer = NOTHING) -> Look:
+    """Decode every image that can be used, in parallel (progress goes to the observer)."""
+    table = labels.table
+    rows = np.flatnonzero(table["reason"].isna())
+    paths = table["path"].iloc[rows].tolist()
+    found = duplicates.find(labels.root, paths, workers=workers, observer=observer)
+    sizes = np.zeros((len(table), 2), np.int64)
+    sizes[rows] = found.sizes
+    exact, near = (_spread(ids, rows, len(table)) for ids in (found.exact, found.near))
+    return Look(exact, near, sizes, found.failed)
+
+
+def settle(
+    labels: Labels,
+    seen: Look,
+    *,
+    val: float | str = splits.DEFAULT_VAL,
+    seed: int = 0,
+    split_by: str = "dataset",
+) -> pd.DataFrame:
+    """The label table with every usable row's split (`splits.assign`), patients and doubles kept
+    together, unreadable images left out. Of labels alone, every row that has a grade counts."""
+    table = leave_out(labels.table, seen.failed)
+    return splits.assign(
+        table,
+        val=val,
+        seed=seed,
+        split_by=split_by,
+        groups=seen.near,
+        include_missing=labels.images_found == 0,
+    )
+
+
+def describe(labels: Labels, table: pd.DataFrame, seen: Look) -> dict[str, Any]:
+    """The record of `dr train --dry-run --format json`, but for its `plan`.
+
+    table: from `settle`. Beyond the fields that README's interface names: `notes`, `fingerprint`,
+    `eyes` {"left", "right", "unknown"}, `sizes` {"width", "height": [least, median, most]} or
+    None, `judged_on` (the split of baselines and leaks: test, else val), `duplicates.conflicts`
+    (paths and grades of each group), `first_missing` (a path, or None).
+    """
+    stands = table["split"].to_numpy(object)
+    missing = (table["reason"] == MISSING).to_numpy(bool)
+    unreadable = table["reason"].astype(object).str.startswith(f"{UNREADABLE}: ", na=False)
+    judged = TEST if (stands == TEST).any() else VAL
+    return {
+        "layout": labels.layout,
+        "root": str(labels.root),
+        "rows": len(table),
+        "images_found": int((~missing).sum()),
+        "images_missing": int(missing.sum()),
+        "first_missing": str(table["path"][np.argmax(missing)]) if missing.any() else None,
+        "left_out": count_reasons(table),
+        "splits": splits.summary(table),
+        "eyes": {side: int((table["eye"] == side).sum()) for side in ("left", "right")}
+        | {"unknown": int(table["eye"].isna().sum())},
+        "sizes": _sizes(seen.sizes),
+        "leaks": splits.leaks(table, seen.near, judged),
+        "duplicates": _doubles(table, seen),
+        "unreadable": [
+            {"path": path, "reason": reason.partition(": ")[2]}
+            for path, reason in table.loc[unreadable, ["path", "reason"]].itertuples(index=False)
+        ],
+        "baselines": splits.baselines(table, judged),
+        "judged_on": judged,
+        "fingerprint": labels.mark,
+        "notes": list(labels.notes),
+    }
+
+
+def problems(record: dict[str, Any]) -> list[str]:
+    """What a person should know before training, a sentence each; empty when all is well."""
+    leaks, doubles = record["leaks"], record["duplicates"]
+    judged = record["judged_on"]
+    of = f"of {record['splits'].get(judged, {'n': 0})['n']:,} {judged} images"
+    others = "train or val" if judged == TEST else "train"
+    said = []
+    if record["images_missing"]:
+        said.append(
+            f"{record['images_missing']:,} of {record['rows']:,} images are missing (the first is"
+            f" {record['first_missing']})"
+        )
+    if record["unreadable"]:
+        first = record["unreadable"][0]
+        said.append(
+            f"{len(record['unreadable']):,} of {record['rows']:,} images cannot be read (the first"
+            f" is {first['path']}: {first['reason']})"
+        )
+    if leaks["fellow_eye_in_train"]:
+        said.append(
+            f"{leaks['fellow_eye_in_train']:,} {of} have their fellow eye in {others}: copying its"
+            " grade is no skill (--split-by patient makes a clean split)"
+        )
+    elif leaks["patient_in_train"]:
+        said.append(
+            f"{leaks['patient_in_train']:,} {of} show a patient who stands in {others} too"
+            " (--split-by patient makes a clean split)"
+        )
+    if leaks["duplicates_across_splits"]:
+        said.append(f"{leaks['duplicates_across_splits']:,} {of} have a duplicate in {others}")
+    if doubles["conflicting_groups"]:
+        first = doubles["conflicts"][0]
+        pairs = ", ".join(
+            f"{path} ({grade})" for path, grade in zip(first["paths"], first["grades"], strict=True)
+        )
+        said.append(
+            f"duplicates with conflicting grades: {doubles['conflicting_groups']:,} groups (such as"
+            f" {pairs})"
+        )
+    absent = [
+        f"{split} holds no image of grade {', '.join(map(str, none))}"
+        for split in SPLITS
+        if split in record["splits"]
+        and (none := [g for g, n in enumerate(record["splits"][split]["grade_counts"]) if not n])
+    ]
+    return said + absent
+
+
+def _spread(ids: NDArray[np.int64], rows: NDArray[np.intp], count: int) -> NDArray[np.int64]:
+    """Numbers of some rows -> numbers of all, the others on their own."""
+    everyone = int(ids.max(initial=-1)) + 1 + np.arange(count, dtype=np.int64)
+    everyone[rows] = ids
+    return everyone
+
+
+def _sizes(sizes: NDArray[np.int64]) -> dict[str, list[int]] | None:
+    read = sizes[sizes.any(axis=1)]
+    if not len(read):
+        return None
+    three = np.percentile(read, [0, 50, 100], axis=0, method="nearest").astype(int)
+    return {"width": three[:, 0].tolist(), "height": three[:, 1].tolist()}
+
+
+def _doubles(table: pd.DataFrame, seen: Look) -> dict[str, Any]:
+    """Groups of identical pixels; groups that hold photographs alike but not identical; groups of
+    either kind whose grades differ."""
+    grades = table["grade"].to_numpy()
+    differ = duplicates.conflicts(seen.near, grades)
+    unlike = np.unique(np.stack([seen.near, seen.exact], axis=1), axis=0)
+    return {
+        "exact_groups": duplicates.count(seen.exact),
+        "near_groups": int((np.bincount(unlike[:, 0], minlength=1) > 1).sum()),
+        "conflicting_groups": len(differ),
+        "conflicts": [
+            {"paths": table["path"].iloc[rows].tolist(), "grades": grades[rows].tolist()}
+            for rows in differ
+        ],
+    }

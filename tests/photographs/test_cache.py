@@ -1,0 +1,438 @@
+"""Crops on disk: whole or absent, shared, bounded, and right whatever happens to the files."""
+
+import errno
+import os
+import pickle
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dr_cli.errors import UsageError
+from dr_cli.events import Observer
+from dr_cli.photographs import cache, fundus
+from dr_cli.photographs.fundus import Preprocessing, UnreadableImage
+
+SIZE = 16
+WAY = Preprocessing(SIZE)
+CROP = 3 * SIZE * SIZE
+
+
+class Listener(Observer):
+    def __init__(self):
+        self.warnings, self.notes, self.done = [], [], []
+
+    def warning(self, text):
+        self.warnings.append(text)
+
+    def note(self, text):
+        self.notes.append(text)
+
+    def progress(self, what, done, total):
+        self.done.append((done, total))
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("DR_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("DR_CACHE_MAX", raising=False)
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def small_shards(monkeypatch):
+    monkeypatch.setattr(cache, "_rows_a_shard", lambda count, size: 4)
+
+
+@pytest.fixture
+def photographs(tmp_path):
+    """A folder of ten pictures, each of another colour, and their paths in it."""
+    folder = tmp_path / "photographs"
+    folder.mkdir()
+    for k in range(10):
+        Image.new("RGB", (20, 20), (20 * k + 30, 90, 30)).save(folder / f"{k}.png")
+    return folder, [f"{k}.png" for k in range(10)]
+
+
+class Counted:
+    """Decodes, and remembers what it was asked for."""
+
+    def __init__(self, folder, paths, way=WAY):
+        self.folder, self.paths, self.way, self.asked = folder, paths, way, []
+
+    def __call__(self, number):
+        self.asked.append(number)
+        crop = fundus.load_crop(self.folder / self.paths[number], self.way)
+        return crop.pixels, crop.quality
+
+
+def build(folder, paths, way=WAY, observer=None, workers=1):
+    load = Counted(folder, paths, way)
+    crops = cache.Crops(load, len(paths), way.size, workers)
+    observer = observer or Listener()
+    crops.fill(cache.keys(folder, paths), cache.shards_folder(way), observer)
+    return crops, load
+
+
+def right(crops, folder, paths, way=WAY):
+    expected = [fundus.load_crop(folder / path, way).pixels for path in paths]
+    return np.array_equal(crops.gather(range(len(paths))), expected)
+
+
+def shards(own_cache):
+    return sorted(own_cache.rglob("*.crops"))
+
+
+def test_each_photograph_is_decoded_once_for_all_runs(photographs):
+    folder, paths = photographs
+    watcher = Listener()
+    crops, load = build(folder, paths, observer=watcher, workers=3)
+    assert sorted(load.asked) == list(range(10))
+    assert crops.kept == "disk"
+    assert right(crops, folder, paths)
+    assert watcher.done[-1] == (10, 10)
+    again, load = build(folder, paths[::-1])  # another order: found by key, not by place
+    assert load.asked == []
+    assert right(again, folder, paths[::-1])
+    more, load = build(folder, paths[:3])
+    assert load.asked == []
+    assert right(more, folder, paths[:3])
+    assert len(load.asked) == 0
+
+
+def test_another_way_of_making_crops_has_crops_of_its_own(photographs):
+    folder, paths = photographs
+    build(folder, paths)
+    for way in (Preprocessing(8), Preprocessing(SIZE, field="whole")):
+        crops, load = build(folder, paths, way)
+        assert len(load.asked) == 10
+        assert right(crops, folder, paths, way)
+
+
+def test_a_changed_photograph_is_decoded_anew(photographs):
+    folder, paths = photographs
+    build(folder, paths)
+    Image.new("RGB", (20, 20), (250, 10, 10)).save(folder / "4.png")
+    os.utime(folder / "4.png", ns=(1, 1))
+    crops, load = build(folder, paths)
+    assert load.asked == [4]
+    assert right(crops, folder, paths)
+
+
+def test_equal_names_sizes_and_times_in_two_folders_are_two_photographs(tmp_path):
+    for name, colour in (("a", (200, 90, 30)), ("b", (30, 200, 90))):
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (20, 20), colour).save(tmp_path / name / "1.bmp")
+        os.utime(tmp_path / name / "1.bmp", ns=(1, 1))
+    build(tmp_path / "a", ["1.bmp"])
+    crops, load = build(tmp_path / "b", ["1.bmp"])
+    assert load.asked == [0]
+    assert right(crops, tmp_path / "b", ["1.bmp"])
+
+
+@pytest.mark.usefixtures("small_shards")
+@pytest.mark.parametrize("harm", ["cut", "longer", "keys", "other", "empty"])
+def test_a_damaged_shard_is_made_again(photographs, own_cache, harm):
+    folder, paths = photographs
+    build(folder, paths)
+    shard = shards(own_cache)[1]
+    content = shard.read_bytes()
+    end, keys = cache._END.size, len(content) - cache._END.size - 1
+    flipped = content[:keys] + bytes([content[keys] ^ 1]) + content[keys + 1 :]
+    shard.write_bytes(
+        {
+            "cut": content[:-7],
+            "longer": content + bytes(5),
+            "keys": flipped,
+            "other": bytes(len(content)),
+            "empty": b"",
+        }[harm]
+    )
+    assert end == 20
+    crops, load = build(folder, paths)
+    assert len(load.asked) in (2, 4)  # what that shard held
+    assert right(crops, folder, paths)
+
+
+def test_unreadable_photographs_are_told_and_the_rest_is_there(photographs):
+    folder, paths = photographs
+    (folder / "3.png").write_bytes(b"no picture")
+    (folder / "7.png").unlink()
+    for _ in range(2):
+        crops, _ = build(folder, paths, workers=2)
+        assert sorted(crops.failed) == [3, 7]
+        assert "not an image" in crops.failed[3]
+        assert crops.failed[7] == "no such file"
+        good = [k for k in range(10) if k not in (3, 7)]
+        assert crops.gather(good).shape == (8, 3, SIZE, SIZE)
+        with pytest.raises(UnreadableImage, match="no such file"):
+            crops.gather([1, 7])
+
+
+def test_a_folder_that_cannot_be_made_leaves_crops_in_memory(photographs, own_cache):
+    folder, paths = photographs
+    own_cache.write_text("a file stands where the cache's folder should be", encoding="utf-8")
+    watcher = Listener()
+    crops, load = build(folder, paths, observer=watcher)
+    assert crops.kept == "memory"
+    assert len(watcher.warnings) == 1
+    assert "DR_CACHE" in watcher.warnings[0]
+    assert right(crops, folder, paths)
+    assert len(load.asked) == 10
+
+
+@pytest.mark.usefixtures("small_shards")
+def test_a_disk_that_fills_up_midway_keeps_the_finished_shards(photographs, own_cache, monkeypatch):
+    folder, paths = photographs
+    add, added = cache._Writer.add, []
+
+    def full(self, key, crop, quality):
+        if len(added) == 6:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        added.append(key)
+        add(self, key, crop, quality)
+
+    monkeypatch.setattr(cache._Writer, "add", full)
+    watcher = Listener()
+    crops, _ = build(folder, paths, observer=watcher)
+    assert len(shards(own_cache)) == 1  # of four; the two after them are in memory
+    assert list(own_cache.rglob("*.partial")) == []
+    assert len(crops._memory) == 6
+    assert len(watcher.warnings) == 1
+    assert "No space left" in watcher.warnings[0]
+    assert right(crops, folder, paths)
+
+
+def test_without_room_on_disk_or_in_memory_photographs_are_decoded_each_time(
+    photographs, monkeypatch
+):
+    folder, paths = photographs
+    (folder / "3.png").write_bytes(b"no picture")
+    monkeypatch.setenv("DR_CACHE_MAX", "0")
+    monkeypatch.setattr(cache, "_free_memory", lambda: 10 * CROP)
+    watcher = Listener()
+    crops, load = build(folder, paths, observer=watcher)
+    assert crops.kept == "nowhere"
+    assert "decodes anew" in watcher.warnings[0]
+    assert list(crops.failed) == [3]
+    load.asked.clear()
+    assert crops.gather([5, 6]).shape == (2, 3, SIZE, SIZE)
+    assert load.asked == [5, 6]
+
+
+# --- the bound
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("0", 0),
+        ("1000", 1000),
+        ("2k", 2048),
+        ("1.5M", 1572864),
+        ("50G", 50 * 2**30),
+        ("1 TiB", 2**40),
+        ("3gb", 3 * 2**30),
+    ],
+)
+def test_the_bound_is_read_with_its_unit(monkeypatch, text, size):
+    monkeypatch.setenv("DR_CACHE_MAX", text)
+    assert cache.limit(used=0, free=0) == size
+
+
+@pytest.mark.parametrize("text", ["much", "-1", "5X", "1G2"])
+def test_a_bound_that_is_no_size_is_refused(monkeypatch, text):
+    monkeypatch.setenv("DR_CACHE_MAX", text)
+    with pytest.raises(UsageError, match="DR_CACHE_MAX"):
+        cache.limit(used=0, free=0)
+
+
+def test_by_default_half_of_what_is_free_or_ours_and_at_most_100_gib():
+    assert cache.limit(used=2 * 2**30, free=8 * 2**30) == 5 * 2**30
+    assert cache.limit(used=0, free=2**50) == 100 * 2**30
+
+
+@pytest.mark.usefixtures("small_shards")
+def test_the_least_recently_used_shards_go_first_and_never_ones_own(
+    photographs, own_cache, monkeypatch
+):
+    folder, paths = photographs
+    first, _ = build(folder, paths[:4])
+    build(folder, paths[4:8])
+    old, new = shards(own_cache)
+    if not np.array_equal(cache._mapped(old, SIZE), first.gather(range(4))):
+        old, new = new, old
+    os.utime(old, ns=(10**18, 10**18))
+    os.utime(new, ns=(10**18 + 1, 10**18 + 1))
+    room = old.stat().st_size * 2 + CROP  # for one crop more, not for two
+    monkeypatch.setenv("DR_CACHE_MAX", str(room))
+    build(folder, paths[:4])  # used again, so now it is the other's turn
+    crops, load = build(folder, [*paths[:4], *paths[8:]])
+    assert old.exists()
+    assert not new.exists()
+    assert load.asked == [4, 5]
+    assert right(crops, folder, [*paths[:4], *paths[8:]])
+    assert sum(s.stat().st_size for s in shards(own_cache)) <= room
+    assert right(first, folder, paths[:4])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows keeps files that are mapped")
+def test_crops_whose_file_was_removed_meanwhile_are_still_right(photographs, own_cache):
+    folder, paths = photographs
+    crops, load = build(folder, paths)
+    load.asked.clear()
+    packed = pickle.dumps(crops)
+    for shard in shards(own_cache):
+        shard.unlink()
+    assert right(crops, folder, paths)  # its maps outlive the file
+    assert load.asked == []
+    elsewhere = pickle.loads(packed)  # as in a DataLoader's worker: decodes anew
+    assert right(elsewhere, folder, paths)
+    assert len(elsewhere._load.asked) == 10
+
+
+def test_old_leftovers_of_killed_builds_are_removed(photographs, own_cache):
+    folder, paths = photographs
+    build(folder, paths)
+    where = cache.shards_folder(WAY)
+    for name, age in (("1-a.partial", 7200), ("2-b.partial", 60)):
+        (where / name).write_bytes(b"half")
+        os.utime(where / name, (time.time() - age,) * 2)
+    build(folder, paths)
+    assert [p.name for p in where.glob("*.partial")] == ["2-b.partial"]
+
+
+# --- several processes
+
+BUILD = """
+import sys, time
+from pathlib import Path
+from dr_cli.photographs import cache, fundus
+from dr_cli.events import Observer
+cache._rows_a_shard = lambda count, size: 4
+folder, pause = Path(sys.argv[1]), float(sys.argv[2])
+paths = sorted(p.name for p in folder.glob("*.png"))
+way = fundus.Preprocessing(16)
+decoded = []
+def load(number):
+    time.sleep(pause)
+    decoded.append(number)
+    crop = fundus.load_crop(folder / paths[number], way)
+    return crop.pixels, crop.quality
+class Tell(Observer):
+    def progress(self, what, done, total):
+        print(done, flush=True)
+crops = cache.Crops(load, len(paths), 16, 1)
+crops.fill(cache.keys(folder, paths), cache.shards_folder(way), Tell())
+print("decoded", len(decoded), crops.gather(range(len(paths))).sum(), flush=True)
+"""
+
+
+def start(folder, pause=0.0):
+    return subprocess.Popen(
+        [sys.executable, "-c", BUILD, str(folder), str(pause)], stdout=subprocess.PIPE, text=True
+    )
+
+
+@pytest.mark.usefixtures("small_shards")
+def test_a_killed_build_keeps_its_finished_shards_and_the_next_completes_them(
+    photographs, own_cache
+):
+    folder, paths = photographs
+    process = start(folder, pause=0.05)
+    for line in process.stdout:
+        if line.strip() == "6":
+            process.kill()
+            break
+    process.wait(timeout=60)
+    assert len(shards(own_cache)) == 1  # four of the six that were decoded
+    crops, load = build(folder, paths)
+    assert len(load.asked) == 6
+    assert right(crops, folder, paths)
+
+
+def test_two_builds_at_once_share_the_work(photographs):
+    folder, paths = photographs
+    both = [start(folder, pause=0.03), start(folder, pause=0.03)]
+    ends = [process.communicate(timeout=60)[0].split("decoded ")[1].split() for process in both]
+    assert sorted(int(decoded) for decoded, _ in ends) == [0, 10]
+    assert len({total for _, total in ends}) == 1
+    crops, load = build(folder, paths)
+    assert load.asked == []
+    assert right(crops, folder, paths)
+
+
+def test_an_interrupted_build_keeps_what_it_decoded(photographs):
+    folder, paths = photographs
+
+    class Impatient(Observer):
+        def progress(self, what, done, total):
+            if done == 5:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build(folder, paths, observer=Impatient())
+    crops, load = build(folder, paths)
+    assert load.asked == [5, 6, 7, 8, 9]
+    assert right(crops, folder, paths)
+
+
+def test_several_threads_may_read_at_once(photographs):
+    folder, paths = photographs
+    crops, _ = build(folder, paths)
+    crops = pickle.loads(pickle.dumps(crops))  # nothing mapped yet
+    wrong = []
+
+    def read():
+        for _ in range(5):
+            if not right(crops, folder, paths):
+                wrong.append(1)
+
+    threads = [threading.Thread(target=read) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+# --- where
+
+
+def test_the_folder_follows_the_platform(monkeypatch):
+    monkeypatch.setenv("DR_CACHE", "~/mine")
+    assert cache.folder() == Path("~/mine").expanduser()
+    monkeypatch.delenv("DR_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(Path("/x")))
+    monkeypatch.setattr(sys, "platform", "linux")
+    assert cache.folder() == Path("/x/dr")
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert cache.folder() == Path("~/Library/Caches/dr").expanduser()
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setenv("LOCALAPPDATA", "L")
+    assert cache.folder() == Path("L/dr/Cache")
+
+
+def test_shards_are_neither_tiny_nor_too_many_to_open():
+    crop = 3 * 512 * 512
+    for count in (100, 5_000, 88_702):
+        rows = cache._rows_a_shard(count, crop)
+        assert rows * crop <= 2**30
+        assert -(-count // rows) <= 130
+    assert cache._rows_a_shard(10, 2**31) == 1
+
+
+def test_quality_is_kept_beside_the_crops(photographs):
+    folder, paths = photographs
+    first, _ = build(folder, paths)
+    again, load = build(folder, paths[::-1])
+    assert load.asked == []
+    expected = [fundus.load_crop(folder / path, WAY).quality for path in paths]
+    np.testing.assert_allclose(first.quality, expected, rtol=1e-6)
+    np.testing.assert_array_equal(again.quality, first.quality[::-1])
+    np.testing.assert_array_equal(again.subset([3, 1], load).quality, again.quality[[3, 1]])

@@ -1,0 +1,800 @@
+"""The report: what is read from run folders, and what the page says of it."""
+
+import base64
+import csv
+import inspect
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import pytest
+from safetensors.numpy import save_file
+from sklearn.metrics import cohen_kappa_score
+
+from dr_cli import words
+from dr_cli.errors import UsageError
+from dr_cli.grades import NAMES
+from dr_cli.network import activation as heatmap
+from dr_cli.report import gallery, page, paper, reading
+from dr_cli.report import svg as figures
+
+
+def interval(value: float) -> dict[str, Any]:
+    return {"value": value, "ci95": [value - 0.05, min(1, value + 0.05)]}
+
+
+def record(confusion: np.ndarray, split: str, qwk: float) -> dict[str, Any]:
+    counts = confusion.sum(axis=1)
+    return {
+        "run": "runs/x",
+        "data": "/data/secret-clinic",
+        "split": split,
+        "n": int(counts.sum()),
+        "patients": int(counts.sum()) // 2,
+        "failed": 0,
+        "grade_counts": counts.tolist(),
+        "accuracy": interval(confusion.trace() / counts.sum()),
+        "balanced_accuracy": interval(0.4),
+        "qwk": interval(qwk),
+        "macro_f1": interval(0.39),
+        "mean_absolute_error": interval(0.6),
+        "referable": {
+            "auc": {"value": None, "ci95": None},
+            "threshold": 0.31,
+            "sensitivity": interval(0.85),
+            "specificity": interval(0.8),
+            "threshold_from": "val of runs/x",
+        },
+        "calibration": {"ece": 0.05, "brier": 0.4, "nll": 1.1, "temperature": 1.3},
+        "per_grade": [
+            {"grade": g, "name": NAMES[g], "support": int(counts[g]), "precision": 0.5}
+            | {"recall": 0.5, "specificity": 0.9, "f1": 0.5, "auc": None if g == 4 else 0.8}
+            for g in range(5)
+        ],
+        "confusion": confusion.tolist(),
+        "baselines": {"majority": {"accuracy": 0.33, "qwk": 0.0}, "fellow_eye": None},
+        "warnings": ["only 4 images of grade 1"],
+    }
+
+
+def write_run(folder: Path, *, seed: int = 0, qwk: float = 0.6, **options: Any) -> Path:
+    """A finished run as `dr train` leaves it, without weights; its figures are invented."""
+    rng = np.random.default_rng(seed)
+    folder.mkdir(parents=True)
+    grade = np.random.default_rng(5).permutation(np.repeat(range(5), [40, 4, 30, 16, 10]))
+    probabilities = rng.dirichlet(np.ones(5), grade.size) + 0.4 * np.eye(5)[grade]
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    confusion = np.zeros((5, 5), int)
+    np.add.at(confusion, (grade, probabilities.argmax(axis=1)), 1)
+    for split in ("val", "test"):
+        with (folder / f"predictions-{split}.csv").open("w", newline="", encoding="utf-8") as file:
+            out = csv.writer(file)
+            out.writerow(
+                ["path", "grade", "patient", "eye", *(f"p{i}" for i in range(5)), "predicted"]
+            )
+            for i, (g, p) in enumerate(zip(grade, probabilities, strict=True)):
+                eye = ("left", "right")[i % 2]
+                out.writerow(
+                    [f"img/patient{i // 2}_{eye}.jpg", g, f"patient{i // 2}", eye, *p, p.argmax()]
+                )
+    summary = {"val": record(confusion, "val", qwk), "test": record(confusion, "test", qwk - 0.02)}
+    (folder / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
+    config = {
+        "schema": 1,
+        "options": {
+            "arch": "resnet18",
+            "pretrained": False,
+            "epochs": 4,
+            "size": 224,
+            "val": "0.15",
+        }
+        | options,
+        "versions": {"torch": "2.9"},
+        "device": "cpu",
+        "threads": 2,
+        "seconds": 61.5,
+        "best_epoch": 3,
+        "parameters": 11_179_077,
+        "multiply_adds": 1_800_000_000,
+        "data": {"root": "/data/secret-clinic", "layout": "idrid", "fingerprint": "ab12"},
+    }
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    lines = [
+        "epoch,lr,train_loss,train_accuracy,val_loss,val_accuracy,val_qwk,test_accuracy,"
+        "test_qwk,seconds,images_per_second"
+    ]
+    lines += [
+        f"{e},0.01,{2 / e},{0.3 + 0.12 * e + seed / 50},{2.2 / e},{0.3 + 0.1 * e},{0.15 * e},"
+        f"{0.3 + 0.09 * e + seed / 40},{'nan' if e == 1 else 0.14 * e + seed / 30},"
+        f"{15 + e},{60 - e}"
+        for e in range(1, 5)
+    ]
+    (folder / "metrics.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return folder
+
+
+def jpeg(colour: tuple[int, int, int], side: int = 32, kind: str = "JPEG") -> str:
+    data = io.BytesIO()
+    PIL.Image.new("RGB", (side, side), colour).save(data, kind)
+    return base64.b64encode(data.getvalue()).decode("ascii")
+
+
+def write_pictures(run: Path, **changed: Any) -> list[dict[str, Any]]:
+    """pictures.json with three mistakes and two right ones of each grade, as a run ends with."""
+    entries = [
+        {
+            "kind": "right" if right else "mistake",
+            "path": f"img/{'right' if right else 'mistake'}{i}.jpg",
+            "grade": grade,
+            "predicted": grade if right else 0,
+            "probabilities": [0.5, 0.2, 0.1, 0.15, 0.05],
+            "photograph": jpeg((200, 20 * i, 0)),
+            "heatmap": jpeg((0, 20 * i, 200)),
+        }
+        | changed
+        for i, (right, grade) in enumerate(
+            [(False, 4), (False, 3), (False, 1)] + [(True, g) for g in range(5) for _ in range(2)]
+        )
+    ]
+    (run / "pictures.json").write_text(json.dumps(entries), encoding="utf-8")
+    return entries
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    write_run(tmp_path / "runs" / "resnet18", seed=0, qwk=0.6)
+    write_run(
+        tmp_path / "runs" / "resnet50-pretrained", seed=1, qwk=0.7, arch="resnet50", pretrained=True
+    )
+    return tmp_path / "runs"
+
+
+class Elements(HTMLParser):
+    """Every start tag with its attributes, and the text outside of style and script."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self._inside: list[str] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self._inside.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        while self._inside and self._inside.pop() != tag:
+            pass
+
+    def handle_data(self, data: str) -> None:
+        if not self._inside or self._inside[-1] not in ("style", "script"):
+            self.text += data
+
+
+def test_dictionary_is_plain_json(runs: Path) -> None:
+    data = reading.collect([runs])
+    assert json.loads(json.dumps(data, allow_nan=False)) == data
+    assert data["warnings"] == []
+    assert [run["name"] for run in data["runs"]] == ["resnet18", "resnet50-pretrained"]
+    assert data["runs"][0]["history"][0]["test_qwk"] is None  # nan in the file
+    assert data["runs"][0]["seconds_per_epoch"] == 17.5
+
+
+def test_best_run_is_chosen_by_validation(runs: Path) -> None:
+    summary = runs / "resnet50-pretrained" / "summary.json"
+    told = json.loads(summary.read_text(encoding="utf-8"))
+    told["test"]["qwk"] = interval(0.1)
+    summary.write_text(json.dumps(told), encoding="utf-8")
+    data = reading.collect([runs])
+    assert data["best"] == "resnet50-pretrained"
+    assert "validation QWK" in data["summary"][0]
+    assert "QWK 0.100 (0.050–0.150)" in data["summary"][0]
+    assert "commonest grade scores QWK 0.000 and accuracy 33.0%" in data["summary"][1]
+
+
+def test_finds_runs_at_each_depth_once(runs: Path) -> None:
+    one = reading.find_runs(runs / "resnet18")
+    assert one == [runs / "resnet18"]
+    assert len(reading.find_runs(runs)) == len(reading.find_runs(runs.parent)) == 2
+    assert len(reading.collect([runs, runs / "resnet18"])["runs"]) == 2
+
+
+def test_runs_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    folders = [write_run(tmp_path / where / "resnet18") for where in ("a", "b")]
+    assert [run["name"] for run in reading.collect(folders)["runs"]] == ["a/resnet18", "b/resnet18"]
+
+
+def test_what_cannot_be_reported(tmp_path: Path, runs: Path) -> None:
+    with pytest.raises(UsageError, match="no such folder"):
+        reading.collect([tmp_path / "nowhere"])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UsageError, match="no finished run"):
+        reading.collect([tmp_path / "empty"])
+    (runs / "resnet18" / "summary.json").unlink()
+    with pytest.raises(UsageError, match="--resume"):
+        reading.collect([runs / "resnet18"])
+    (runs / "resnet18" / "summary.json").write_text("{half", encoding="utf-8")
+    with pytest.raises(UsageError, match=r"summary\.json cannot be read"):
+        reading.collect([runs])
+
+
+@pytest.mark.parametrize("row", ["img/x.jpg,none,,,,,,,,", "x,7,,,0.2,0.2,0.2,0.2,0.2,0", "x,0"])
+def test_a_bad_prediction_row_is_named(runs: Path, row: str) -> None:
+    table = runs / "resnet18" / "predictions-test.csv"
+    lines = table.read_text(encoding="utf-8").splitlines()
+    lines[2] = row
+    table.write_text("\n".join(lines), encoding="utf-8")
+    with pytest.raises(UsageError, match=r"predictions-test\.csv, line 3"):
+        reading.collect([runs])
+
+
+def test_only_summary_is_needed(runs: Path) -> None:
+    for name in ("config.json", "metrics.csv", "predictions-test.csv", "predictions-val.csv"):
+        (runs / "resnet18" / name).unlink()
+    html = page.render(reading.collect([runs / "resnet18"]))
+    assert "Unknown architecture" in html
+    assert 'class="confusion"' in html
+
+
+def test_page_is_whole_and_reaches_for_nothing(runs: Path) -> None:
+    html = page.render(reading.collect([runs]))
+    elements = Elements(html)
+    ids = [attrs["id"] for _, attrs in elements.tags if "id" in attrs]
+    assert len(ids) == len(set(ids))
+    for tag, attrs in elements.tags:
+        for key in ("src", "href", "popovertarget", "aria-labelledby"):
+            target = attrs.get(key)
+            if target is not None and target != "data:,":
+                assert target.removeprefix("#") in ids, (tag, key, target)
+    assert not re.search(r"https?://|@import|url\(", html)
+    assert (
+        sum(tag == "table" and attrs.get("class") == "confusion" for tag, attrs in elements.tags)
+        == 2
+    )
+    assert "no diagnosis" in elements.text
+    assert "n/a" in elements.text  # the undefined referable AUC
+    assert len(html) < 400_000
+
+
+def test_comparison_chart_holds_every_run_and_split(runs: Path) -> None:
+    html = page.render(reading.collect([runs]))
+    accuracy = re.search(r'<svg class="chart".*?</svg>', html, re.S)
+    assert accuracy is not None
+    lines = re.findall(r'<g class="line( dashed)?" style="--c:var\(--run-(\d)\)">', accuracy[0])
+    assert lines == [(" dashed", "0"), ("", "0"), (" dashed", "1"), ("", "1")]
+    for text in ("resnet18, training", "resnet50-pretrained, testing"):
+        assert text in html
+
+
+def test_confusion_cells_agree_with_the_images_listed(runs: Path) -> None:
+    run = reading.collect([runs / "resnet18"])["runs"][0]
+    for true, row in enumerate(run["record"]["confusion"]):
+        for predicted, count in enumerate(row):
+            assert len(run["cells"].get(f"{true}-{predicted}", [])) == count
+
+
+@pytest.mark.parametrize("listed", [1, 3])
+def test_a_cell_lists_the_most_confident(
+    runs: Path, monkeypatch: pytest.MonkeyPatch, listed: int
+) -> None:
+    whole = reading.collect([runs / "resnet18"])["runs"][0]["cells"]["0-0"]
+    monkeypatch.setattr(reading, "MOST_IN_A_CELL", listed)
+    capped = reading.collect([runs / "resnet18"])["runs"][0]["cells"]["0-0"]
+    assert capped == whole[:listed]
+    monkeypatch.setattr(reading, "MOST_IN_CELLS", 2)  # of two runs, one image each
+    assert reading.collect([runs])["runs"][0]["cells"]["0-0"] == whole[:1]
+    assert capped[0]["probability"] == max(image["probability"] for image in whole)
+
+
+def test_without_pictures_nothing_names_a_patient(runs: Path) -> None:
+    data = reading.collect([runs], no_pictures=True)
+    for text in (json.dumps(data), page.render(data)):
+        assert "patient1" not in text
+        assert "secret-clinic" not in text
+    assert "secret-clinic" in page.render(reading.collect([runs]))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows allows no < in a folder's name")
+def test_everything_from_outside_is_escaped(tmp_path: Path) -> None:
+    evil = "<script>alert(1)<"
+    run = write_run(tmp_path / evil, optimizer='"><img src=x onerror=alert(1)>')
+    table = run / "predictions-test.csv"
+    table.write_text(
+        table.read_text(encoding="utf-8").replace("img/", "<b onclick=alert(1)>"), encoding="utf-8"
+    )
+    html = page.render(reading.collect([run]))
+    tags = Elements(html).tags
+    assert sum(tag == "script" for tag, _ in tags) == 1
+    assert not any(key.startswith("on") for _, attrs in tags for key in attrs)
+    assert not any(tag == "img" for tag, _ in tags)
+    assert "&lt;script&gt;alert(1)&lt;" in html
+
+
+def test_command_repeats_the_run(runs: Path) -> None:
+    commands = [run["command"] for run in reading.collect([runs])["runs"]]
+    assert commands[0] == "dr train /data/secret-clinic --epochs 4 --size 224"
+    assert commands[1] == (
+        "dr train /data/secret-clinic --arch resnet50 --pretrained --epochs 4 --size 224"
+    )
+
+
+def test_runs_on_other_images_are_not_compared_silently(runs: Path) -> None:
+    config = runs / "resnet18" / "config.json"
+    config.write_text(config.read_text(encoding="utf-8").replace("ab12", "cd34"), encoding="utf-8")
+    assert "cannot be compared" in reading.collect([runs])["warnings"][0]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (0, 1, [0, 0.2, 0.4, 0.6, 0.8, 1]),
+        (0.31, 0.74, [0.4, 0.5, 0.6, 0.7]),
+        (-3, 3, [-3, -2, -1, 0, 1, 2, 3]),
+    ],
+)
+def test_ticks_are_round_and_inside(low: float, high: float, expected: list[float]) -> None:
+    assert figures.ticks(low, high) == expected
+
+
+def test_a_single_epoch_still_draws() -> None:
+    svg = figures.line_chart([figures.Line("x", [(1, 0.5)])], y_label="a", described="b")
+    assert "nan" not in svg
+    assert svg.count("<title>") == 1
+    assert figures.line_chart([], y_label="a", described="b") == ""
+
+
+def test_roc_ends_where_it_must_and_agrees_with_the_area(runs: Path) -> None:
+    table = list(
+        csv.DictReader((runs / "resnet18" / "predictions-test.csv").open(encoding="utf-8"))
+    )
+    score = np.array([sum(float(row[f"p{i}"]) for i in (2, 3, 4)) for row in table])
+    truth = np.array([int(row["grade"]) >= 2 for row in table])
+    roc = np.array(reading.collect([runs / "resnet18"])["runs"][0]["curves"]["roc"])
+    assert roc[0].tolist() == [0, 0]
+    assert roc[-1].tolist() == [1, 1]
+    wins = (score[truth][:, None] > score[~truth]).mean()  # the area, by its definition
+    assert np.trapezoid(roc[:, 1], roc[:, 0]) == pytest.approx(wins, abs=1e-3)
+
+
+def test_reliability_and_histogram_count_every_image(runs: Path) -> None:
+    run = reading.collect([runs / "resnet18"])["runs"][0]
+    for when in ("before", "after"):
+        assert sum(n for _, _, n in run["curves"]["reliability"][when]) == 100
+    assert [sum(counts) for counts in run["curves"]["expected"]] == run["record"]["grade_counts"]
+    before, after = (
+        np.average([p for p, _, _ in bins], weights=[n for _, _, n in bins])
+        for bins in (run["curves"]["reliability"][when] for when in ("before", "after"))
+    )
+    assert before > after  # a temperature above 1 makes less sure
+
+
+def test_no_roc_with_one_class(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    table = run / "predictions-test.csv"
+    text = re.sub(r"(?m)^(img[^,]*),\d", r"\1,0", table.read_text(encoding="utf-8"))
+    table.write_text(text, encoding="utf-8")
+    data = reading.collect([run])
+    assert data["runs"][0]["curves"]["roc"] is None
+    assert "Referable retinopathy: ROC" not in page.render(data)
+
+
+def test_splits_and_the_fellow_eyes_in_train(runs: Path) -> None:
+    rows = [
+        "path,grade,patient,eye,split,reason",
+        "a,0,p1,left,train,",
+        "b,2,p1,right,test,",
+        "c,4,p2,left,test,",
+        "d,4,p3,left,,image missing",
+    ]
+    (runs / "resnet18" / "splits.csv").write_text("\n".join(rows), encoding="utf-8")
+    train, test = reading.collect([runs / "resnet18"])["runs"][0]["splits"]
+    assert (train["n"], train["patients"], train["patient_also_in_train"]) == (1, 1, None)
+    assert (test["n"], test["patients"], test["patient_also_in_train"]) == (2, 2, 1)
+    assert test["grade_counts"] == [0, 0, 1, 0, 1]
+
+
+def test_csv_and_markdown_say_what_the_page_says(runs: Path) -> None:
+    data = reading.collect([runs])
+    first, second = csv.DictReader(page.to_csv(data).splitlines())
+    assert second["name"] == "resnet50-pretrained"
+    assert float(second["qwk"]) == pytest.approx(0.68)
+    assert float(second["qwk_low"]) == pytest.approx(0.63)
+    assert first["referable_auc"] == ""  # undefined
+    text = page.to_markdown(data)
+    blocks = [block.splitlines() for block in text.split("\n\n") if block.startswith("|")]
+    assert [len(block) for block in blocks] == [4, 3]  # runs; pairs of runs
+    assert all(len({line.count("|") for line in block}) == 1 for block in blocks)
+    assert "0.680 (0.630–0.730)" in blocks[0][3]
+    assert blocks[1][2].startswith("| resnet")
+    assert "no diagnosis" in text
+    assert json.loads(page.to_json(data)) == data
+
+
+def test_markdown_keeps_a_name_in_its_cell(tmp_path: Path) -> None:
+    data = reading.collect([write_run(tmp_path / "run")])
+    data["runs"][0]["name"] = "a|b\n<b>*c*"
+    data["card"].append({"title": "Data", "text": "<script>"})
+    assert r"\<script\>" in page.to_markdown(data)
+    assert r"| a\|b \<b\>\*c\* |" in page.to_markdown(data)
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [(None, "n/a"), (0.5, "0.500"), (3, "3"), (1234567, "1,234,567"), (-0.02, "−0.020")],
+)
+def test_numbers_in_words(value: float | None, told: str) -> None:
+    assert words.number(value) == told
+
+
+def test_figures_in_words() -> None:
+    assert words.figure({"value": 0.5, "ci95": [0.4, 0.6]}) == "0.500 (0.400–0.600)"
+    assert words.figure({"value": 0, "ci95": [-0.1, 0.1]}) == "0 (−0.100 to 0.100)"
+    assert words.figure({"value": None, "ci95": None}) == "n/a"
+
+
+def test_one_run_alone_is_not_the_best(runs: Path) -> None:
+    assert 'class="tag"' in page.render(reading.collect([runs]))
+    assert 'class="tag"' not in page.render(reading.collect([runs / "resnet18"]))
+
+
+def test_a_cell_can_be_read_on_any_ground() -> None:
+    for share in np.linspace(0, 1, 101):
+        for ground, ink in re.findall(r"rgb\((.*?)\);--\w+-ink:#(\w+)", figures.shade(share)):
+            light = figures._luminance([int(v) for v in ground.split(",")])
+            ratio = {"000": (light + 0.05) / 0.05, "fff": 1.05 / (light + 0.05)}[ink]
+            assert ratio >= 4.5, (share, ground, ink)
+
+
+def test_figures_for_a_paper(runs: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "deep" / "figures"
+    saved = paper.save(reading.collect([runs]), folder)
+    names = {"accuracy", "qwk", "roc", "confusion-resnet18", "confusion-resnet50-pretrained"}
+    expected = {f"{name}.{kind}" for name in names for kind in ("png", "svg")}
+    assert {file.name for file in folder.iterdir()} == {file.name for file in saved} == expected
+    text = (folder / "accuracy.svg").read_text(encoding="utf-8")
+    assert "resnet50-pretrained, testing" in text
+    sizes = {float(size) for size in re.findall(r"font-size: ([\d.]+)px", text)}
+    assert sizes
+    assert min(sizes) >= 8  # matplotlib writes points as px of a 72 dpi drawing
+    with PIL.Image.open(folder / "accuracy.png") as image:
+        assert image.width == 1416  # 12 cm at 300 dpi
+
+
+def test_figures_of_runs_with_odd_names(tmp_path: Path) -> None:
+    for seed, name in enumerate(("a b", "a-b", "_$x^2$")):
+        write_run(tmp_path / "runs" / name, seed=seed)
+    saved = paper.save(reading.collect([tmp_path / "runs"]), tmp_path / "figures")
+    assert len({file.name.lower() for file in saved}) == len(saved) == 12
+    text = (tmp_path / "figures" / "accuracy.svg").read_text(encoding="utf-8")
+    assert ">_$x^2$, testing<" in text
+
+
+def test_every_pair_of_runs_is_compared(runs: Path) -> None:
+    data = reading.collect([runs])
+    [pair] = data["comparisons"]
+    assert (pair["a"], pair["b"]) == ("resnet18", "resnet50-pretrained")
+    tables = [
+        list(csv.DictReader((runs / name / "predictions-test.csv").open(encoding="utf-8")))
+        for name in (pair["a"], pair["b"])
+    ]
+    kappas = [
+        cohen_kappa_score(
+            [row["grade"] for row in table],
+            [row["predicted"] for row in table],
+            weights="quadratic",
+        )
+        for table in tables
+    ]
+    assert pair["qwk"]["difference"] == pytest.approx(kappas[0] - kappas[1])
+    low, high = pair["qwk"]["ci95"]
+    assert low < pair["qwk"]["difference"] < high
+    text = Elements(page.render(data)).text
+    assert words.difference(pair["qwk"]) in text
+    assert words.mcnemar(pair["mcnemar_grade"]) in text
+    right = [  # at the threshold of the summary, 0.31
+        [
+            (sum(float(r[f"p{k}"]) for k in (2, 3, 4)) >= 0.31) == (int(r["grade"]) > 1)
+            for r in table
+        ]
+        for table in tables
+    ]
+    alone = sum(a and not b for a, b in zip(*right, strict=True))
+    assert pair["mcnemar_referable"]["a_only"] == alone > 0
+
+
+def test_three_runs_make_a_matrix_corrected_for_three_comparisons(runs: Path) -> None:
+    write_run(runs / "third", seed=2)
+    data = reading.collect([runs])
+    assert len(data["comparisons"]) == 3
+    html = page.render(data)
+    assert "p corrected for 3 comparisons (Holm)" in html
+    (qwk, auc) = page._matrices(data)
+    assert [row[i] for i, row in enumerate(qwk["rows"])] == [None] * 3
+    assert (
+        qwk["rows"][0][2][0] == -qwk["rows"][2][0][0] == data["comparisons"][1]["qwk"]["difference"]
+    )
+    assert auc["rows"][2][1][1] == data["comparisons"][2]["referable_auc"]["p_holm"]
+
+
+def test_runs_on_other_images_are_not_paired(runs: Path) -> None:
+    table = runs / "resnet18" / "predictions-test.csv"
+    text = table.read_text(encoding="utf-8").replace("img/", "other/")
+    table.write_text(text, encoding="utf-8")
+    data = reading.collect([runs])
+    assert data["comparisons"] == []
+    assert "cannot be compared" in data["warnings"][0]
+
+
+def test_the_summary_names_data_splits_and_leaks(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    rows = ["path,grade,patient,eye,split,reason", "a,0,p1,left,train,", "b,2,p1,right,test,"]
+    (run / "splits.csv").write_text("\n".join(rows), encoding="utf-8")
+    summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
+    told = summary["test"]
+    told["leaks"] = {"fellow_eye_in_train": 80, "duplicates_across_splits": 0}
+    told["baselines"]["fellow_eye"] = {"accuracy": 0.8, "qwk": 0.9}
+    (run / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
+    data = reading.collect([run])
+    said = " ".join(data["summary"])
+    assert "Data: secret-clinic, layout idrid: 1 training, 1 test images." in said
+    assert "80 of these 100 images have their fellow eye in train or validation" in said
+    assert "QWK 0.580 does not beat the 0.900" in said
+    card = {item["title"]: item["text"] for item in data["card"]}
+    assert card["Data"] == (
+        "secret-clinic, layout idrid: 1 training, 1 test images; fingerprint ab12."
+    )
+    shared = reading.collect([run], no_pictures=True)
+    assert "secret" not in json.dumps(shared)
+    assert "layout idrid: 1 training" in " ".join(shared["summary"])
+    told["leaks"]["fellow_eye_in_train"] = 0
+    (run / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
+    assert "No fellow eye and no duplicate" in " ".join(reading.collect([run])["summary"])
+
+
+def test_both_targets_and_both_calibrations_are_shown(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
+    told = summary["test"]
+    told["referable"]["rule"] = "sensitivity=0.90"
+    told["sight_threatening"] = told["referable"] | {"threshold": 0.123}
+    told["calibration"]["before"] = {"ece": 0.21, "brier": 0.61, "nll": 2.1}
+    (run / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
+    text = Elements(page.render(reading.collect([run]))).text
+    assert "0.310 (sensitivity=0.90, val of runs/x)" in text
+    assert "Sight-threatening from probability0.123 (sensitivity=0.90" in text
+    assert "Calibration before temperatureECE 0.210, Brier 0.610, NLL 2.100" in text
+    assert "Calibration after temperature 1.300ECE 0.050" in text
+
+
+def test_a_difference_in_words() -> None:
+    assert words.signed(-0.0001) == "+0.000"
+    record = {"difference": -0.0411, "ci95": [-0.0722, 0.0011], "p_holm": 0.0002}
+    assert words.difference(record) == "−0.041 (−0.072 to +0.001), p < 0.001"
+    assert words.difference(None) == "n/a"
+
+
+def test_the_weights_say_their_epoch_and_decision(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    config = json.loads((run / "config.json").read_text(encoding="utf-8"))
+    del config["best_epoch"]
+    (run / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    told = {"epoch": 2, "decision": {"kind": "thresholds", "thresholds": [0.5, 1.5, 2.5, 3.5]}}
+    metadata = {key: json.dumps(value) for key, value in told.items()}
+    save_file({"fc.bias": np.zeros(5)}, run / "model.safetensors", metadata)
+    html = page.render(reading.collect([run]))
+    assert "weights of epoch 2; the grade is cut from the expected grade" in html
+    (run / "model.safetensors").write_bytes(b"half")
+    with pytest.raises(UsageError, match=r"model\.safetensors cannot be read"):
+        reading.collect([run])
+
+
+def test_drawn_eyes_are_said_to_be_drawn(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    assert reading.collect([run])["warnings"] == []
+    table = run / "predictions-test.csv"
+    text = table.read_text(encoding="utf-8").replace("img/", "images/drawn_")
+    table.write_text(text, encoding="utf-8")
+    assert "nothing about real patients" in reading.collect([run])["warnings"][0]
+
+
+def test_command_names_the_columns_that_were_given(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    config = json.loads((run / "config.json").read_text(encoding="utf-8"))
+    config["data"]["columns"] = {"grade": "dr level"}
+    (run / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    command = reading.collect([run])["runs"][0]["command"]
+    assert command.startswith("dr train /data/secret-clinic --grade-column 'dr level' --epochs")
+
+
+def test_time_against_quality_has_a_point_a_run(runs: Path) -> None:
+    html = page.render(reading.collect([runs]))
+    chart = html[html.index("QWK against time of training") :].split("</figure>")[0]
+    assert chart.count("<title>") == 2
+    assert "resnet18, 70 s, QWK 0.580" in chart
+    assert "against time" not in page.render(reading.collect([runs / "resnet18"]))
+
+
+def test_pictures_are_shown_with_what_was_said_of_them(runs: Path) -> None:
+    entries = write_pictures(runs / "resnet18")
+    data = reading.collect([runs])
+    assert data["runs"][0]["pictures"] == entries
+    assert data["runs"][0]["pictures_left_out"] == 0
+    assert data["runs"][1]["pictures"] == []  # an older run, without the file
+    html = page.render(data)
+    shown = [attrs for tag, attrs in Elements(html).tags if tag == "img"]
+    wanted = [entry[what] for entry in entries for what in ("photograph", "heatmap")]
+    assert [img["src"] for img in shown] == [f"data:image/jpeg;base64,{text}" for text in wanted]
+    assert "img-src data:" in html
+    assert shown[0]["alt"] == "Photograph img/mistake0.jpg, cropped to its field"
+    assert "evidence for grade 0 No DR" in str(shown[1]["alt"])
+    text = Elements(html).text
+    assert "True 4 Proliferative DRPredicted 0 No DR" in text
+    assert text.index("Mistakes: the furthest") < text.index("Right: the most confident")
+    assert "Probabilities: grade 0 50%, grade 1 20%" in html
+    assert "holds 13 photographs of patients" in text
+
+
+def test_pictures_share_a_budget(tmp_path: Path) -> None:
+    entries = write_pictures(write_run(tmp_path / "run"))
+    one = gallery.weight(entries[:1])
+    assert gallery.share([entries]) == [entries]
+    few, whole = gallery.share([entries, entries[:2]], 7 * one)  # a part that is not needed
+    assert whole == entries[:2]
+    assert gallery.weight(few) + gallery.weight(whole) <= 7 * one
+    assert [(e["kind"], e["grade"]) for e in few] == [
+        ("mistake", 4), ("mistake", 3), ("mistake", 1), ("right", 0), ("right", 1)
+    ]  # fmt: skip
+    assert gallery.share([entries], one - 1) == [[]]
+
+
+def test_the_page_says_how_many_pictures_it_leaves_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_pictures(write_run(tmp_path / "run"))
+    monkeypatch.setattr(gallery.share, "__defaults__", (4_000,))
+    data = reading.collect([tmp_path])
+    [run] = data["runs"]
+    assert len(run["pictures"]) + run["pictures_left_out"] == 13
+    assert 0 < gallery.weight(run["pictures"]) <= 4_000
+    assert f"{len(run['pictures'])} of 13 are shown: 2.0 MB" in page.render(data)
+
+
+def test_without_pictures_there_is_no_picture(runs: Path) -> None:
+    write_pictures(runs / "resnet18")
+    data = reading.collect([runs], no_pictures=True)
+    for text in (json.dumps(data), page.render(data)):
+        assert not re.search(r"/9j/|mistake0|<img", text)  # /9j/ begins every JPEG in base64
+    assert "No photograph, file name or patient" in page.render(data)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"photograph": jpeg((0, 0, 0))[:-400]},
+        {"photograph": jpeg((0, 0, 0)) + '" onerror="alert(1)'},
+        {"heatmap": jpeg((0, 0, 0), kind="PNG")},
+        {"heatmap": base64.b64encode(b"<svg/>").decode("ascii")},
+        {"heatmap": jpeg((0, 0, 0), side=2000)},
+        {"heatmap": None},
+        {"path": None},
+        {"path": "\ud800.jpg"},
+        {"grade": 5},
+        {"grade": True},
+        {"predicted": "1"},
+        {"kind": "<b>"},
+        {"probabilities": [0.5, 0.5]},
+        {"probabilities": [0.2, 0.2, 0.2, 0.2, float("nan")]},
+    ],
+    ids=lambda changed: "-".join(f"{key}={str(value)[-9:]}" for key, value in changed.items()),
+)
+def test_a_malformed_picture_is_refused(tmp_path: Path, changed: dict[str, Any]) -> None:
+    write_pictures(write_run(tmp_path / "run"), **changed)
+    with pytest.raises(UsageError, match=r"pictures\.json cannot be read"):
+        reading.collect([tmp_path])
+
+
+@pytest.mark.parametrize("text", ["{half", "{}", '[{"kind": "mistake"}]', "[1]", "null"])
+def test_a_malformed_file_of_pictures_is_refused(tmp_path: Path, text: str) -> None:
+    run = write_run(tmp_path / "run")
+    (run / "pictures.json").write_text(text, encoding="utf-8")
+    with pytest.raises(UsageError, match=r"pictures\.json cannot be read"):
+        reading.collect([tmp_path])
+
+
+def test_a_pictures_name_is_escaped(tmp_path: Path) -> None:
+    write_pictures(write_run(tmp_path / "run"), path='"><script>alert(1)</script>')
+    tags = Elements(page.render(reading.collect([tmp_path]))).tags
+    assert sum(tag == "script" for tag, _ in tags) == 1
+    assert not any(key.startswith("on") for _, attrs in tags for key in attrs)
+
+
+def test_the_key_has_the_heatmaps_colours() -> None:
+    assert tuple(heatmap.VIRIDIS.split()[::3]) == figures.HEAT
+    strongest = inspect.signature(heatmap.overlay).parameters["strongest"].default
+    assert strongest == figures.HEAT_OPACITY
+
+
+def test_whose_eyes_they_are_is_said(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    assert "names patients' images" in reading.collect([run])["privacy"]
+    write_pictures(run)
+    assert "holds 13 photographs of patients" in reading.collect([run])["privacy"]
+    table = run / "predictions-test.csv"
+    drawn = table.read_text(encoding="utf-8").replace("img/", "images/drawn_")
+    table.write_text(drawn, encoding="utf-8")
+    assert "holds no patient's image" in reading.collect([run])["privacy"]
+    write_run(tmp_path / "real")
+    assert "names patients' images" in reading.collect([tmp_path])["privacy"]
+
+
+def test_the_sample_set_is_named_without_its_place(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", size=128)
+    table = run / "predictions-test.csv"
+    drawn = table.read_text(encoding="utf-8").replace("img/", "images/drawn_")
+    table.write_text(drawn, encoding="utf-8")
+    config = (run / "config.json").read_text(encoding="utf-8")
+    told = config.replace("/data/secret-clinic", "/home/me/.cache/dr/sample/1-600-224-0")
+    (run / "config.json").write_text(told, encoding="utf-8")
+    data = reading.collect([run])
+    assert data["runs"][0]["data"]["root"] == "the built-in sample set"
+    assert data["runs"][0]["command"] == "dr train --epochs 4 --size 128"
+    assert "/home/me" not in page.render(data)
+    assert "/home/me" not in json.dumps(data)
+
+
+def test_without_pictures_no_path_of_the_machine_is_left(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", weights="/home/me/start.pth", val="/home/me/other")
+    [told] = reading.collect([run], no_pictures=True)["runs"]
+    assert told["command"] == "dr train DATA --weights FILE --epochs 4 --size 224 --val PATH"
+    assert "/home/me" not in json.dumps(told)
+
+
+def test_where_the_time_went(runs: Path) -> None:
+    rows = ["path,grade,patient,eye,split,reason", *(f"{i},0,,,train," for i in range(580))]
+    (runs / "resnet18" / "splits.csv").write_text("\n".join(rows), encoding="utf-8")
+    first, second = reading.collect([runs])["runs"]
+    assert first["phases"][1] == [2, 10, 7]  # 580 at 58 images a second, of 17 s
+    assert second["phases"] == []  # it says not how many images it trained on
+    html = page.render(reading.collect([runs]))
+    assert html.count("<figcaption>Where the time went") == 1
+    training = sum(580 / (60 - e) for e in range(1, 5))
+    assert f"training: {training:.0f} s ({training / 70:.0%})" in html
+    assert f"predicting validation and test: {70 - training:.0f} s" in html
+
+
+def test_a_report_needs_no_network(runs: Path) -> None:
+    """A process of its own, because other tests here have loaded torch."""
+    write_pictures(runs / "resnet18")
+    code = "import sys; from dr_cli.report import page; data = page.collect([sys.argv[1]])"
+    code += "; page.render(data); print(data['runs'][0]['multiply_adds'], 'torch' in sys.modules)"
+    told = subprocess.run(
+        [sys.executable, "-c", code, str(runs)], check=True, capture_output=True, text=True
+    )
+    assert told.stdout.split() == ["1800000000", "False"]
+
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "report.html"
+
+
+def test_the_example_is_of_drawn_eyes_and_of_no_machine() -> None:
+    html = EXAMPLE.read_text(encoding="utf-8")
+    assert len(html.encode("utf-8")) < 1_000_000
+    assert "Every eye in this page is drawn by a program" in html
+    elements = Elements(html)
+    pictures = [attrs["src"] for tag, attrs in elements.tags if tag == "img"]
+    assert len(pictures) >= 20
+    for source in pictures:
+        gallery._jpeg(str(source).removeprefix("data:image/jpeg;base64,"))
+    assert sum(tag == "section" and a.get("class") == "run" for tag, a in elements.tags) == 2
+    words_of_it = re.sub(r"data:image/jpeg;base64,[^\"]*", "", html)
+    for place in (r"/(home|root|tmp|work|Users|var|mnt)/", r"\b[A-Z]:\\", r"https?://", r"\\\\"):
+        assert not re.search(place, words_of_it), place

@@ -1,0 +1,462 @@
+"""Predictions to record: the contract's fields, every undefined case, every bad table."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import sklearn.metrics as reference
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dr_cli.errors import UnmetError, UsageError
+from dr_cli.scoring import metrics
+from dr_cli.scoring.record import (
+    evaluate,
+    fail_under,
+    flatten,
+    operating_from,
+    read_predictions,
+    verdict,
+)
+
+P = [f"p{k}" for k in range(5)]
+HEADLINE = ["accuracy", "balanced_accuracy", "qwk", "macro_f1", "mean_absolute_error"]
+
+
+def table(patients, seed=0):
+    """A prediction table as a run writes it: two alike eyes a patient."""
+    rng = np.random.default_rng(seed)
+    grade = np.repeat(rng.choice(5, patients, p=[0.4, 0.15, 0.2, 0.15, 0.1]), 2)
+    seen = grade + 0.9 * rng.normal(size=2 * patients)
+    p = np.exp(-((np.arange(5) - seen[:, None]) ** 2))
+    p /= p.sum(axis=1, keepdims=True)
+    number = np.arange(2 * patients)
+    return pd.DataFrame(
+        {
+            "path": [f"{i}.jpg" for i in number],
+            "grade": grade,
+            "patient": [f"p{i // 2}" for i in number],
+            "eye": np.where(number % 2, "right", "left"),
+            **dict(zip(P, p.T, strict=True)),
+            "predicted": p.argmax(axis=1),
+        }
+    )
+
+
+def binary(rows):
+    return rows[["path", "patient"]].assign(
+        referable=(rows["grade"] >= 2).astype(int),
+        referable_probability=rows[["p2", "p3", "p4"]].sum(axis=1),
+    )
+
+
+def plain(record):
+    """As JSON has it: fails on NaN, on numpy numbers, on anything else that is not plain."""
+    return json.loads(json.dumps(record, allow_nan=False))
+
+
+# --- the contract
+
+
+def test_a_record_has_the_fields_of_the_contract_in_its_order():
+    record = plain(evaluate(table(60), run="r", data="d", temperature=1.5, bootstrap=100))
+    promised = [
+        *("run", "data", "split", "n", "patients", "failed", "grade_counts", *HEADLINE),
+        *("referable", "calibration", "per_grade", "confusion", "baselines", "warnings"),
+    ]
+    assert [name for name in record if name in promised] == promised
+    assert (record["n"], record["patients"], record["failed"]) == (120, 60, 0)
+    for name in HEADLINE:
+        low, high = record[name]["ci95"]
+        assert low < record[name]["value"] < high
+    assert {"auc", "threshold", "sensitivity", "specificity", "threshold_from"} <= set(
+        record["referable"]
+    )
+    assert {"ece", "brier", "nll", "temperature"} <= set(record["calibration"])
+    assert len(record["per_grade"]) == 5
+    assert {"grade", "name", "support", "precision", "recall", "specificity", "f1", "auc"} == set(
+        record["per_grade"][0]
+    )
+    assert set(record["baselines"]) == {"majority", "fellow_eye"}
+
+
+def test_values_are_scikit_learns():
+    rows = table(80)
+    record = evaluate(rows, bootstrap=0)
+    grade, predicted, p = rows["grade"], rows["predicted"], rows[P].to_numpy()
+    assert record["qwk"]["value"] == pytest.approx(
+        reference.cohen_kappa_score(grade, predicted, weights="quadratic")
+    )
+    assert record["confusion"] == reference.confusion_matrix(grade, predicted).tolist()
+    assert record["grade_counts"] == np.bincount(grade).tolist()
+    for name, first in (("referable", 2), ("sight_threatening", 3)):
+        truth, score = grade >= first, p[:, first:].sum(axis=1)
+        found = record[name]
+        assert found["auc"]["value"] == pytest.approx(reference.roc_auc_score(truth, score))
+        assert found["sensitivity"]["value"] == reference.recall_score(truth, score >= 0.5)
+        assert found["specificity"]["value"] == pytest.approx(
+            reference.recall_score(~truth, score < 0.5)
+        )
+    for row in record["per_grade"]:
+        truth = grade == row["grade"]
+        assert row["auc"] == pytest.approx(reference.roc_auc_score(truth, p[:, row["grade"]]))
+        assert row["support"] == truth.sum()
+    assert record["calibration"]["nll"] == pytest.approx(reference.log_loss(grade, p))
+    assert record["qwk"]["ci95"] is None  # no replicates were asked for
+
+
+def test_calibration_before_is_that_of_the_probabilities_before_the_temperature():
+    rows = table(80)
+    after = np.exp(np.log(rows[P].to_numpy()) / 2)
+    after /= after.sum(axis=1, keepdims=True)
+    cooled = rows.assign(**dict(zip(P, after.T, strict=True)))
+    before = evaluate(rows, bootstrap=0)["calibration"]
+    both = evaluate(cooled, bootstrap=0, temperature=2.0)["calibration"]
+    assert before["before"] is None
+    assert both["temperature"] == 2.0
+    for name in ("ece", "brier", "nll"):
+        assert both["before"][name] == pytest.approx(before[name])
+        assert both[name] != pytest.approx(before[name])
+    assert [b["n"] for b in both["before"]["curve"]] == [b["n"] for b in before["curve"]]
+
+
+def test_a_probability_that_was_rounded_to_nothing_costs_what_it_may_have_been():
+    rows = table(1).head(1).assign(grade=4, p0=1.0, p1=0.0, p2=0.0, p3=0.0, p4=0.0, predicted=0)
+    found = evaluate(rows, bootstrap=0, temperature=1.0)["calibration"]
+    assert found["nll"] == pytest.approx(-np.log(5e-7))
+    assert found["before"]["nll"] == pytest.approx(found["nll"], abs=1e-5)
+
+
+def test_intervals_are_of_patients_repeat_themselves_and_ignore_the_order_of_rows():
+    rows = table(60)
+    record = evaluate(rows, bootstrap=300)
+    again = evaluate(rows.sample(frac=1, random_state=0), bootstrap=300)
+    assert record["qwk"] == again["qwk"]
+    assert record["referable"]["auc"]["ci95"] == pytest.approx(again["referable"]["auc"]["ci95"])
+    assert record["qwk"]["ci95"] != evaluate(rows, bootstrap=300, seed=1)["qwk"]["ci95"]
+    agreeing = rows.iloc[::2].reset_index(drop=True)  # every patient's picture twice
+    twice = pd.concat([agreeing, agreeing.assign(path="again-" + agreeing["path"])])
+    assert evaluate(twice, bootstrap=300)["qwk"] == evaluate(agreeing, bootstrap=300)["qwk"]
+
+
+def test_without_patients_images_are_drawn_and_it_is_said():
+    rows = table(60)
+    unknown = evaluate(rows.assign(patient=None), bootstrap=300)
+    assert unknown["patients"] is None
+    assert unknown["bootstrap"]["unit"] == "image"
+    assert any("no patient is known" in w for w in unknown["warnings"])
+    assert not any("patient" in w for w in evaluate(rows, bootstrap=0)["warnings"])
+    some = rows.assign(patient=rows["patient"].where(rows.index >= 10))
+    partly = evaluate(some, bootstrap=0)
+    assert partly["patients"] == 55
+    assert any("10 images have no patient" in w for w in partly["warnings"])
+    assert any("10 patients are few" in w for w in evaluate(table(10), bootstrap=0)["warnings"])
+
+
+# --- what is undefined
+
+
+def test_one_image():
+    record = plain(evaluate(table(1).head(1), bootstrap=50))
+    assert record["accuracy"]["value"] in (0, 1)
+    assert record["qwk"] == {"value": None, "ci95": None}
+    assert record["referable"]["auc"] == {"value": None, "ci95": None}
+    assert all(row["auc"] is None for row in record["per_grade"])
+
+
+def test_one_class_absent():
+    rows = table(60)
+    rows = rows[rows["grade"] < 2]
+    record = plain(evaluate(rows, bootstrap=100))
+    assert record["referable"]["auc"] == {"value": None, "ci95": None}
+    assert record["referable"]["sensitivity"] == {"value": None, "ci95": None}
+    assert record["referable"]["specificity"]["value"] is not None
+    assert record["per_grade"][4]["recall"] is None is record["per_grade"][4]["auc"]
+    assert record["qwk"]["value"] is not None
+    assert any("no image of grade 2, 3, 4" in w for w in record["warnings"])
+
+
+def test_always_the_same_prediction_and_tied_scores():
+    rows = table(60).assign(p0=0.6, p1=0.1, p2=0.1, p3=0.1, p4=0.1, predicted=0)
+    record = plain(evaluate(rows, bootstrap=100))
+    assert record["qwk"]["value"] == 0
+    assert record["referable"]["auc"]["value"] == 0.5
+    assert record["per_grade"][0]["precision"] == record["accuracy"]["value"]
+    assert record["per_grade"][1]["precision"] is None
+    assert record["per_grade"][1]["f1"] == 0
+    assert any("every image was called grade 0" in w for w in record["warnings"])
+
+
+def test_guesses_are_called_guesses():
+    rows = table(60)
+    guesses = rows.assign(predicted=np.random.default_rng(0).permutation(rows["predicted"]))
+    said = [
+        any("guessing" in w for w in evaluate(r, bootstrap=100)["warnings"])
+        for r in (guesses, rows)
+    ]
+    assert said == [True, False]
+
+
+def test_never_a_mistake_is_not_certainty():
+    rows = table(20)
+    perfect = rows.assign(
+        **dict(zip(P, np.eye(5)[rows["grade"]].T, strict=True)), predicted=rows["grade"]
+    )
+    record = plain(evaluate(perfect, bootstrap=100))
+    assert record["accuracy"] == {"value": 1, "ci95": [pytest.approx(0.025 ** (1 / 20)), 1]}
+    assert record["qwk"] == {"value": 1, "ci95": None}
+    positives = rows.loc[rows["grade"] >= 2, "patient"].nunique()
+    assert record["referable"]["sensitivity"]["ci95"][0] == pytest.approx(0.025 ** (1 / positives))
+
+
+@given(
+    rows=st.lists(
+        st.tuples(st.integers(0, 4), st.integers(0, 4), st.one_of(st.none(), st.integers(0, 3))),
+        min_size=1,
+        max_size=8,
+    )
+)
+@settings(max_examples=25, deadline=None)
+def test_any_small_table_gives_a_plain_record(rows):
+    grade, called, patient = (list(column) for column in zip(*rows, strict=True))
+    small = pd.DataFrame(
+        {
+            "path": [str(i) for i in range(len(rows))],
+            "grade": grade,
+            "patient": [None if p is None else str(p) for p in patient],
+            **dict(zip(P, np.eye(5)[called].T, strict=True)),
+            "gradable": [g != 2 for g in grade],
+        }
+    )
+    record = plain(evaluate(small, bootstrap=20, by="patient", temperature=2.0))
+    for figure in flatten(record).values():
+        assert figure["ci95"] is None or figure["value"] is not None
+        if figure["ci95"]:
+            assert figure["ci95"][0] <= figure["ci95"][1]
+    plain(evaluate(binary(small), bootstrap=20))
+
+
+# --- thresholds, baselines, verdict
+
+
+def test_the_threshold_chosen_on_validation_is_used_and_named():
+    rows = table(60)
+    point = {
+        "threshold": 0.3,
+        "rule": "sensitivity=0.90",
+        "from": "val of r",
+        "data": "elsewhere",
+        "sight_threatening": {"threshold": 0.2, "rule": "sensitivity=0.90"},
+    }
+    record = evaluate(rows, operating=point, data="here", bootstrap=0)
+    for name, cut, columns in (("referable", 0.3, P[2:]), ("sight_threatening", 0.2, P[3:])):
+        found, first = record[name], 5 - len(columns)
+        called = rows[columns].sum(axis=1) >= cut
+        assert (found["threshold"], found["threshold_from"]) == (cut, "val of r")
+        assert found["rule"] == "sensitivity=0.90"
+        assert found["sensitivity"]["value"] == called[rows["grade"] >= first].mean()
+    referable_only = evaluate(rows, operating={"threshold": 0.3, "from": "me"}, bootstrap=0)
+    assert referable_only["sight_threatening"]["threshold"] == 0.5
+    assert "nothing was chosen" in referable_only["sight_threatening"]["threshold_from"]
+    assert any("chosen on other data (elsewhere)" in w for w in record["warnings"])
+    stayed = evaluate(rows, operating=point, data="elsewhere", bootstrap=0)["warnings"]
+    assert not any("other data" in w for w in stayed)
+    assert any("at 0.5" in w for w in evaluate(rows, bootstrap=0)["warnings"])
+
+
+def test_a_threshold_is_chosen_from_a_prediction_table():
+    rows = table(60)
+    point = operating_from(rows, "sensitivity=0.90", source="val of r", data="here")
+    chosen = metrics.operating_point(rows["grade"], rows[P].to_numpy(), "sensitivity=0.90")
+    assert point == {**chosen, "from": "val of r", "data": "here"}
+    record = evaluate(rows, operating=point, data="here", bootstrap=0)
+    assert record["referable"]["sensitivity"]["value"] == point["sensitivity"] >= 0.9
+    theirs = operating_from(binary(rows), "sensitivity=0.90", source="x")
+    assert theirs["threshold"] == pytest.approx(point["threshold"])
+    assert "sight_threatening" not in theirs
+
+
+def test_a_run_below_the_fellow_eye_on_a_leaking_split_is_told():
+    rows = table(60)
+    fellow = {
+        "majority": {"accuracy": 0.7, "qwk": 0.0},
+        "fellow_eye": {"accuracy": 0.85, "qwk": 0.95},
+    }
+    leaks = {"fellow_eye_in_train": 96, "duplicates_across_splits": 0}
+    record = evaluate(rows, baselines=fellow, leaks=leaks, bootstrap=100)
+    assert record["baselines"] == fellow
+    assert record["leaks"] == leaks
+    told = verdict(record)
+    assert told in record["warnings"]
+    assert "does not beat the 0.950" in told
+    assert "96 of these 120 images" in told
+    low = record["qwk"]["ci95"][0]
+    near = {**fellow, "fellow_eye": {"accuracy": 0.8, "qwk": low + 0.001}}
+    assert "not clearly above" in verdict({**record, "baselines": near})
+    beaten = {**fellow, "fellow_eye": {"accuracy": 0.5, "qwk": low - 0.001}}
+    assert verdict({**record, "baselines": beaten}) is None
+    clean = {"fellow_eye_in_train": 0, "duplicates_across_splits": 0}
+    assert verdict({**record, "leaks": clean}) is None
+
+
+def test_without_baselines_the_majority_is_of_these_images():
+    rows = table(60)
+    share = rows["grade"].value_counts(normalize=True).max()
+    majority = evaluate(rows, bootstrap=0)["baselines"]["majority"]
+    assert majority == {"accuracy": pytest.approx(share), "qwk": 0}
+
+
+def test_fail_under_names_every_figure_that_misses():
+    record = evaluate(table(60), bootstrap=0)
+    fail_under(record, {"qwk": 0.1, "mean_absolute_error": 3, "referable.auc": 0.5})
+    with pytest.raises(
+        UnmetError, match=r"qwk 0\.\d+ is below 0\.99; calibration.ece .* is above 0"
+    ):
+        fail_under(record, {"qwk": 0.99, "accuracy": 0.1, "calibration.ece": 0})
+    undefined = evaluate(table(1).head(1), bootstrap=0)
+    with pytest.raises(UnmetError, match=r"referable\.auc is undefined"):
+        fail_under(undefined, {"referable.auc": 0})
+    with pytest.raises(UsageError, match=r"'kappa'.*qwk, .*referable\.auc"):
+        fail_under(record, {"kappa": 0.5})
+    assert UnmetError.exit_code == 3
+
+
+# --- subgroups and ungradable images
+
+
+def test_subgroups_are_scored_like_tables_of_their_own():
+    rows = table(60).assign(camera=lambda t: np.where(t.index < 50, "Topcon", None))
+    groups = evaluate(rows, by="camera", bootstrap=50)["subgroups"]
+    assert groups["column"] == "camera"
+    assert [(g["value"], g["n"]) for g in groups["groups"]] == [("Topcon", 50), (None, 70)]
+    alone = evaluate(rows.head(50), bootstrap=50)
+    for name in [*HEADLINE]:
+        assert groups["groups"][0][name] == alone[name]
+    assert groups["groups"][0]["referable"]["auc"] == alone["referable"]["auc"]
+
+
+def test_a_column_of_many_numbers_is_cut_into_quarters():
+    rows = table(50).assign(quality=np.linspace(0, 1, 100), old=range(100))
+    rows["site"] = [f"site {i}" for i in range(100)]
+    for column in ("quality", "old"):
+        groups = evaluate(rows, by=column, bootstrap=0)["subgroups"]["groups"]
+        assert [g["n"] for g in groups] == [25] * 4
+    with pytest.raises(UsageError, match="'site' has 100 values"):
+        evaluate(rows, by="site", bootstrap=0)
+    with pytest.raises(UsageError, match=r"no column 'age'.*there are .*eye"):
+        evaluate(rows, by="age", bootstrap=0)
+
+
+def test_ungradable_images_are_counted_and_figures_given_without_them():
+    rows = table(60).assign(gradable=lambda t: t.index % 10 != 0)
+    record = evaluate(rows, bootstrap=50)
+    assert record["ungradable"]["n"] == 12
+    assert record["ungradable"]["share"] == pytest.approx(0.1)
+    alone = evaluate(rows[rows["gradable"]], bootstrap=50)
+    assert record["ungradable"]["without"]["qwk"] == alone["qwk"] != record["qwk"]
+    assert evaluate(table(5), bootstrap=0)["ungradable"] is None
+    none = evaluate(table(5).assign(gradable=0), bootstrap=0)["ungradable"]
+    assert none == {"n": 10, "share": 1.0, "without": None}
+
+
+# --- anybody's predictions
+
+
+def test_a_written_table_reads_back_to_the_same_record(tmp_path):
+    rows = table(40)
+    rows.to_csv(tmp_path / "a.csv", index=False)
+    rows.drop(columns="predicted").to_csv(tmp_path / "b.tsv", index=False, sep="\t")
+    expected = plain(evaluate(rows, bootstrap=50))
+    for name in ("a.csv", "b.tsv"):
+        got = plain(evaluate(read_predictions(tmp_path / name), bootstrap=50))
+        assert got["qwk"] == expected["qwk"]
+        assert got["confusion"] == expected["confusion"]
+        assert got["referable"]["auc"]["value"] == pytest.approx(
+            expected["referable"]["auc"]["value"]
+        )
+
+
+def test_a_binary_table_tells_what_it_can_and_no_more(tmp_path):
+    rows = table(60)
+    binary(rows).to_csv(tmp_path / "theirs.csv", index=False)
+    record = plain(evaluate(read_predictions(tmp_path / "theirs.csv"), bootstrap=50))
+    ours = plain(evaluate(rows, bootstrap=50))
+    assert record["referable"] == ours["referable"]
+    assert record["calibration"]["brier"] == pytest.approx(
+        reference.brier_score_loss(rows["grade"] >= 2, rows[P[2:]].sum(axis=1))
+    )
+    assert record["qwk"] == record["sight_threatening"]["auc"] == {"value": None, "ci95": None}
+    assert record["confusion"] is None is record["grade_counts"]
+    assert record["per_grade"] == []
+
+
+def test_rows_of_a_split_are_taken_where_the_file_names_splits(tmp_path):
+    rows = table(20).assign(split=["val", "test"] * 20)
+    rows.to_csv(tmp_path / "a.csv", index=False)
+    assert len(read_predictions(tmp_path / "a.csv", "test")) == 20
+    assert len(read_predictions(tmp_path / "a.csv")) == 40
+    with pytest.raises(UsageError, match="no row of split 'train': it has test, val"):
+        read_predictions(tmp_path / "a.csv", "train")
+    rows.drop(columns="split").to_csv(tmp_path / "b.csv", index=False)
+    assert len(read_predictions(tmp_path / "b.csv", "all")) == 40
+    with pytest.raises(UsageError, match=r"b\.csv has no column split"):
+        read_predictions(tmp_path / "b.csv", "val")
+
+
+ROW = "path,grade,p0,p1,p2,p3,p4\na.jpg,0,1,0,0,0,0\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "is no table"),
+        ("path,grade,p0,p1,p2,p3,p4\n", "has no row"),
+        ("path,p0,p1,p2,p3,p4\na.jpg,1,0,0,0,0\n", "has no column grade"),
+        ("path,grade,p0,p1\na.jpg,0,1,0\n", "has no column p2, p3, p4"),
+        ("path,referable_probability\na.jpg,1\n", "has no column referable:"),
+        (ROW + "b.jpg,5,1,0,0,0,0\n", "line 3, column grade: '5' is not a grade of 0-4"),
+        (ROW + "b.jpg,,1,0,0,0,0\n", "line 3, column grade: nothing is not a grade"),
+        (ROW + "b.jpg,mild,1,0,0,0,0\n", "line 3, column grade: 'mild' is not a grade"),
+        (ROW + "b.jpg,1,nan,0,0,0,1\n", "line 3, column p0: nothing is not a probability"),
+        (ROW + "b.jpg,1,0,0,0,inf,1\n", "line 3, column p3: 'inf' is not a probability"),
+        (ROW + "b.jpg,1,0,-0.5,0,0.5,1\n", "line 3, column p1: '-0.5' is not a probability"),
+        (ROW + "b.jpg,1,0.2,0.2,0.2,0.2,0.1\n", "line 3: p0 to p4 sum to 0.9, not 1"),
+        ("\n" + ROW + "\n  \nb.jpg,5,1,0,0,0,0\n", "line 6, column grade: '5' is not a grade"),
+        (ROW + '"b\n.jpg",0,1,0,0,0,0\nc,5,1,0,0,0,0\n', "line 5, column grade: '5' is not"),
+        (ROW + "a.jpg,1,1,0,0,0,0\n", "line 3: a.jpg stands there twice"),
+        (ROW + "b.jpg,1,1,0,0,0,0,7,8\n", "is no table"),
+        (ROW + f"{'b' * 200_000},1,1,0,0,0,0\n", "is no table: field larger than field limit"),
+        ("path,referable,referable_probability\na.jpg,2,.5\n", "column referable: '2' is not 0 or"),
+        ("path,referable,referable_probability\na.jpg,1,1.5\n", "probability: '1.5' is not a prob"),
+    ],
+)  # fmt: skip
+def test_a_table_that_cannot_be_scored_is_refused_in_one_line(tmp_path, text, said):
+    path = tmp_path / "theirs.csv"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(UsageError) as caught:
+        read_predictions(path)
+    message = str(caught.value)
+    assert said in message
+    assert message.startswith(str(path))
+    assert "\n" not in message
+
+
+def test_a_file_that_is_not_there_or_not_text_is_refused(tmp_path):
+    with pytest.raises(UsageError, match="No such file"):
+        read_predictions(tmp_path / "none.csv")
+    (tmp_path / "x.csv").write_bytes(b"\xff\xfe\x00path")
+    with pytest.raises(UsageError, match="is no table"):
+        read_predictions(tmp_path / "x.csv")
+
+
+def test_probabilities_with_two_decimals_and_a_byte_order_mark_are_taken(tmp_path):
+    (tmp_path / "a.csv").write_text(
+        "path,grade,p0,p1,p2,p3,p4\na.jpg,0,.33,.33,.33,0,0\n", encoding="utf-8-sig"
+    )
+    assert read_predictions(tmp_path / "a.csv")["grade"].tolist() == [0]
+
+
+def test_a_diverged_network_is_named_not_scored():
+    with pytest.raises(UsageError, match="predictions, line 5, column p2: nothing is not a prob"):
+        evaluate(table(5).assign(p2=[0.1, 0.1, 0.1, np.nan] + [0.1] * 6))
