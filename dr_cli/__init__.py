@@ -1,22 +1,22 @@
 """Grade diabetic retinopathy from photographs of the retina.
 
-The rooms, from the street down:
+The house, from the street down; a folder is a wing, and its docstring says what stands there:
 
-    cli/          what a person types and sees          report/      what a person looks at
-    trainer.py    the loop (profile.py: its clock)      grader.py    a run put to work
-    planning.py   what is decided before it             crossval.py  K runs read as one
-    results.py    a run's predictions -> its record     pictures.py  what a report shows of them
-    evaluation.py, comparison.py, predictions.py, metrics.py, bootstrap.py   the figures
-    audit.py      what a data set holds                 splits.py, duplicates.py   who stands where
-    labels.py     a folder -> one table: layouts.py names them, recognise.py tells them,
-                  tables.py and npz.py read, files.py finds the images
-    dataset.py    crops, and batches of them            cache.py     crops on disk
-    fundus.py     one photograph                        augment.py   a batch, changed at random
-    sample.py     draws the built-in sample set         heatmap.py   where the network looked
-    resnet.py     five networks (weights.py: starts)    losses.py    what is minimised
-    runs.py       the run folder                        confusion.py, curves.py   its pictures
-    device.py     which processor, which precision      randomness.py   numbers by address
-    config.py     every option of a run                 events.py, errors.py, grades.py
+    cli/          what a person types and sees
+    report/       what a person reads: runs become one page
+    training/     THE TRAINER: what is decided before a run, the run, K runs as one
+    scoring/      predictions -> figures with intervals, and the record that everybody reads
+    network/      THE RESNET FACTORY: five networks, their starts, a trained one put to work
+    dataset/      THE DATASET: photographs as torch wants them, and batches of them
+    labels/       a folder -> one table, and every row its split
+    photographs/  one photograph: opened, its field found, cropped, judged; crops kept
+    plots/        THE CONFUSION-MATRIX RENDERER and the other pictures
+    sample/       eyes drawn by procedure
+
+and the ground that all stand on: runs (the run folder), writing (files whole or not at all),
+device (which processor, which precision), machine (cores and memory), randomness (numbers by
+address), grades (the scale, and how probabilities become a grade), words (numbers for people),
+events (what the core tells whoever watches), errors (each with its exit code).
 
 Arrows run down, and nothing below `cli` knows Rich or Typer.
 """

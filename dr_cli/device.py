@@ -5,10 +5,10 @@ import ctypes
 import os
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
+from dr_cli import machine
 from dr_cli.errors import DrError, UsageError
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
@@ -162,14 +162,6 @@ def cpu_has_bf16() -> bool:
     return any(getattr(torch.cpu, probe, lambda: False)() for probe in probes)
 
 
-def cores() -> int:
-    """Processor cores that this process may use: its affinity, and its container's quota."""
-    affinity = getattr(os, "sched_getaffinity", None)  # Linux has it
-    mine = len(affinity(0)) if affinity else os.cpu_count() or 1
-    quota, _, period = _cgroup("cpu.max").partition(" ")
-    return max(1, min(mine, int(quota) // int(period))) if quota.isdigit() else mine
-
-
 def set_threads() -> int:
     """Give torch this process's share of the cores, and say how many threads that is.
 
@@ -178,7 +170,7 @@ def set_threads() -> int:
     """
     local_processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     if local_processes > 1 or "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(max(1, cores() // local_processes))
+        torch.set_num_threads(max(1, machine.cores() // local_processes))
     return torch.get_num_threads()
 
 
@@ -205,54 +197,14 @@ def memory(processor: Processor) -> int | None:
         return torch.cuda.mem_get_info(processor.device)[0]
     if processor.device.type == "mps":
         return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
-    free = _free_ram()
-    limit, used = _cgroup("memory.max"), _cgroup("memory.current")
-    if limit.isdigit() and used.isdigit():
-        within = int(limit) - int(used)
-        return within if free is None else min(free, within)
-    return free
+    return machine.free_memory()
 
 
 def peak_memory(processor: Processor) -> int | None:
     """Bytes at the peak so far: of the GPU's memory, else of this process; None where unknown."""
     if processor.device.type == "cuda":
         return torch.cuda.max_memory_allocated(processor.device)
-    try:
-        import resource
-    except ImportError:  # Windows
-        return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
-
-
-def _free_ram() -> int | None:
-    if sys.platform == "linux":
-        with open("/proc/meminfo", encoding="ascii") as table:
-            for line in table:
-                if line.startswith("MemAvailable:"):
-                    return int(line.split()[1]) * 1024
-    if sys.platform == "win32":
-        return _free_ram_windows()
-    return None
-
-
-def _free_ram_windows() -> int:
-    class Status(ctypes.Structure):  # MEMORYSTATUSEX
-        _fields_ = [("length", ctypes.c_uint32), ("load", ctypes.c_uint32)] + [
-            (name, ctypes.c_uint64)
-            for name in ("total", "free", "f1", "f2", "v1", "v2", "extended")
-        ]
-
-    status = Status(length=ctypes.sizeof(Status))
-    ctypes.windll.kernel32.GlobalMemoryStatusEx(ctypes.byref(status))  # type: ignore[attr-defined]
-    return status.free
-
-
-def _cgroup(name: str) -> str:
-    """A figure of this process's container (cgroup v2), as text; "" where there is none."""
-    with contextlib.suppress(OSError):
-        return Path("/sys/fs/cgroup", name).read_text(encoding="ascii").strip()
-    return ""
+    return machine.peak_memory()
 
 
 def deterministic(wanted: bool) -> None:

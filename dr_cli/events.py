@@ -19,13 +19,13 @@ class Observer:
     def progress(self, what: str, done: int, total: int) -> None:
         """`done` of `total` items of a task named `what`; done == total ends it."""
 
-    def on_plan(self, plan: Mapping[str, Any]) -> None:
+    def plan(self, plan: Mapping[str, Any]) -> None:
         """What is about to be trained, once, before the first epoch."""
 
-    def on_batch(self, phase: str, done: int, total: int, figures: Mapping[str, float]) -> None:
+    def batch(self, phase: str, done: int, total: int, figures: Mapping[str, float]) -> None:
         """`done` of `total` images of this phase ("train", "val", "test") of an epoch."""
 
-    def on_epoch(self, row: Mapping[str, Any], best: bool) -> None:
+    def epoch(self, row: Mapping[str, Any], best: bool) -> None:
         """A finished epoch: a row of metrics.csv, and whether it is the best so far."""
 
 

@@ -1,10 +1,12 @@
 """The five grades of diabetic retinopathy, and how probabilities become one of them.
 
 The scale is the International Clinical Diabetic Retinopathy scale (Wilkinson et al.,
-Ophthalmology 2003, 110(9):1677-82). Grades are ordered.
+Ophthalmology 2003, 110(9):1677-82). Grades are ordered. What a run chose on its validation
+images, so that its probabilities become grades and alarms, is a `Calibration`.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -14,8 +16,6 @@ NAMES = ("No DR", "Mild", "Moderate", "Severe", "Proliferative DR")
 NUM_GRADES = len(NAMES)
 REFERABLE_FROM = 2
 SIGHT_THREATENING_FROM = 3
-
-ARGMAX: Mapping[str, Any] = {"kind": "argmax"}
 
 
 def expected_grade(probabilities: NDArray[Any]) -> NDArray[np.float64]:
@@ -28,46 +28,139 @@ def referable_probability(probabilities: NDArray[Any]) -> NDArray[np.float64]:
     return np.asarray(probabilities, np.float64)[:, REFERABLE_FROM:].sum(axis=1)
 
 
-def decide(probabilities: NDArray[Any], decision: Mapping[str, Any] = ARGMAX) -> NDArray[np.int64]:
-    """Predicted grade of each row, [N, 5] -> [N] int64.
-
-    decision: `{"kind": "argmax"}`, or `{"kind": "thresholds", "thresholds": [t1, t2, t3, t4]}`
-    with rising cuts on the expected grade: a value of exactly t1 is grade 1.
-    Raises ValueError on another kind.
-    """
-    if decision["kind"] == "argmax":
-        return np.asarray(probabilities).argmax(axis=1).astype(np.int64)
-    if decision["kind"] == "thresholds":
-        cuts: Sequence[float] = decision["thresholds"]
-        return np.digitize(expected_grade(probabilities), cuts).astype(np.int64)
-    raise ValueError(f"unknown decision {decision['kind']!r}")
-
-
-def pooled_decision(decisions: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """For the mean probabilities of several networks: the mean of their cuts, and argmax where
-    one of them has none."""
-    if any(decision["kind"] != "thresholds" for decision in decisions):
-        return dict(ARGMAX)
-    cuts = np.mean([decision["thresholds"] for decision in decisions], axis=0)
-    return {"kind": "thresholds", "thresholds": cuts.tolist()}
-
-
-def pooled_point(points: Sequence[Mapping[str, Any] | None]) -> dict[str, Any] | None:
-    """The operating point for the mean probabilities of several networks: the mean of their
-    thresholds, and None where one of them has none."""
-    there = [point for point in points if point]
-    if not there or len(there) < len(points):
-        return None
-    mean = {
-        "threshold": float(np.mean([point["threshold"] for point in there])),
-        "rule": f"{there[0]['rule']}, mean of {len(there)} networks",
-    }
-    below = pooled_point([point.get("sight_threatening") for point in there])
-    return mean | ({"sight_threatening": below} if below else {})
-
-
 def softmax(logits: NDArray[Any]) -> NDArray[np.float64]:
     """Probabilities of logits, row by row: [N, K] -> [N, K] float64."""
     logits = np.asarray(logits, np.float64)
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
     return powers / powers.sum(axis=1, keepdims=True)
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """From which probability on a yes-no question is answered yes."""
+
+    value: float
+    rule: str
+    """What chose it, in words: see `metrics.choose_threshold`."""
+    sensitivity: float | None = None
+    specificity: float | None = None
+    """Both on the images that it was chosen on; None where those tell none."""
+
+    def to_record(self) -> dict[str, Any]:
+        """As it stands with the weights."""
+        told = asdict(self)
+        return {"threshold": told.pop("value"), **told}
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> "Threshold":
+        """The inverse of `to_record`."""
+        return cls(
+            record["threshold"],
+            record["rule"],
+            record.get("sensitivity"),
+            record.get("specificity"),
+        )
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """From where on an eye is called referable, and sight-threatening, and who chose that."""
+
+    referable: Threshold
+    sight_threatening: Threshold | None = None
+    source: str | None = None
+    """Whose images it was chosen on, in words: "val of resnet18"."""
+    data: str | None = None
+    """The data set that those images are of, if known: a threshold that travels is warned of."""
+
+    def to_record(self) -> dict[str, Any]:
+        """As it stands with the weights, without `source` and `data`: those are the run's."""
+        below = self.sight_threatening
+        return self.referable.to_record() | (
+            {"sight_threatening": below.to_record()} if below else {}
+        )
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> "OperatingPoint":
+        """The inverse of `to_record`."""
+        below = record.get("sight_threatening")
+        return cls(Threshold.from_record(record), below and Threshold.from_record(below))
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How a network's logits become probabilities, a grade, an alarm: all chosen on validation
+    images. Without any: the probabilities as they are, the likeliest grade, an alarm from 0.5.
+    """
+
+    cuts: tuple[float, ...] | None = None
+    """Four rising cuts on the expected grade (a value of exactly the first is grade 1); None: the
+    likeliest grade is predicted."""
+    temperature: float | None = 1.0
+    """What logits are divided by; None where several networks each have their own."""
+    operating_point: OperatingPoint | None = None
+
+    @property
+    def decision(self) -> str:
+        """What predicts the grade: "thresholds" or "argmax"."""
+        return "argmax" if self.cuts is None else "thresholds"
+
+    def probabilities(self, logits: NDArray[Any]) -> NDArray[np.float64]:
+        """[N, 5] -> [N, 5], each row summing to 1."""
+        return softmax(np.asarray(logits) / (self.temperature or 1.0))
+
+    def decide(self, probabilities: NDArray[Any]) -> NDArray[np.int64]:
+        """The predicted grade of each row: [N, 5] -> [N]."""
+        if self.cuts is None:
+            return np.asarray(probabilities).argmax(axis=1).astype(np.int64)
+        return np.digitize(expected_grade(probabilities), self.cuts).astype(np.int64)
+
+    @classmethod
+    def pooled(cls, several: "Sequence[Calibration]") -> "Calibration":
+        """For the mean probabilities of several networks: the mean of their cuts and thresholds,
+        and where one of them has none, none. One alone is itself."""
+        if len(several) == 1:
+            return several[0]
+        cuts = [one.cuts for one in several if one.cuts is not None]
+        mean = np.mean(cuts, axis=0).tolist() if len(cuts) == len(several) else None
+        points = [one.operating_point for one in several if one.operating_point]
+        point = None
+        if len(points) == len(several):
+            below = [p.sight_threatening for p in points if p.sight_threatening]
+            point = OperatingPoint(
+                _mean([p.referable for p in points]),
+                _mean(below) if len(below) == len(points) else None,
+            )
+        return cls(mean and tuple(mean), None, point)
+
+    def to_record(self) -> dict[str, Any]:
+        """decision, temperature, operating_point: as they stand with the weights."""
+        decision: dict[str, Any] = {"kind": self.decision}
+        if self.cuts is not None:
+            decision["thresholds"] = list(self.cuts)
+        point = self.operating_point
+        return {
+            "decision": decision,
+            "temperature": self.temperature,
+            "operating_point": point and point.to_record(),
+        }
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> "Calibration":
+        """The inverse of `to_record`. Raises ValueError on another kind of decision."""
+        decision, point = record["decision"], record.get("operating_point")
+        if decision["kind"] not in ("argmax", "thresholds"):
+            raise ValueError(f"unknown decision {decision['kind']!r}")
+        cuts = decision.get("thresholds")
+        return cls(
+            None if cuts is None else tuple(cuts),
+            record["temperature"],
+            point and OperatingPoint.from_record(point),
+        )
+
+
+def _mean(thresholds: Sequence[Threshold]) -> Threshold:
+    return Threshold(
+        float(np.mean([one.value for one in thresholds])),
+        f"{thresholds[0].rule}, mean of {len(thresholds)} networks",
+    )

@@ -1,24 +1,26 @@
-"""The run folder: every file name and format of it. Files appear whole or not at all.
+"""The run folder: every file name and format of it, one writer and one reader.
 
     config.json  splits.csv  metrics.csv  model.safetensors  last.pt
     predictions-{val,test}.csv  pictures.json  summary.json
     confusion.png  curves.png  log.txt
 
-Free of pandas at import, because `predict` passes through here.
+Files appear whole or not at all (`writing`). Free of pandas and torch at import, because `predict`
+passes through here.
 """
 
 import csv
-import io
 import json
+import math
 import os
 import re
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dr_cli.errors import DrError, UsageError
+from dr_cli.grades import NAMES, Calibration
+from dr_cli.writing import whole, write_json, write_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,45 +37,88 @@ PREDICTIONS = (
 )  # fmt: skip
 
 
-@contextmanager
-def whole(path: Path) -> Iterator[Path]:
-    """A path to write to; it becomes `path` when the block ends well, and vanishes otherwise."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    aside = Path(name)
-    try:
-        yield aside
-        aside.chmod(0o666 & ~_umask())  # mkstemp makes files that only their owner reads
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
+@dataclass(frozen=True)
+class DataRecord:
+    """Which data set a run saw."""
+
+    root: str
+    """The folder that paths are relative to, absolute."""
+    source: str
+    """What was read: that folder, or a table in it."""
+    layout: str
+    columns: Mapping[str, str]
+    """The names of the table's columns that a person gave: "image", "grade", …"""
+    fingerprint: str
+    left_out: Mapping[str, int]
+    """Reason -> rows."""
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+@dataclass(frozen=True)
+class RunConfig:
+    """config.json: every option that decides the result, and what the run was made on and with."""
+
+    options: Mapping[str, Any]
+    """As `TrainConfig.to_dict` gives them."""
+    fold: int | None
+    """Of a cross-validation's runs the one that is held out, from 1; None for any other."""
+    preprocessing: Mapping[str, Any]
+    parameters: int
+    multiply_adds: int
+    data: DataRecord
+    versions: Mapping[str, str]
+    device: str
+    precision: str
+    threads: int
+    schema: int = SCHEMA
+    chosen: Calibration | None = None
+    """Of a cross-validation what stands for the folds' own choices."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The contents of config.json."""
+        made = {"schema": self.schema} | asdict(self)
+        chosen = made.pop("chosen")
+        return made | ({"chosen": self.chosen.to_record()} if self.chosen and chosen else {})
+
+    @classmethod
+    def from_json(cls, made: Any, where: Path) -> "RunConfig":
+        """The inverse of `to_json`. UsageError naming `where` for anything else."""
+        try:
+            if made["schema"] > SCHEMA:
+                raise UsageError(f"{where} was written by a newer dr (schema {made['schema']})")
+            chosen = made.get("chosen")
+            parts = {
+                "data": DataRecord(**made["data"]),
+                "options": dict(made["options"]),
+                "chosen": chosen and Calibration.from_record(chosen),
+            }
+            return cls(**(made | parts))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise UsageError(f"{where} is not as dr train wrote it: train a new run") from error
 
 
-def write_text(path: Path, text: str) -> None:
-    """UTF-8, line ends as they are."""
-    with whole(path) as aside:
-        aside.write_bytes(text.encode("utf-8"))
+@dataclass(frozen=True)
+class ModelRecord:
+    """What stands with the weights and makes them a grader."""
 
+    arch: str
+    preprocessing: Mapping[str, Any]
+    """What the pixels go through, as `Preprocessing.to_dict` gives it."""
+    calibration: Calibration
+    epoch: int | None = None
+    """The one that was kept, from 1."""
 
-def write_json(path: Path, data: Any) -> None:
-    """Indented JSON; NaN is refused (an undefined figure is null)."""
-    write_text(path, json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-
-
-def write_csv(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
-    """A table with a header; None is an empty cell."""
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(path, text.getvalue())
+    def to_metadata(self) -> dict[str, str]:
+        """As model.safetensors holds it: JSON, a text a key."""
+        record = {
+            "schema": SCHEMA,
+            "arch": self.arch,
+            "grades": list(NAMES),
+            "size": self.preprocessing["size"],
+            "preprocessing": dict(self.preprocessing),
+            **self.calibration.to_record(),
+            "epoch": self.epoch,
+        }
+        return {key: json.dumps(value) for key, value in record.items()}
 
 
 class Run:
@@ -92,20 +137,32 @@ class Run:
         return self["summary.json"].is_file()
 
     def read_json(self, name: str) -> Any:
-        """config.json, summary.json, pictures.json. UsageError where it is not there or no JSON."""
+        """One of its JSON files. UsageError where it is not there or no JSON."""
         try:
-            return json.loads(self[name].read_text(encoding="utf-8"))
+            text = self[name].read_text(encoding="utf-8")
+            return json.loads(text, parse_constant=lambda _: None)
         except FileNotFoundError:
             raise UsageError(
                 f"{self.folder} has no {name}: it is no "
                 f"{'finished ' if name == 'summary.json' else ''}run of dr train"
             ) from None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise UsageError(f"{self[name]} cannot be read: {error}") from error
 
-    def read_list(self, name: str) -> list[dict[str, Any]]:
+    def config(self) -> RunConfig:
+        """config.json. UsageError where it is not there, or not as `dr train` wrote it."""
+        return RunConfig.from_json(self.read_json("config.json"), self["config.json"])
+
+    def summary(self) -> dict[str, Any]:
+        """summary.json: "val", "test" -> what `dr eval` prints. Raises as `read_json`."""
+        found = self.read_json("summary.json")
+        if not isinstance(found, dict) or not any(found.get(split) for split in ("val", "test")):
+            raise UsageError(f"{self['summary.json']}: neither test nor val in it; train it again")
+        return found
+
+    def pictures(self) -> list[dict[str, Any]]:
         """pictures.json; empty where there is none."""
-        return self.read_json(name) if self[name].is_file() else []
+        return self.read_json("pictures.json") if self["pictures.json"].is_file() else []
 
     def predictions(self, split: str) -> "pd.DataFrame":
         """predictions-<split>.csv. Raises UsageError where the run has none."""
@@ -115,22 +172,27 @@ class Run:
         """splits.csv, every row of the data set with its split or the reason why it has none."""
         return self._table("splits.csv")
 
-    def metrics(self) -> list[dict[str, str]]:
-        """metrics.csv, a dictionary an epoch."""
-        with self["metrics.csv"].open(encoding="utf-8", newline="") as file:
-            return list(csv.DictReader(file))
+    def history(self) -> list[dict[str, float | None]]:
+        """metrics.csv, a dictionary an epoch; None for an empty field, nan or infinity."""
+        try:
+            with self["metrics.csv"].open(encoding="utf-8", newline="") as file:
+                return [
+                    {name: _finite(text) for name, text in row.items()}
+                    for row in csv.DictReader(file)
+                ]
+        except (OSError, UnicodeDecodeError, csv.Error) as error:
+            raise UsageError(f"{self['metrics.csv']} cannot be read: {error}") from error
 
     def networks(self) -> list[Path]:
         """The folders that hold its weights: itself, or the folds of a cross-validation."""
         folds = sorted(path.parent for path in self.folder.glob(f"fold-*/{MODEL}"))
         return [self.folder] if self[MODEL].is_file() or not folds else folds
 
-    def chosen(self) -> dict[str, Any]:
-        """Decision, temperature, operating point: of its weights, or pooled over its folds."""
-        if self[MODEL].is_file():
-            return model_record(self.folder)
-        chosen = self.read_json("config.json").get("chosen")
-        return model_record(self.folder) if chosen is None else chosen
+    def calibration(self) -> Calibration:
+        """What was chosen on its validation images, or pooled over its folds."""
+        if not self[MODEL].is_file() and (chosen := self.config().chosen):
+            return chosen
+        return model_record(self.folder).calibration
 
     def has(self, split: str) -> bool:
         """Whether the run predicted this split."""
@@ -144,13 +206,16 @@ class Run:
         texts = {"path": "str", "patient": "str", "eye": "str", "split": "str", "reason": "str"}
         return pd.read_csv(self[name], dtype=texts, keep_default_na=False, na_values=[""])
 
-    def save_model(self, tensors: Mapping[str, Any], record: Mapping[str, Any]) -> None:
-        """Weights with all that `predict` must know in the file's own metadata (strings)."""
+    def save_model(self, tensors: Mapping[str, Any], record: ModelRecord) -> None:
+        """Weights with all that `predict` must know in the file's own metadata."""
         from safetensors.torch import save_file
 
-        metadata = {key: json.dumps(value) for key, value in record.items()}
         with whole(self[MODEL]) as aside:
-            save_file({k: v.contiguous() for k, v in tensors.items()}, aside, metadata)
+            save_file({k: v.contiguous() for k, v in tensors.items()}, aside, record.to_metadata())
+
+    def write_config(self, config: RunConfig) -> None:
+        """config.json."""
+        write_json(self["config.json"], config.to_json())
 
     def write_table(self, name: str, columns: Sequence[str], table: "pd.DataFrame") -> None:
         """splits.csv or a predictions file, from a table that has these columns."""
@@ -158,7 +223,15 @@ class Run:
         write_text(self[name], text)
 
 
-def read_model(source: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+def _finite(text: str | None) -> float | None:
+    try:
+        value = float(text or "nan")
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def read_model(source: Path) -> tuple[dict[str, Any], ModelRecord]:
     """Tensors and record of a `model.safetensors`, or of the run folder that has one.
 
     Raises UsageError where there is none, or it was not made by `dr train`.
@@ -166,32 +239,41 @@ def read_model(source: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     from safetensors import safe_open
 
     record = model_record(source)
-    path = source / MODEL if source.is_dir() else source
-    with safe_open(path, "pt") as file:
+    with safe_open(_model_file(source), "pt") as file:
         return {key: file.get_tensor(key) for key in file.keys()}, record  # noqa: SIM118
 
 
-def model_record(source: Path) -> dict[str, Any]:
+def model_record(source: Path) -> ModelRecord:
     """What `read_model` says beside the tensors, without reading those. Raises as it does."""
     from safetensors import SafetensorError, safe_open
 
-    path = source / MODEL if source.is_dir() else source
+    path = _model_file(source)
     if not path.is_file():
         known = "it has no weights" if source.is_dir() else "no such file or folder"
         raise UsageError(f"{source}: {known}; name a run folder of dr train or its {MODEL}")
     try:
-        with safe_open(path, "pt") as file:
+        with safe_open(path, "np") as file:  # "pt" would load torch for it
             metadata = file.metadata() or {}
         record = {key: json.loads(value) for key, value in metadata.items()}
-    except (SafetensorError, ValueError, OSError) as error:
+        missing = {"arch", "preprocessing", "decision", "temperature"} - record.keys()
+        if missing:
+            raise UsageError(
+                f"{path} is no grader: its metadata lacks {', '.join(sorted(missing))}; "
+                "as a start for training it can be given to dr train --weights"
+            )
+        calibration = Calibration.from_record(record)
+    except (SafetensorError, ValueError, OSError, TypeError, KeyError) as error:
         raise UsageError(f"{path} is no whole safetensors file of dr: {error}") from error
-    missing = {"arch", "preprocessing", "decision", "temperature"} - record.keys()
-    if missing:
-        raise UsageError(
-            f"{path} is no grader: its metadata lacks {', '.join(sorted(missing))}; "
-            "as a start for training it can be given to dr train --weights"
-        )
-    return record
+    return ModelRecord(record["arch"], record["preprocessing"], calibration, record.get("epoch"))
+
+
+def _model_file(source: Path) -> Path:
+    return source / MODEL if source.is_dir() else source
+
+
+def runs_folder() -> Path:
+    """Where runs go and are looked for: `$DR_RUNS`, else ./runs."""
+    return Path(os.environ.get("DR_RUNS") or "runs")
 
 
 def finished_runs(folder: Path) -> list[Run]:

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from dr_cli import device
+from dr_cli import device, machine
 from dr_cli.errors import DrError, UsageError
 
 
@@ -147,7 +147,7 @@ def test_only_fp16_scales_its_gradients():
 
 
 def test_threads_follow_the_cores_that_this_process_may_use(monkeypatch):
-    monkeypatch.setattr(device, "cores", lambda: 6)
+    monkeypatch.setattr(machine, "cores", lambda: 6)
     assert device.set_threads() == 6
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     torch.set_num_threads(1)
@@ -156,28 +156,6 @@ def test_threads_follow_the_cores_that_this_process_may_use(monkeypatch):
     assert device.set_threads() == 2
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "100")
     assert device.set_threads() == 1
-
-
-def test_a_containers_quota_bounds_the_cores(monkeypatch):
-    free = device.cores()
-    for quota, wanted in (("100000 100000", 1), ("50000 100000", 1), ("max 100000", free)):
-        monkeypatch.setattr(device, "_cgroup", lambda name, answer=quota: answer)
-        assert device.cores() == wanted
-
-
-def test_free_memory_is_the_machines_or_the_containers(monkeypatch):
-    processor = device.choose("cpu")
-    monkeypatch.setattr(device, "_free_ram", lambda: 8_000)
-    limits = {"memory.max": "5000", "memory.current": "2000"}
-    monkeypatch.setattr(device, "_cgroup", lambda name: limits.get(name, ""))
-    assert device.memory(processor) == 3_000
-    limits["memory.max"] = "max"
-    assert device.memory(processor) == 8_000
-
-
-def test_free_memory_of_this_machine_is_plausible():
-    free = device.memory(device.choose("cpu"))
-    assert free is None or 2**20 < free < 2**50
 
 
 def test_deterministic_training_gives_the_same_bits(monkeypatch):

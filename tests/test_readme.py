@@ -178,7 +178,7 @@ def test_layouts_rooms_and_environment_are_all_named():
     for layout in layouts.LAYOUTS:
         assert f"`{layout.name}`" in README, layout.name
     package = ROOT / "dr_cli"
-    for room in [*package.glob("*.py"), *(package / "report").glob("*.py")]:
+    for room in package.rglob("*.py"):
         if not room.name.startswith("__"):
             assert f"`{room.stem}`" in README or f"{room.name}" in README, room.name
     source = "".join(p.read_text(encoding="utf-8") for p in package.rglob("*.py"))

@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from dr_cli import runs
 from dr_cli.events import Observer
+from dr_cli.writing import write_text
 
 LINE_EVERY = 30.0  # seconds between lines off a terminal
 _COLUMNS = (  # with a space between them 78 characters, the best one's mark included
@@ -35,7 +36,7 @@ class Console(Observer):
         self.quiet = quiet
         self.run: runs.Run | None = None
         self.lines: list[str] = []
-        self.epoch, self.started = 1, time.monotonic()
+        self._epoch = 1
         self._bar: Progress | None = None
         self._last_line = time.monotonic()
         self._header = False
@@ -47,7 +48,7 @@ class Console(Observer):
 
     def _save(self) -> None:
         if self.run is not None:
-            runs.write_text(self.run["log.txt"], "\n".join(self.lines) + "\n")
+            write_text(self.run["log.txt"], "\n".join(self.lines) + "\n")
 
     def say(self, text: str, style: str | None = None, always: bool = False) -> None:
         """A line."""
@@ -69,7 +70,7 @@ class Console(Observer):
         """A sentence about what may spoil the result; --quiet does not hide it."""
         self.say(f"warning: {text}", "yellow", always=True)
 
-    def on_plan(self, plan: Mapping[str, Any]) -> None:
+    def plan(self, plan: Mapping[str, Any]) -> None:
         """What will be trained."""
         counts = ", ".join(f"{n:,} {split}" for split, n in plan["images"].items() if n)
         self.say(
@@ -78,18 +79,18 @@ class Console(Observer):
             f"{_count(plan['steps_per_epoch'], 'step')}; images: {counts}"
         )
         self.say(plan["reason"])
-        self.epoch = plan["epoch"]
+        self._epoch = plan["epoch"]
 
     def progress(self, what: str, done: int, total: int) -> None:
         """Shows a task's bar, or a line now and then off a terminal."""
         self._show(what, done, total, "")
 
-    def on_batch(self, phase: str, done: int, total: int, figures: Mapping[str, float]) -> None:
+    def batch(self, phase: str, done: int, total: int, figures: Mapping[str, float]) -> None:
         """Shows the epoch's bar with its running figures."""
         text = "  ".join(f"{name} {value:.3f}" for name, value in figures.items())
-        self._show(f"epoch {self.epoch} {phase}", done, total, text)
+        self._show(f"epoch {self._epoch} {phase}", done, total, text)
 
-    def on_epoch(self, row: Mapping[str, Any], best: bool) -> None:
+    def epoch(self, row: Mapping[str, Any], best: bool) -> None:
         """A row of the growing table; the best epoch so far is marked."""
         self._stop()
         shown = [c for c in _COLUMNS if c[0] in row]
@@ -105,7 +106,7 @@ class Console(Observer):
             for name, _, layout in shown
         ]
         self.say(" ".join(cells) + BEST * best, "green" if best else None)
-        self.epoch = row["epoch"] + 1
+        self._epoch = row["epoch"] + 1
 
     def _show(self, what: str, done: int, total: int, figures: str) -> None:
         if self.quiet:

@@ -15,6 +15,7 @@ from dr_cli import runs
 from dr_cli.cli import options
 from dr_cli.cli.console import Console, confusion_table, print_table
 from dr_cli.errors import DrError, UsageError
+from dr_cli.writing import write_json
 
 Figure = tuple[str, float | None, list[float] | None]  # name, value, interval
 
@@ -209,7 +210,7 @@ def _needed(pairs: list[str]) -> dict[str, float]:
 def _write(record: dict[str, Any], folder: Path) -> None:
     from dr_cli.plots.confusion import ConfusionMatrix
 
-    runs.write_json(folder / "metrics.json", record)
+    write_json(folder / "metrics.json", record)
     if record["confusion"] is not None:
         matrix = ConfusionMatrix()
         matrix.counts[:] = record["confusion"]

@@ -2,8 +2,6 @@
 
 import dataclasses
 import enum
-import os
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -100,11 +98,6 @@ BatchSize = Annotated[
         show_default=False,
     ),
 ]
-
-
-def runs_folder() -> Path:
-    """`$DR_RUNS`, else ./runs."""
-    return Path(os.environ.get("DR_RUNS") or "runs")
 
 
 def train_options() -> dict[str, Any]:

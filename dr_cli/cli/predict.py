@@ -66,7 +66,7 @@ def _stdin(nul: bool) -> Iterator[str]:
 
 def newest_run() -> Path:
     """The newest finished run under $DR_RUNS. Raises UsageError where there is none."""
-    folder = options.runs_folder()
+    folder = runs.runs_folder()
     found = runs.finished_runs(folder)
     if not found:
         raise UsageError(f"no finished run in {folder}: name one with --run, or dr train first")

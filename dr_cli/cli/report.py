@@ -6,10 +6,11 @@ from typing import Annotated, Any
 
 import typer
 
-from dr_cli import runs
 from dr_cli.cli import options
 from dr_cli.cli.console import Console, comparison_table, print_table, short
 from dr_cli.errors import UsageError
+from dr_cli.runs import runs_folder
+from dr_cli.writing import write_text
 
 
 class Format(enum.StrEnum):
@@ -31,7 +32,7 @@ def report(data: dict[str, Any], folders: list[Path], out: Path | None = None) -
     if out is None and len(folders) > 1:
         raise UsageError("several folders: name the page with --out FILE")
     target = out or folders[0] / "report.html"
-    runs.write_text(target, page.render(data))
+    write_text(target, page.render(data))
     return target
 
 
@@ -61,7 +62,7 @@ def command(
     """
     from dr_cli.report import page, paper
 
-    folders = folders or [options.runs_folder()]
+    folders = folders or [runs_folder()]
     with Console(quiet) as console:
         data = page.collect(folders, no_pictures=no_pictures)
         if figures is not None:

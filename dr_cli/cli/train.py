@@ -82,17 +82,16 @@ def train(config: TrainConfig, setting: Setting, name: str | None = None) -> run
     from dr_cli.training import audit, trainer
 
     # What can fail at once fails before photographs are decoded and a folder is made for nothing.
-    runs.check_name(options.runs_folder(), name)
+    runs.check_name(runs.runs_folder(), name)
     network = trainer.start(config, setting.console)
     read = setting.labels()
     planned = setting.plan(config, read, 1 if config.folds else None)
     for problem in [] if config.folds else audit.problems(planned.found):
         setting.console.warning(problem)
-    run = runs.new_run(options.runs_folder(), name, default_name(config))
+    run = runs.new_run(runs.runs_folder(), name, default_name(config))
     setting.console.log_into(run)
     if config.folds:
-        made = trainer.describe(planned) | {"fold": None}
-        runs.write_json(run["config.json"], made)
+        run.write_config(dataclasses.replace(trainer.describe(planned), fold=None))
         _interruptible(run, lambda: _folds(run, config, setting, read))
     else:
         _interruptible(run, lambda: setting.train(planned, run, network=network))
@@ -120,26 +119,24 @@ def resume(folder: Path, setting: Setting, epochs: int | None = None) -> runs.Ru
     """Goes on where a run stopped, from its last.pt; of a cross-validation, with its folds."""
 
     run = runs.Run(folder)
-    made = run.read_json("config.json")
-    if not _whole(made):
-        raise UsageError(f"{run['config.json']} is not as dr train wrote it: train a new run")
-    if made["fold"] is not None:
+    made = run.config()
+    if made.fold is not None:
         raise UsageError(
             f"{folder} is one fold of several: dr train --resume {folder.parent} goes on with all"
         )
-    config = TrainConfig.from_dict(made["options"], str(run["config.json"]))
+    config = TrainConfig.from_dict(dict(made.options), str(run["config.json"]))
     setting = dataclasses.replace(
         setting,
-        data=Path(made["data"].get("source", made["data"]["root"])),  # as runs of before have it
-        layout=made["data"]["layout"],
-        columns=made["data"]["columns"],
-        precision=_precision(made["precision"], setting),
+        data=Path(made.data.source),
+        layout=made.data.layout,
+        columns=made.data.columns,
+        precision=_precision(made.precision, setting),
     )
     read = setting.labels()
     _check_data(folder, made, setting, read[0].mark)
     if run["log.txt"].is_file():
         setting.console.lines[:0] = run["log.txt"].read_text(encoding="utf-8").splitlines()
-    if config.folds and made["fold"] is None:
+    if config.folds:
         if epochs is not None:
             raise UsageError("--epochs cannot extend a cross-validation: train a new one")
         if run.finished:
@@ -152,23 +149,11 @@ def resume(folder: Path, setting: Setting, epochs: int | None = None) -> runs.Ru
     config = _extended(folder, config, epochs, done, run.finished)
     planned = setting.plan(config, read)
     run["summary.json"].unlink(missing_ok=True)  # not finished any more
-    runs.write_json(run["config.json"], made | {"options": planned.config.to_dict()})
+    run.write_config(dataclasses.replace(made, options=planned.config.to_dict()))
     setting.console.log_into(run)
     setting.console.note(f"going on with {short(folder)} after {done} epochs")
     _interruptible(run, lambda: setting.train(planned, run, state=state))
     return run
-
-
-def _whole(made: Any) -> bool:
-    """Whether a config.json has all that going on needs."""
-    needed = {"options", "data", "fold", "precision"}
-    return (
-        isinstance(made, dict)
-        and made.keys() >= needed
-        and isinstance(made["options"], dict)
-        and isinstance(made["data"], dict)
-        and made["data"].keys() >= {"root", "layout", "columns", "fingerprint"}
-    )
 
 
 def _precision(then: str, setting: Setting) -> str:
@@ -192,9 +177,9 @@ def _state(run: runs.Run) -> dict[str, Any]:
         raise UsageError(f"{run['last.pt']} cannot be read ({line}): train it anew") from error
 
 
-def _check_data(folder: Path, made: dict[str, Any], setting: Setting, found: str) -> None:
+def _check_data(folder: Path, made: runs.RunConfig, setting: Setting, found: str) -> None:
     """Raises UsageError unless the data set's fingerprint is the one that the run began with."""
-    then = made["data"]["fingerprint"]
+    then = made.data.fingerprint
     if found != then:
         raise UsageError(
             f"{setting.data} is not as it was when {folder} began (fingerprint {found[:12]}, then "

@@ -17,14 +17,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dr_cli import randomness
-from dr_cli.photographs.fundus import IMAGENET_MEAN, IMAGENET_STD
+from dr_cli.photographs.fundus import Preprocessing
 
 LEVELS = ("none", "flip", "standard", "strong")
 
-SCALE = (0.87, 1.15)  # of the picture's content, log-uniform; Huang et al. 2023 (DOMAIN figures)
+SCALE = (
+    0.87,
+    1.15,
+)  # of the picture's content, log-uniform; Huang et al., Diagnostics 2023, 13(10):1664
 TRANSLATION = 0.05  # of the side, either way: crops are centred on the field already
 BRIGHTNESS = 0.2  # gain of exp(±this)
-CONTRAST = 0.2  # the same, about the ImageNet mean
+CONTRAST = 0.2  # the same, about the mean that normalisation subtracts
 SATURATION = 0.3  # strong: 0 would be grey
 CHANNEL_GAIN = 0.1  # strong: the colour cast that cameras differ by
 
@@ -34,13 +37,15 @@ _GAINS = slice(9, 12)
 _DRAWS = 12
 
 
-def normalise(pixels: Tensor) -> Tensor:
-    """[N, 3, H, W] uint8 in [0, 255] -> float32, by ImageNet's mean and standard deviation."""
-    gain, offset = _normalisation()
+def normalise(pixels: Tensor, way: Preprocessing) -> Tensor:
+    """[N, 3, H, W] uint8 in [0, 255] -> float32, by the mean and deviation that `way` names."""
+    gain, offset = _normalisation(way)
     return _affine(pixels.float(), *_on(pixels.device, gain[None], offset[None]))
 
 
-def augment(pixels: Tensor, level: str, seed: int, epoch: int, ids: Any) -> Tensor:
+def augment(
+    pixels: Tensor, way: Preprocessing, level: str, seed: int, epoch: int, ids: Any
+) -> Tensor:
     """Changed at random and normalised, on the device of `pixels`.
 
     pixels: [N, 3, H, W] uint8; ids: [N] int, the samples' numbers (on the CPU, or the copy back
@@ -52,12 +57,12 @@ def augment(pixels: Tensor, level: str, seed: int, epoch: int, ids: Any) -> Tens
     if level not in LEVELS:
         raise ValueError(f"augmentation level {level!r} is none of {', '.join(LEVELS)}")
     if level == "none":
-        return normalise(pixels)
+        return normalise(pixels, way)
     draws = randomness.uniform(seed, randomness.AUGMENT, epoch, np.asarray(ids), _DRAWS)
     if level == "flip":
-        return normalise(_flip(pixels, draws))
+        return normalise(_flip(pixels, draws), way)
     moved = _move(pixels, draws)
-    return _recolour(moved, draws, colour=level == "strong")
+    return _recolour(moved, way, draws, colour=level == "strong")
 
 
 def _flip(pixels: Tensor, draws: NDArray[np.float64]) -> Tensor:
@@ -105,12 +110,14 @@ def _matrices(draws: NDArray[np.float64], aspect: float) -> NDArray[np.float32]:
     return matrix
 
 
-def _recolour(values: Tensor, draws: NDArray[np.float64], colour: bool) -> Tensor:
+def _recolour(
+    values: Tensor, way: Preprocessing, draws: NDArray[np.float64], colour: bool
+) -> Tensor:
     """Brightness, contrast and normalisation as one multiply-add: float32 [0, 255] -> normalised.
 
     Not clipped to [0, 255]: a picture made brighter keeps its brightest parts apart.
     """
-    norm_gain, norm_offset = _normalisation()
+    norm_gain, norm_offset = _normalisation(way)
     bright = np.exp(_between(draws[:, _BRIGHT], -BRIGHTNESS, BRIGHTNESS))[:, None]
     contrast = np.exp(_between(draws[:, _CONTRAST], -CONTRAST, CONTRAST))[:, None]
     gain = norm_gain * bright * contrast  # [N, 3]; contrast about the mean, which becomes 0
@@ -129,9 +136,9 @@ def _between(uniform: NDArray[np.float64], low: float, high: float) -> NDArray[n
     return low + (high - low) * uniform
 
 
-def _normalisation() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _normalisation(way: Preprocessing) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Gain and offset of each channel: normalised = gain * pixel + offset."""
-    mean, std = np.array(IMAGENET_MEAN), np.array(IMAGENET_STD)
+    mean, std = np.array(way.mean), np.array(way.std)
     return 1 / (255 * std), -mean / std
 
 

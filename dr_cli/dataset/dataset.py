@@ -81,7 +81,7 @@ class FundusDataset(Dataset[tuple[Tensor, int]]):
             raise IndexError(index)
         index %= len(self)
         pixels = torch.from_numpy(self.crops([index]))
-        return normalise(pixels)[0], int(self.grades[index])
+        return normalise(pixels, self.preprocessing)[0], int(self.grades[index])
 
     def crop(self, index: int) -> NDArray[np.uint8]:
         """Pixels in [0, 255], RGB, [3, S, S] uint8."""

@@ -42,6 +42,7 @@ import numpy as np
 import PIL
 from numpy.typing import NDArray
 
+from dr_cli import machine
 from dr_cli.errors import UsageError
 from dr_cli.events import NOTHING, Observer
 from dr_cli.photographs.fundus import Preprocessing, UnreadableImage
@@ -109,7 +110,7 @@ class Crops:
     """The crops of `count` photographs: on disk, in memory, or decoded at each call."""
 
     def __init__(self, load: Load, count: int, size: int, workers: int | None = None) -> None:
-        self.size, self.workers = size, workers or cores()
+        self.size, self.workers = size, workers or machine.cores()
         self.failed: dict[int, str] = {}
         """What `fill` found unreadable: number of the photograph -> reason."""
         self.quality = np.full(count, np.nan, np.float32)
@@ -272,7 +273,7 @@ class Crops:
     def _without_disk(self, missing: list[int], problem: OSError, observer: Observer) -> None:
         needed = len(missing) * self._bytes
         why = f"crops cannot be kept on disk ({problem.strerror or problem}; set DR_CACHE)"
-        if needed <= _free_memory() // 2:
+        if needed <= (machine.free_memory() or 2**32) // 2:
             observer.warning(f"{why}: held in memory, {_readable(needed)}, for this run alone")
             self._note(missing, self._memory.__setitem__, observer)
         else:
@@ -464,35 +465,6 @@ def _locked(file: BinaryIO) -> bool:
     except OSError:
         return True
     return True
-
-
-# --- the machine --------------------------------------------------------------------------------
-
-
-def cores() -> int:
-    """How many processors this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def _free_memory() -> int:
-    """Bytes of memory that can be had without swapping; a careful guess where nobody tells."""
-    told = []
-    with suppress(OSError, ValueError, StopIteration):
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        line = next(line for line in lines if line.startswith("MemAvailable:"))
-        told.append(int(line.split()[1]) * 1024)
-    with suppress(OSError, ValueError):  # "max" where a container has no bound of its own
-        most, now = (
-            Path(f"/sys/fs/cgroup/memory.{name}").read_text() for name in ("max", "current")
-        )
-        told.append(max(0, int(most) - int(now)))
-    if told:
-        return min(told)
-    with suppress(AttributeError, OSError, ValueError):
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
-    return 4 * 2**30
 
 
 def _readable(count: int) -> str:

@@ -32,12 +32,13 @@ import PIL
 from numpy.typing import NDArray
 from PIL import Image
 
-from dr_cli import runs
+from dr_cli import machine
 from dr_cli.errors import DrError
 from dr_cli.events import NOTHING, Observer
 from dr_cli.photographs import cache, fundus
 from dr_cli.photographs import packed as npz
 from dr_cli.photographs.fundus import UnreadableImage
+from dr_cli.writing import whole
 
 T = TypeVar("T")
 
@@ -79,7 +80,7 @@ def find(
     if not paths:
         none = np.zeros(0, np.int64)
         return Duplicates(none, none, np.zeros((0, 2), np.int64), {})
-    workers = workers or cache.cores()
+    workers = workers or machine.cores()
     seen, failed = _look(root, paths, workers, observer)
     near = near_pairs(seen["bits"], np.flatnonzero(seen["textured"]), observer)
     _, first, alike = np.unique(seen[["size", "digest"]], return_index=True, return_inverse=True)
@@ -301,7 +302,7 @@ def _kept(root: Path) -> dict[bytes, np.void]:
 
 
 def _keep(root: Path, rows: NDArray[np.void]) -> None:
-    with suppress(OSError), runs.whole(_file(root)) as aside:  # a full disk costs time, no result
+    with suppress(OSError), whole(_file(root)) as aside:  # a full disk costs time, no result
         np.save(aside, rows, allow_pickle=False)
 
 

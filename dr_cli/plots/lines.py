@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dr_cli import runs
+from dr_cli.writing import whole
 
 _LINES = {
     "train": ("#0072B2", "-", "o"),
@@ -32,5 +32,5 @@ def save(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
         axes.legend()
-    with runs.whole(path) as aside:
+    with whole(path) as aside:
         figure.savefig(aside, dpi=120)

@@ -30,6 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
+from dr_cli import machine
 from dr_cli.errors import DrError
 from dr_cli.events import NOTHING, Observer
 from dr_cli.grades import NUM_GRADES
@@ -801,7 +802,7 @@ def ensure(
     rows = plan(images, seed)
     try:
         (aside / "images").mkdir(parents=True)
-        _draw_all(aside / "images", rows, size, seed, observer, workers or _cores())
+        _draw_all(aside / "images", rows, size, seed, observer, workers or machine.cores())
         _write_labels(aside, rows)
         (aside / "README.txt").write_text(README, encoding="utf-8")
         aside.rename(folder)
@@ -855,9 +856,3 @@ def _watch(written: Iterable[None], total: int, observer: Observer) -> None:
 def _write_picture(folder: Path, size: int, seed: int, row: Planned) -> None:
     drawing = draw(seed, row.patient, row.eye, row.grade, size)
     Image.fromarray(drawing.pixels).save(folder / file_name(row), quality=drawing.jpeg_quality)
-
-
-def _cores() -> int:
-    """Cores that this process may use, at most 8."""
-    allowed = getattr(os, "sched_getaffinity", None)  # Linux only
-    return min(8, len(allowed(0)) if allowed else os.cpu_count() or 1)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dr_cli.errors import UsageError
-from dr_cli.grades import NUM_GRADES
+from dr_cli.grades import NUM_GRADES, OperatingPoint
 from dr_cli.scoring import intervals as resampling
 from dr_cli.scoring import metrics
 from dr_cli.scoring.predictions import Sample, check, sample_of, truth_and_score
@@ -22,7 +22,7 @@ TESTS = ("qwk", "referable_auc", "mcnemar_referable", "mcnemar_grade")
 def compare(
     runs: "Sequence[tuple[str, pd.DataFrame]]",
     *,
-    operating: Mapping[str, Mapping[str, Any] | None] | None = None,
+    operating: Mapping[str, OperatingPoint | None] | None = None,
     bootstrap: int = resampling.REPLICATES,
     seed: int = 0,
 ) -> list[dict[str, Any]]:
@@ -34,7 +34,7 @@ def compare(
                              {"a_only", "b_only", "p", "p_holm"}: images that one alone got right
 
     runs: (name, prediction table), matched by `path` (and `split`, where there is one).
-    operating: by a run's name what `metrics.operating_point` chose on its validation images
+    operating: by a run's name what was chosen on its validation images
     (0.5 without). The differences have paired intervals: both runs meet the same patients in
     each of `bootstrap` replicates. McNemar's test is `mcnemar`. `p_holm` is p corrected for the
     number of pairs, within each of the four tests. What a table cannot tell is None.

@@ -18,6 +18,8 @@ from dr_cli.grades import (
     NUM_GRADES,
     REFERABLE_FROM,
     SIGHT_THREATENING_FROM,
+    OperatingPoint,
+    Threshold,
     expected_grade,
     softmax,
 )
@@ -180,22 +182,21 @@ def auc(truth: ArrayLike, score: ArrayLike) -> float:
 
 def operating_point(
     grade: ArrayLike, probabilities: NDArray[Any], rule: str = "youden"
-) -> dict[str, Any]:
-    """The thresholds that `rule` picks on these images, for referable and sight-threatening DR.
+) -> OperatingPoint:
+    """The thresholds that `rule` picks on these images: on the probability of grade 2 or more
+    for referable, of grade 3 or more for sight-threatening DR; see `choose_threshold`.
 
-    grade [N], probabilities [N, 5] -> {"threshold", "rule", "sensitivity", "specificity"} on
-    the probability of grade 2 or more, see `choose_threshold`, and "sight_threatening" with
-    the same four on that of grade 3 or more.
+    grade [N], probabilities [N, 5].
     """
     true, p = np.asarray(grade), np.asarray(probabilities, np.float64)
     referable, sight_threatening = (
         choose_threshold(true >= first, p[:, first:].sum(axis=1), rule)
         for first in (REFERABLE_FROM, SIGHT_THREATENING_FROM)
     )
-    return {**referable, "sight_threatening": sight_threatening}
+    return OperatingPoint(referable, sight_threatening)
 
 
-def choose_threshold(truth: ArrayLike, score: ArrayLike, rule: str = "youden") -> dict[str, Any]:
+def choose_threshold(truth: ArrayLike, score: ArrayLike, rule: str = "youden") -> Threshold:
     """The cut on `score` (positive: score >= threshold) that `rule` picks.
 
     - `youden`: the largest sensitivity + specificity - 1 (Youden, Cancer 1950, 3(1):32-35);
@@ -203,16 +204,15 @@ def choose_threshold(truth: ArrayLike, score: ArrayLike, rule: str = "youden") -
     - `sensitivity=0.90`: of the cuts at least that sensitive the most specific one.
     - `specificity=0.95`: of the cuts at least that specific the most sensitive one.
 
-    Returned: {"threshold", "rule", "sensitivity", "specificity"}, the last two on these images.
     The cut lies midway between two scores, so that rounding in a file or another device's
     arithmetic does not move an image across it. With one class absent nothing can be chosen:
-    0.5, said in "rule", and None for the rate of the absent class. UsageError for another rule.
+    0.5, said in its rule, and None for the rate of the absent class. UsageError for another rule.
     """
     kind, wanted = parse_rule(rule)
     truth, score = np.asarray(truth, bool), np.asarray(score, np.float64)
     cuts = np.unique(score)[::-1]  # falling: each next cut calls more images positive
     if truth.all() or not truth.any():
-        return {"threshold": 0.5, "rule": ONE_CLASS, **_rates(truth, score, 0.5)}
+        return Threshold(0.5, ONE_CLASS, **_rates(truth, score, 0.5))
     positives, negatives = np.sort(score[truth]), np.sort(score[~truth])
     sensitivity = np.append(0, 1 - np.searchsorted(positives, cuts) / len(positives))
     specificity = np.append(1, np.searchsorted(negatives, cuts) / len(negatives))
@@ -227,7 +227,7 @@ def choose_threshold(truth: ArrayLike, score: ArrayLike, rule: str = "youden") -
     threshold = (edges[best] + edges[best + 1]) / 2
     if threshold <= edges[best + 1]:  # neighbouring floats have no middle
         threshold = edges[best]
-    return {"threshold": float(threshold), "rule": rule, **_rates(truth, score, threshold)}
+    return Threshold(float(threshold), rule, **_rates(truth, score, threshold))
 
 
 def parse_rule(rule: str) -> tuple[str, float]:
@@ -364,7 +364,7 @@ def retemper(probabilities: NDArray[Any], temperature: float) -> Floats:
 def fit_thresholds(grade: ArrayLike, probabilities: NDArray[Any]) -> list[float]:
     """Four rising cuts on the expected grade that raise QWK, from validation images.
 
-    grade [N], probabilities [N, 5] -> [t1, t2, t3, t4] for `grades.decide`. Deterministic.
+    grade [N], probabilities [N, 5] -> [t1, t2, t3, t4] for `Calibration`. Deterministic.
 
     From .5/1.5/2.5/3.5 each cut in turn goes where QWK is highest with the others held, until
     none moves; done on 50 resamples of the images and averaged (bagging, Breiman, Machine

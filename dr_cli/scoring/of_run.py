@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from dr_cli.errors import UsageError
 from dr_cli.events import NOTHING, Observer
-from dr_cli.grades import ARGMAX, NUM_GRADES, decide, softmax
+from dr_cli.grades import NUM_GRADES, Calibration
 from dr_cli.labels import splits
 from dr_cli.runs import Run
 from dr_cli.scoring import metrics
@@ -49,16 +49,16 @@ def of_run(run: Run, split: str, rules: Rules | None = None, **options: Any) -> 
 
     options: bootstrap, seed, by, as `evaluation.evaluate` takes them.
     """
-    chosen = _Chosen(run, rules or Rules())
+    chosen = calibration_of(run, rules or Rules())
     table = predictions_of(run, split)
     if options.get("by") not in (None, *table.columns):
         table = _with_columns(table, run.splits())
     return evaluation.evaluate(
-        chosen.decided(table),
+        _decided(table, run, chosen),
         run=run.name,
-        data=chosen.data,
+        data=run.config().data.root,
         split=split,
-        operating=chosen.operating,
+        operating=chosen.operating_point,
         temperature=chosen.temperature,
         **beside(run, split),
         **options,
@@ -111,8 +111,8 @@ def on_data(
         data, layout=layout, columns=labels.Columns(**(columns or {})), observer=observer
     )
     labels.need_images(read)
-    made = run.read_json("config.json")["data"]
-    own = read.mark == made["fingerprint"]
+    made = run.config().data
+    own = read.mark == made.fingerprint
     split, rows = _rows(run.splits() if own else read.table, split, data)
     dataset = FundusDataset(
         read.root, rows["path"], rows["grade"], members[0].preprocessing, observer=observer,
@@ -123,30 +123,30 @@ def on_data(
     good = dataset.readable
     probabilities = np.mean(
         [
-            softmax(
+            member.calibration.probabilities(
                 logits_of(
                     member.network,
                     batches(dataset, good, batch_size or processor.inference_batch),
+                    member.preprocessing,
                     processor,
                     lambda done: observer.progress("photographs graded", done, len(good)),
                     tta,
                 )
-                / member.temperature
             )
             for member in members
         ],
         axis=0,
     )
-    chosen = _Chosen(run, rules or Rules())
+    chosen = calibration_of(run, rules or Rules())
     reasons = (run.splits() if own else read.table)["reason"].fillna("")
     lost = reasons.str.startswith((labels.MISSING, labels.UNREADABLE))
     return evaluation.evaluate(
-        predicted(dataset.judged(rows).iloc[good], probabilities, chosen.decision),
+        predicted(dataset.judged(rows).iloc[good], probabilities, chosen),
         run=run.name,
-        data=made["root"] if own else str(data),
+        data=made.root if own else str(data),
         split=split,
         failed=len(dataset.failed) + int(lost.sum()),
-        operating=chosen.operating,
+        operating=chosen.operating_point,
         temperature=chosen.temperature,
         **(_seen(run, split) if own else {}),
         **options,
@@ -179,7 +179,7 @@ def _rows(table: "pd.DataFrame", split: str | None, data: Path) -> tuple[str, "p
 def predicted(
     rows: "pd.DataFrame",
     probabilities: NDArray[np.float64],
-    decision: Mapping[str, Any],
+    calibration: Calibration,
 ) -> "pd.DataFrame":
     """Rows (path, grade, patient, eye) with p0–p4 ([N, 5]) and predicted: a predictions file.
 
@@ -189,46 +189,43 @@ def predicted(
     probabilities = probabilities.round(6)
     for grade in range(NUM_GRADES):
         table[f"p{grade}"] = probabilities[:, grade]
-    table["predicted"] = decide(probabilities, decision)
+    table["predicted"] = calibration.decide(probabilities)
     return table
 
 
-class _Chosen:
-    """Decision, operating point and temperature: stored with the weights, or chosen anew."""
+def calibration_of(run: Run, rules: Rules) -> Calibration:
+    """The run's own calibration, with what `rules` ask for chosen anew on its validation."""
+    chosen = run.calibration()
+    if rules.decision == "argmax":
+        chosen = replace(chosen, cuts=None)
+    elif rules.decision not in (None, chosen.decision):
+        cuts = metrics.fit_thresholds(*_validation(run, "--decision thresholds"))
+        chosen = replace(chosen, cuts=tuple(cuts))
+    point = chosen.operating_point
+    if rules.operating_point is not None:
+        metrics.parse_rule(rules.operating_point)
+        point = metrics.operating_point(
+            *_validation(run, "--operating-point"), rules.operating_point
+        )
+    if point is not None:
+        point = replace(point, source=f"val of {run.name}", data=run.config().data.root)
+    return replace(chosen, operating_point=point)
 
-    def __init__(self, run: Run, rules: Rules) -> None:
-        model = run.chosen()
-        self.run, self.temperature = run, model["temperature"]
-        self.data = run.read_json("config.json")["data"]["root"]
-        self.decision = model["decision"]
-        self.anew = rules.decision is not None and rules.decision != self.decision["kind"]
-        if rules.decision == "argmax":
-            self.decision = dict(ARGMAX)
-        elif self.anew:
-            cuts = metrics.fit_thresholds(*self._validation("--decision thresholds"))
-            self.decision = {"kind": "thresholds", "thresholds": cuts}
-        self.operating = model["operating_point"]
-        if rules.operating_point is not None:
-            metrics.parse_rule(rules.operating_point)
-            self.operating = metrics.operating_point(
-                *self._validation("--operating-point"), rules.operating_point
-            )
-        if self.operating is not None:
-            self.operating = self.operating | {"from": f"val of {run.name}", "data": self.data}
 
-    def _validation(self, flag: str) -> tuple[NDArray[Any], NDArray[Any]]:
-        if not self.run.has("val"):
-            raise UsageError(
-                f"{flag} is chosen on validation predictions: {self.run.folder} has none"
-            )
-        table = self.run.predictions("val")
-        return table["grade"].to_numpy(), table[list(PROBABILITIES)].to_numpy()
+def _validation(run: Run, flag: str) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Grades [N] and probabilities [N, 5] of the run's validation images."""
+    if not run.has("val"):
+        raise UsageError(f"{flag} is chosen on validation predictions: {run.folder} has none")
+    table = run.predictions("val")
+    return table["grade"].to_numpy(), table[list(PROBABILITIES)].to_numpy()
 
-    def decided(self, table: "pd.DataFrame") -> "pd.DataFrame":
-        """The table, with `predicted` by another decision where one was asked for."""
-        if not self.anew:
-            return table
-        return table.assign(predicted=decide(table[list(PROBABILITIES)].to_numpy(), self.decision))
+
+def _decided(table: "pd.DataFrame", run: Run, calibration: Calibration) -> "pd.DataFrame":
+    """The table, with `predicted` by another decision where one was asked for."""
+    if calibration.cuts == run.calibration().cuts:
+        return table
+    probabilities = table[list(PROBABILITIES)].to_numpy()
+    return table.assign(predicted=calibration.decide(probabilities))
 
 
 def beside(run: Run, split: str) -> dict[str, Any]:
@@ -239,7 +236,7 @@ def beside(run: Run, split: str) -> dict[str, Any]:
     table = run.splits()
     usable = table[table["reason"].isna()]
     warnings = []
-    if run.read_json("config.json")["options"]["val"] == "test":
+    if run.config().options["val"] == "test":
         split = "test"
         warnings.append(
             "the epoch was picked on the test set (--val test): these figures are optimistic"
@@ -262,12 +259,12 @@ def compared(
     """
     from dr_cli.scoring import comparison
 
-    chosen = {str(run.folder): _Chosen(run, rules or Rules()) for run in compared_runs}
+    chosen = {str(run.folder): calibration_of(run, rules or Rules()) for run in compared_runs}
     return comparison.compare(
         [
-            (str(run.folder), chosen[str(run.folder)].decided(predictions_of(run, split)))
-            for run in compared_runs
+            (name, _decided(predictions_of(run, split), run, calibration))
+            for run, (name, calibration) in zip(compared_runs, chosen.items(), strict=True)
         ],
-        operating={name: one.operating for name, one in chosen.items()},
+        operating={name: calibration.operating_point for name, calibration in chosen.items()},
         bootstrap=bootstrap,
     )

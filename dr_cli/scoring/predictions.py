@@ -6,7 +6,7 @@ columns: `gradable`, and any that figures are wanted by (camera, site, eye).
 """
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dr_cli.errors import UsageError
-from dr_cli.grades import NUM_GRADES, REFERABLE_FROM, SIGHT_THREATENING_FROM
+from dr_cli.grades import (
+    NUM_GRADES,
+    REFERABLE_FROM,
+    SIGHT_THREATENING_FROM,
+    OperatingPoint,
+    Threshold,
+)
 from dr_cli.scoring import metrics
 
 if TYPE_CHECKING:
@@ -195,7 +201,8 @@ class Sample:
         return "image" if self.patients is None else "patient"
 
 
-def sample_of(table: "pd.DataFrame", operating: Mapping[str, Any] | None) -> Sample:
+def sample_of(table: "pd.DataFrame", operating: OperatingPoint | None) -> Sample:
+    """The table as arrays; called yes from what `operating` says on, else from 0.5."""
     unit, units, patients, unknown = units_of(table)
     grade = predicted = probabilities = None
     if "p0" in table:
@@ -204,9 +211,10 @@ def sample_of(table: "pd.DataFrame", operating: Mapping[str, Any] | None) -> Sam
         given = "predicted" in table
         predicted = table["predicted"].to_numpy(np.int64) if given else probabilities.argmax(axis=1)
     targets = {
-        name: Target(*truth_and_score(table, name), threshold_of(operating, name))
+        name: Target(*truth_and_score(table, name), chosen.value if chosen else 0.5)
         for name in TARGETS
         if probabilities is not None or name == "referable"
+        for chosen in [chosen_for(operating, name)]
     }
     return Sample(unit, units, patients, unknown, grade, predicted, probabilities, targets)
 
@@ -243,12 +251,6 @@ def truth_and_score(
     return truth, table["referable_probability"].to_numpy(np.float64)
 
 
-def chosen_for(operating: Mapping[str, Any] | None, target: str) -> Mapping[str, Any] | None:
-    """What was chosen on validation for a target: "threshold", "rule"; None where nothing was."""
-    return operating if target == "referable" else (operating or {}).get(target)
-
-
-def threshold_of(operating: Mapping[str, Any] | None, target: str) -> float:
-    """The threshold that was chosen for a target, else 0.5."""
-    chosen = chosen_for(operating, target)
-    return float(chosen["threshold"]) if chosen else 0.5
+def chosen_for(operating: OperatingPoint | None, target: str) -> Threshold | None:
+    """What was chosen on validation for "referable" or "sight_threatening"; None: nothing was."""
+    return getattr(operating, target, None)

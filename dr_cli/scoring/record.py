@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dr_cli.errors import UnmetError, UsageError
-from dr_cli.grades import NAMES, NUM_GRADES
+from dr_cli.grades import NAMES, NUM_GRADES, OperatingPoint
 from dr_cli.scoring import intervals as resampling
 from dr_cli.scoring import metrics
 from dr_cli.scoring.predictions import (
@@ -18,7 +18,6 @@ from dr_cli.scoring.predictions import (
     chosen_for,
     read_predictions,
     sample_of,
-    threshold_of,
 )
 
 if TYPE_CHECKING:
@@ -29,7 +28,6 @@ __all__ = [
     "evaluate",
     "fail_under",
     "flatten",
-    "operating_from",
     "read_predictions",
     "verdict",
 ]
@@ -57,7 +55,7 @@ def evaluate(
     failed: int = 0,
     baselines: Mapping[str, Any] | None = None,
     leaks: Mapping[str, int] | None = None,
-    operating: Mapping[str, Any] | None = None,
+    operating: OperatingPoint | None = None,
     temperature: float | None = None,
     bootstrap: int = resampling.REPLICATES,
     seed: int = 0,
@@ -69,8 +67,7 @@ def evaluate(
     - failed: images that could not be read; they are in no figure.
     - baselines, leaks: what `splits` says of this split; without baselines the majority grade
       is that of these images, and the fellow eye's grade is not known.
-    - operating: what `metrics.operating_point` chose on validation, with "from" (where, in
-      words) and, if known, "data" (whose validation images); without it the threshold is 0.5.
+    - operating: what was chosen on validation; without it the thresholds are 0.5.
     - temperature: what the logits were divided by; the probabilities here are those after it.
     - bootstrap: replicates of the intervals; 0 gives none. seed: of the draws, which are the
       same for every run on the same images.
@@ -102,23 +99,6 @@ def evaluate(
         record[name] = _with_threshold(record[name], name, operating)
     record["warnings"] = [*warnings, *_warnings(record, sample, operating)]
     return record
-
-
-def operating_from(
-    validation: "pd.DataFrame", rule: str = "youden", *, source: str, data: str | None = None
-) -> Record:
-    """The thresholds that `rule` picks on a prediction table, as `evaluate` takes them.
-
-    source: where, in words ("val of resnet18"). data: whose images, to notice when a threshold
-    travels. Raises UsageError for an unknown rule or a table that cannot be scored.
-    """
-    check(validation)
-    points = {
-        name: metrics.choose_threshold(target.truth, target.score, rule)
-        for name, target in sample_of(validation, None).targets.items()
-    }
-    referable = points.pop("referable")
-    return {**referable, **points, "from": source, "data": data}
 
 
 def verdict(record: Mapping[str, Any]) -> str | None:
@@ -245,16 +225,16 @@ def _grade_counts(sample: Sample) -> list[int] | None:
     return None if sample.grade is None else np.bincount(sample.grade, minlength=5).tolist()
 
 
-def _with_threshold(figures: Record, name: str, operating: Mapping[str, Any] | None) -> Record:
+def _with_threshold(figures: Record, name: str, operating: OperatingPoint | None) -> Record:
     """The figures of a target, and the threshold they hold at: in the contract's order."""
     chosen = chosen_for(operating, name)
     return {
         "auc": figures["auc"],
-        "threshold": threshold_of(operating, name),
+        "threshold": chosen.value if chosen else 0.5,
         "sensitivity": figures["sensitivity"],
         "specificity": figures["specificity"],
-        "threshold_from": (operating or {}).get("from") if chosen else NOT_CHOSEN,
-        "rule": chosen.get("rule") if chosen else None,
+        "threshold_from": operating.source if operating and chosen else NOT_CHOSEN,
+        "rule": chosen.rule if chosen else None,
     }
 
 
@@ -325,7 +305,7 @@ def _own_baselines(sample: Sample) -> Record:
 
 
 def _ungradable(
-    table: "pd.DataFrame", operating: Mapping[str, Any] | None, replicates: int, seed: int
+    table: "pd.DataFrame", operating: OperatingPoint | None, replicates: int, seed: int
 ) -> Record | None:
     """How many images the quality gate refuses, and the figures of the others alone."""
     if "gradable" not in table:
@@ -338,7 +318,7 @@ def _ungradable(
 
 
 def _subgroups(
-    table: "pd.DataFrame", by: str | None, operating: Mapping[str, Any] | None,
+    table: "pd.DataFrame", by: str | None, operating: OperatingPoint | None,
     replicates: int, seed: int,
 ) -> Record | None:  # fmt: skip
     """The figures of each value of a column; a column of many numbers is cut into quarters."""
@@ -367,13 +347,13 @@ def _subgroups(
 
 
 def _part(
-    table: "pd.DataFrame", operating: Mapping[str, Any] | None, replicates: int, seed: int
+    table: "pd.DataFrame", operating: OperatingPoint | None, replicates: int, seed: int
 ) -> Record:
     sample = sample_of(table, operating)
     return {"n": len(table), "patients": sample.patients, **_figures(sample, replicates, seed)}
 
 
-def _warnings(record: Record, sample: Sample, operating: Mapping[str, Any] | None) -> list[str]:
+def _warnings(record: Record, sample: Sample, operating: OperatingPoint | None) -> list[str]:
     found = []
     if sample.patients is None:
         found.append(
@@ -388,9 +368,9 @@ def _warnings(record: Record, sample: Sample, operating: Mapping[str, Any] | Non
         found.append(
             "no threshold was chosen on validation images: sensitivity and specificity are at 0.5"
         )
-    elif operating.get("data") not in (None, record["data"]):
+    elif operating.data not in (None, record["data"]):
         found.append(
-            f"the threshold was chosen on other data ({operating['data']}): sensitivity and "
+            f"the threshold was chosen on other data ({operating.data}): sensitivity and "
             "specificity seldom keep their balance when it travels"
         )
     if sample.grade is not None and sample.predicted is not None:

@@ -13,13 +13,14 @@ from typing import Any
 import pandas as pd
 
 from dr_cli import runs
-from dr_cli.grades import pooled_decision, pooled_point
+from dr_cli.grades import Calibration
 from dr_cli.labels import splits
 from dr_cli.labels.reading import Labels
 from dr_cli.plots import lines as curves
 from dr_cli.plots.confusion import ConfusionMatrix
 from dr_cli.scoring import of_run as results
 from dr_cli.training import audit, pictures
+from dr_cli.writing import write_csv, write_json
 
 
 def folders(run: runs.Run, folds: int) -> list[runs.Run]:
@@ -41,17 +42,16 @@ def pool(run: runs.Run, folds: Sequence[runs.Run]) -> dict[str, Any]:
     run.write_table("predictions-test.csv", runs.PREDICTIONS, table)
     _pool_splits(run, folds)
     rows = _mean_epochs(folds)
-    runs.write_csv(run["metrics.csv"], runs.METRICS, rows)
-    config = run.read_json("config.json")
-    config["chosen"] = _chosen(folds)
-    config["parameters"] = folds[0].read_json("config.json")["parameters"]
-    runs.write_json(run["config.json"], config)
-    shown = [entry for fold in folds for entry in fold.read_list("pictures.json")]
-    runs.write_json(run["pictures.json"], pictures.pooled(shown))
+    write_csv(run["metrics.csv"], runs.METRICS, rows)
+    # Each fold was calibrated and decided by its own choices; on other photographs their means do.
+    chosen = Calibration.pooled([fold.calibration() for fold in folds])
+    run.write_config(replace(run.config(), chosen=replace(chosen, temperature=None)))
+    shown = [entry for fold in folds for entry in fold.pictures()]
+    write_json(run["pictures.json"], pictures.pooled(shown))
     ConfusionMatrix.from_predictions(table["grade"], table["predicted"]).save(run["confusion.png"])
     curves.save(rows, run["curves.png"])
     summary = {"test": results.of_run(run, "test")}
-    runs.write_json(run["summary.json"], summary)
+    write_json(run["summary.json"], summary)
     return summary
 
 
@@ -67,18 +67,9 @@ def _pool_splits(run: runs.Run, folds: Sequence[runs.Run]) -> None:
 
 def _mean_epochs(folds: Sequence[runs.Run]) -> list[dict[str, Any]]:
     """An epoch's figures, averaged over the folds that reached it; undefined ones left out."""
-    rows = pd.concat([pd.DataFrame(fold.metrics()) for fold in folds], ignore_index=True)
-    numbers = rows.apply(pd.to_numeric, errors="coerce")
-    mean = numbers.groupby("epoch", as_index=False).mean().astype({"epoch": int}).astype(object)
-    return [dict(row) for row in mean.where(mean.notna(), None).to_dict("records")]
-
-
-def _chosen(folds: Sequence[runs.Run]) -> dict[str, Any]:
-    """What stands for the folds' own choices: each was calibrated by its own temperature and
-    decided by its own decision; on other photographs the means of their cuts and thresholds do."""
-    models = [runs.model_record(fold.folder) for fold in folds]
-    return {
-        "decision": pooled_decision([model["decision"] for model in models]),
-        "temperature": None,
-        "operating_point": pooled_point([model["operating_point"] for model in models]),
-    }
+    rows = pd.concat([pd.DataFrame(fold.history(), dtype=float) for fold in folds])
+    mean = rows.groupby("epoch", as_index=False).mean().astype({"epoch": int}).astype(object)
+    return [
+        {str(name): value for name, value in row.items()}
+        for row in mean.where(mean.notna(), None).to_dict("records")
+    ]

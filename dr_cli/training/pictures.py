@@ -70,7 +70,7 @@ def made(
     for row, kind in chosen(table):
         one = table.iloc[row]
         pixels = dataset.crop(int(indices[row]))
-        inputs = normalise(torch.from_numpy(pixels)[None].to(device))
+        inputs = normalise(torch.from_numpy(pixels)[None].to(device), dataset.preprocessing)
         heat = class_activation(network, inputs, int(one["predicted"]))[0]
         entries.append(
             {

@@ -25,7 +25,7 @@ from dr_cli.dataset import augment
 from dr_cli.dataset.dataset import batches, hold
 from dr_cli.errors import DrError
 from dr_cli.events import NOTHING, Observer
-from dr_cli.grades import NAMES, NUM_GRADES, softmax
+from dr_cli.grades import NUM_GRADES, Calibration
 from dr_cli.labels.reading import count_reasons
 from dr_cli.network.grader import logits_of
 from dr_cli.network.resnet import ResNet, build_resnet, count_parameters, multiply_adds
@@ -39,6 +39,7 @@ from dr_cli.training.clock import Clock
 from dr_cli.training.config import TrainConfig
 from dr_cli.training.losses import balanced_weights, make_loss
 from dr_cli.training.plan import Plan
+from dr_cli.writing import whole, write_csv, write_json
 
 
 def train(
@@ -64,10 +65,10 @@ def train(
     if state is not None:
         learner.load(state)
     else:
-        runs.write_json(run["config.json"], describe(planned))
+        run.write_config(describe(planned))
         further = planned.labels.extra_columns  # for `dr eval --by COLUMN`
         run.write_table("splits.csv", (*runs.SPLITS, *further), planned.table)
-    observer.on_plan(_facts(planned, network) | {"epoch": len(learner.rows) + 1})
+    observer.plan(_facts(planned, network) | {"epoch": len(learner.rows) + 1})
     if processor.warning:
         observer.warning(processor.warning)
     if config.compile and processor.device.type == "cpu":  # 0.79-0.86 times as fast on AVX2
@@ -79,9 +80,9 @@ def train(
         with learner.clock("saving"):
             if best:
                 learner.save_model(run)
-            runs.write_csv(run["metrics.csv"], runs.METRICS, learner.rows)
+            write_csv(run["metrics.csv"], runs.METRICS, learner.rows)
             keep()
-        observer.on_epoch(row, best)
+        observer.epoch(row, best)
     if len(learner.rows) < config.epochs:
         observer.note(f"stopped: no better validation QWK for {config.patience} epochs")
     summary = finish(planned, run, learner)
@@ -91,7 +92,7 @@ def train(
 
 
 def _keep(run: runs.Run, learner: "Learner") -> None:
-    with runs.whole(run["last.pt"]) as aside:
+    with whole(run["last.pt"]) as aside:
         torch.save(learner.state(), aside)
 
 
@@ -123,34 +124,30 @@ def _facts(planned: Plan, network: nn.Module) -> dict[str, Any]:
     }
 
 
-def describe(planned: Plan) -> dict[str, Any]:
+def describe(planned: Plan) -> runs.RunConfig:
     """What config.json holds: every option that decides the result, and what it ran on."""
-    network = {
-        "parameters": count_parameters(planned.config.arch),
-        "multiply_adds": multiply_adds(planned.config.arch, planned.dataset.preprocessing.size),
-    }
-    data = {
-        "root": str(planned.labels.root.resolve()),
-        "source": str(planned.labels.source or planned.labels.root.resolve()),
-        "layout": planned.labels.layout,
-        "columns": planned.columns,
-        "fingerprint": planned.labels.mark,
-        "left_out": count_reasons(planned.table),
-    }
+    config, labels = planned.config, planned.labels
     versions = {"python": platform.python_version(), "dr": dr_cli.__version__}
     versions |= {"torch": torch.__version__, "numpy": np.__version__}
-    return {
-        "schema": runs.SCHEMA,
-        "options": planned.config.to_dict(),
-        "fold": planned.fold,
-        "preprocessing": planned.dataset.preprocessing.to_dict(),
-        **network,
-        "data": data,
-        "versions": versions,
-        "device": planned.processor.reason,
-        "precision": planned.processor.precision,
-        "threads": torch.get_num_threads(),
-    }
+    return runs.RunConfig(
+        options=config.to_dict(),
+        fold=planned.fold,
+        preprocessing=planned.dataset.preprocessing.to_dict(),
+        parameters=count_parameters(config.arch),
+        multiply_adds=multiply_adds(config.arch, planned.dataset.preprocessing.size),
+        data=runs.DataRecord(
+            root=str(labels.root.resolve()),
+            source=str(labels.source or labels.root.resolve()),
+            layout=labels.layout,
+            columns=planned.columns,
+            fingerprint=labels.mark,
+            left_out=count_reasons(planned.table),
+        ),
+        versions=versions,
+        device=planned.processor.reason,
+        precision=planned.processor.precision,
+        threads=torch.get_num_threads(),
+    )
 
 
 SHOW_EVERY = 0.25  # seconds between readings of loss and accuracy: each waits for the GPU
@@ -269,7 +266,7 @@ class Learner:
                 totals += torch.stack([loss * len(index), hits])
                 if now - shown > SHOW_EVERY:
                     shown = now
-                    self.observer.on_batch("train", done, len(order), _running(totals, done))
+                    self.observer.batch("train", done, len(order), _running(totals, done))
             if now - saved > 60 * self.config.save_every:
                 saved = now
                 self.part = {
@@ -277,7 +274,7 @@ class Learner:
                 }  # fmt: skip
                 with self.clock("saving"):
                     keep()
-        self.observer.on_batch("train", len(order), len(order), _running(totals, done))
+        self.observer.batch("train", len(order), len(order), _running(totals, done))
         running = _running(totals, done)
         return {"lr": lr, "train_loss": running["loss"], "train_accuracy": running["accuracy"]}
 
@@ -294,7 +291,12 @@ class Learner:
             grade = grade.to(self.device, non_blocking=True)
         with self.clock("augment"):
             inputs = augment.augment(
-                pixels, self.config.augment, self.config.seed, epoch, index.numpy()
+                pixels,
+                self.planned.dataset.preprocessing,
+                self.config.augment,
+                self.config.seed,
+                epoch,
+                index.numpy(),
             ).contiguous(memory_format=self.planned.processor.memory_format)
         while True:
             try:
@@ -410,8 +412,9 @@ class Learner:
             return logits_of(
                 self.evaluated_network(),
                 batches(self.planned.dataset, indices, self.micro_batch),
+                self.planned.dataset.preprocessing,
                 self.planned.processor,
-                lambda done: observer.on_batch(split, done, len(indices), {}),
+                lambda done: observer.batch(split, done, len(indices), {}),
             )
 
     def _score(self, split: str, logits: NDArray[np.float32]) -> dict[str, Any]:
@@ -454,27 +457,17 @@ class Learner:
         self.best = (state["best"][0], state["best"][1])
 
     def save_model(
-        self,
-        run: runs.Run,
-        network: nn.Module | None = None,
-        decision: dict[str, Any] | None = None,
-        temperature: float = 1.0,
-        operating: dict[str, Any] | None = None,
+        self, run: runs.Run, network: nn.Module | None = None, chosen: Calibration | None = None
     ) -> None:
         """model.safetensors: a whole grader by its metadata."""
-        record = {
-            "schema": runs.SCHEMA,
-            "arch": self.config.arch,
-            "grades": list(NAMES),
-            "size": self.config.size,
-            "preprocessing": self.planned.dataset.preprocessing.to_dict(),
-            "decision": decision or {"kind": "argmax"},
-            "temperature": temperature,
-            "operating_point": operating,
-            "epoch": self.best_epoch,
-        }
-        chosen = network or self.evaluated_network()
-        tensors = {name: value.cpu() for name, value in chosen.state_dict().items()}
+        record = runs.ModelRecord(
+            self.config.arch,
+            self.planned.dataset.preprocessing.to_dict(),
+            chosen or Calibration(),
+            self.best_epoch,
+        )
+        kept = network or self.evaluated_network()
+        tensors = {name: value.cpu() for name, value in kept.state_dict().items()}
         run.save_model(tensors, record)
 
 
@@ -513,12 +506,12 @@ def finish(planned: Plan, run: runs.Run, learner: Learner) -> dict[str, Any]:
     learner.network.load_state_dict(tensors)
     learner.config = replace(config, ema=0.0)  # what is loaded is the average already
     logits = learner.predictions(progress=False)
-    tuned = _tune(planned, learner, logits.get("val"))
-    learner.save_model(run, learner.network, *tuned)
+    chosen = _calibrate(planned, learner, logits.get("val"))
+    learner.save_model(run, learner.network, chosen)
     rows = planned.dataset.judged(planned.rows)
     tables = {
         split: results.predicted(
-            rows.iloc[planned.indices(split)], softmax(values / tuned[1]), tuned[0]
+            rows.iloc[planned.indices(split)], chosen.probabilities(values), chosen
         )
         for split, values in logits.items()
     }
@@ -526,30 +519,27 @@ def finish(planned: Plan, run: runs.Run, learner: Learner) -> dict[str, Any]:
         run.write_table(f"predictions-{split}.csv", runs.PREDICTIONS, table)
     summary = {split: results.of_run(run, split) for split in tables}
     last = "test" if "test" in tables else "val"
-    runs.write_json(
+    write_json(
         run["pictures.json"],
         pictures.made(tables[last], planned.dataset, planned.indices(last), learner.network.eval()),
     )
     matrix = ConfusionMatrix.from_predictions(tables[last]["grade"], tables[last]["predicted"])
     matrix.save(run["confusion.png"])
     curves.save(learner.rows, run["curves.png"])
-    runs.write_json(run["summary.json"], summary)
+    write_json(run["summary.json"], summary)
     return summary
 
 
-def _tune(
-    planned: Plan, learner: Learner, logits: NDArray[np.float32] | None
-) -> tuple[dict[str, Any], float, dict[str, Any] | None]:
-    """Decision, temperature and operating point, all from validation."""
+def _calibrate(planned: Plan, learner: Learner, logits: NDArray[np.float32] | None) -> Calibration:
+    """Temperature, decision and operating point, all from validation."""
     if logits is None:
-        return {"kind": "argmax"}, 1.0, None
+        return Calibration()
     grade = learner.grades[planned.indices("val")]
-    temperature = metrics.fit_temperature(grade, logits)
-    probabilities = softmax(logits / temperature)
-    decision: dict[str, Any] = {"kind": planned.config.decision}
+    chosen = Calibration(temperature=metrics.fit_temperature(grade, logits))
+    probabilities = chosen.probabilities(logits)
     if planned.config.decision == "thresholds":
-        decision["thresholds"] = metrics.fit_thresholds(grade, probabilities)
-    return decision, temperature, metrics.operating_point(grade, probabilities)
+        chosen = replace(chosen, cuts=tuple(metrics.fit_thresholds(grade, probabilities)))
+    return replace(chosen, operating_point=metrics.operating_point(grade, probabilities))
 
 
 def estimate(planned: Plan, steps: int = 3) -> dict[str, Any]:
@@ -568,7 +558,12 @@ def estimate(planned: Plan, steps: int = 3) -> dict[str, Any]:
     train_seconds = learner.seconds_per_image(steps)
     start = time.perf_counter()
     sample = planned.indices(planned.evaluated[0])[: planned.config.batch_size]
-    logits_of(network, batches(planned.dataset, sample, len(sample)), processor)
+    logits_of(
+        network,
+        batches(planned.dataset, sample, len(sample)),
+        planned.dataset.preprocessing,
+        processor,
+    )
     evaluation_seconds = (time.perf_counter() - start) / len(sample)
     evaluated = sum(len(planned.indices(split)) for split in planned.evaluated)
     seconds = train_seconds * images["train"] + evaluation_seconds * evaluated

@@ -87,14 +87,16 @@ def measured(folder: Path) -> Iterator[tuple[int, Shares]]:
             continue
         drawing = sample.draw(seed, int(found[1]), found[2], grade, size)  # type: ignore[arg-type]
         pixels, lesions, field = crops(drawing, member.preprocessing)
-        inputs = normalise(torch.from_numpy(pixels)[None].to(member.processor.device))
+        inputs = normalise(
+            torch.from_numpy(pixels)[None].to(member.processor.device), member.preprocessing
+        )
         cells = heatmap.class_activation(member.network, inputs, grade)[0]
         yield grade, shares(heatmap.upsample(cells, *pixels.shape[1:]), lesions, field)
 
 
 def _sample_name(run: Run) -> str:
     """The sample set's folder, which says how it was drawn: version-images-size-seed."""
-    name = Path(run.read_json("config.json")["data"]["root"]).name
+    name = Path(run.config().data.root).name
     if not re.fullmatch(rf"{sample.VERSION}-\d+-\d+-\d+", name):
         raise UsageError(f"{run.folder} was not trained on the sample set as it is drawn now")
     return name

@@ -90,7 +90,7 @@ class Watch(Observer):
     def note(self, text: str) -> None:
         print(text)
 
-    def on_epoch(self, row: Any, best: bool) -> None:
+    def epoch(self, row: Any, best: bool) -> None:
         self.rows.append(dict(row))
         print({key: row[key] for key in ("epoch", "train_loss", "images_per_second", "seconds")})
 

@@ -209,15 +209,15 @@ def stop_after(calls):
     return method
 
 
-@pytest.mark.parametrize("method", ["on_epoch", "on_batch"])
+@pytest.mark.parametrize("method", ["epoch", "batch"])
 def test_an_interrupted_run_resumes_to_the_bits_of_an_unbroken_one(
     world, tmp_path, monkeypatch, method
 ):
     monkeypatch.setenv("DR_RUNS", str(tmp_path))
     common = ["--epochs", 2, "--size", 32, "--name", "broken", "--save-every", 0]
     with monkeypatch.context() as patch:
-        # on_batch: after the first epoch's 34 + 6 + 20 images, within the second
-        patch.setattr(Console, method, stop_after(1 if method == "on_epoch" else 8))
+        # batch: after the first epoch's 34 + 6 + 20 images, within the second
+        patch.setattr(Console, method, stop_after(1 if method == "epoch" else 8))
         patch.setattr("dr_cli.training.trainer.SHOW_EVERY", 0.0)
         done = dr("train", world / "data", *common)
     assert done.exit_code == 130
@@ -235,7 +235,7 @@ def test_an_interrupted_run_resumes_to_the_bits_of_an_unbroken_one(
         json.loads((whole / "summary.json").read_text())["test"]["qwk"]
         == json.loads((tmp_path / "broken" / "summary.json").read_text())["test"]["qwk"]
     )
-    rows = [runs.Run(one).metrics() for one in (whole, tmp_path / "broken")]
+    rows = [runs.Run(one).history() for one in (whole, tmp_path / "broken")]
     assert [r["train_loss"] for r in rows[0]] == [r["train_loss"] for r in rows[1]]
 
 
@@ -455,7 +455,7 @@ def test_cross_validation_holds_every_patient_out_once(world, tmp_path, monkeypa
     chosen = ["--folds", 2, "--epochs", 1, "--size", 32, "--name", "cv"]
     chosen += ["--decision", "thresholds"]
     with monkeypatch.context() as patch:  # the second fold is cut off, then resumed
-        patch.setattr(Console, "on_epoch", stop_after(2))
+        patch.setattr(Console, "epoch", stop_after(2))
         assert dr("train", world / "data", *chosen).exit_code == 130
     run = tmp_path / "cv"
     assert not (run / "summary.json").exists()

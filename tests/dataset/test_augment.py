@@ -7,10 +7,12 @@ import torch.nn.functional as F
 
 from dr_cli.dataset import augment as module
 from dr_cli.dataset.augment import LEVELS, SCALE, augment, normalise
-from dr_cli.photographs.fundus import IMAGENET_MEAN, IMAGENET_STD
+from dr_cli.photographs.fundus import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 
 MEAN = torch.tensor(IMAGENET_MEAN)[:, None, None]
 STD = torch.tensor(IMAGENET_STD)[:, None, None]
+
+WAY = Preprocessing(8)
 
 
 def pictures(n=8, height=33, width=33):
@@ -28,7 +30,7 @@ def disc(n, height=128, width=128, radius=40):
 def test_none_is_imagenets_normalisation():
     pixels = pictures()
     expected = (pixels.float() / 255 - MEAN) / STD
-    for result in (normalise(pixels), augment(pixels, "none", 0, 0, np.arange(8))):
+    for result in (normalise(pixels, WAY), augment(pixels, WAY, "none", 0, 0, np.arange(8))):
         assert result.dtype == torch.float32
         assert torch.allclose(result, expected, atol=1e-5)
 
@@ -37,14 +39,14 @@ def test_normalise_leaves_its_input_alone():
     pixels = pictures()
     before = pixels.clone()
     for level in LEVELS:
-        augment(pixels, level, 0, 0, np.arange(8))
+        augment(pixels, WAY, level, 0, 0, np.arange(8))
     assert torch.equal(pixels, before)
 
 
 def test_flips_are_exact_and_all_four_occur_equally_often():
     pixels = pictures(1)
-    four = [normalise(pixels.flip(axes))[0] for axes in ([], [3], [2], [2, 3])]
-    results = augment(pixels.expand(400, -1, -1, -1), "flip", 0, 0, np.arange(400))
+    four = [normalise(pixels.flip(axes), WAY)[0] for axes in ([], [3], [2], [2, 3])]
+    results = augment(pixels.expand(400, -1, -1, -1), WAY, "flip", 0, 0, np.arange(400))
     counts = [sum(torch.equal(result, way) for result in results) for way in four]
     assert sum(counts) == 400
     assert min(counts) > 70
@@ -54,17 +56,19 @@ def test_flips_are_exact_and_all_four_occur_equally_often():
 @pytest.mark.parametrize("shape", [(33, 33), (64, 40), (17, 50)])
 def test_the_result_does_not_depend_on_the_batch_or_the_threads(level, shape):
     pixels, ids = pictures(7, *shape), np.array([5, 900, 3, 12, 8, 44, 1])
-    whole = augment(pixels, level, 1, 2, ids)
-    alone = torch.cat([augment(pixels[k : k + 1], level, 1, 2, ids[k : k + 1]) for k in range(7)])
+    whole = augment(pixels, WAY, level, 1, 2, ids)
+    alone = torch.cat(
+        [augment(pixels[k : k + 1], WAY, level, 1, 2, ids[k : k + 1]) for k in range(7)]
+    )
     assert torch.equal(whole, alone)
     order = [6, 2, 0, 3, 1, 5, 4]
-    assert torch.equal(whole[order], augment(pixels[order], level, 1, 2, ids[order]))
+    assert torch.equal(whole[order], augment(pixels[order], WAY, level, 1, 2, ids[order]))
     threads = torch.get_num_threads()
     try:
         torch.set_num_threads(1)
-        one = augment(pixels, level, 1, 2, ids)
+        one = augment(pixels, WAY, level, 1, 2, ids)
         torch.set_num_threads(3)
-        assert torch.equal(one, augment(pixels, level, 1, 2, torch.from_numpy(ids)))
+        assert torch.equal(one, augment(pixels, WAY, level, 1, 2, torch.from_numpy(ids)))
     finally:
         torch.set_num_threads(threads)
 
@@ -73,16 +77,16 @@ def test_the_result_does_not_depend_on_the_batch_or_the_threads(level, shape):
 def test_seed_epoch_and_sample_each_change_the_result(level):
     pixels = pictures(1).expand(16, -1, -1, -1)
     ids = np.arange(16)
-    first = augment(pixels, level, 0, 0, ids)
+    first = augment(pixels, WAY, level, 0, 0, ids)
     for other in ((1, 0, ids), (0, 1, ids), (0, 0, ids + 16)):
-        assert not torch.equal(first, augment(pixels, level, *other))
+        assert not torch.equal(first, augment(pixels, WAY, level, *other))
 
 
 @pytest.mark.parametrize("shape", [(128, 128), (160, 120), (120, 160)])
 def test_a_circle_stays_a_circle_of_the_promised_size(shape):
     """Its area changes by the square of the scale, its width and height alike."""
     n = 64
-    result = augment(disc(n, *shape), "standard", 0, 0, np.arange(n))
+    result = augment(disc(n, *shape), WAY, "standard", 0, 0, np.arange(n))
     lit = result[:, 0] > result[:, 0].amin(dim=(1, 2), keepdim=True) + 1
     areas = lit.sum(dim=(1, 2)).float() / lit.new_tensor(3.14159 * 40**2, dtype=torch.float32)
     assert areas.min() > 0.97 * SCALE[0] ** 2
@@ -97,7 +101,7 @@ def test_turning_goes_all_the_way_round():
     """A dot to the right of the middle is seen in every direction."""
     pixels = torch.zeros(200, 3, 65, 65, dtype=torch.uint8)
     pixels[:, :, 30:35, 50:55] = 255
-    result = augment(pixels, "standard", 0, 0, np.arange(200))
+    result = augment(pixels, WAY, "standard", 0, 0, np.arange(200))
     result = result[:, 0] - result[:, 0].amin(dim=(1, 2), keepdim=True)
     places = torch.arange(65) - 32.0
     total = result.sum(dim=(1, 2))
@@ -114,9 +118,9 @@ def test_what_comes_in_from_outside_is_black_as_the_border_is(level):
     """White up to its edge: the corners that turning uncovers equal a black picture's pixels."""
     ids = np.arange(40)
     white = torch.full((40, 3, 48, 48), 255, dtype=torch.uint8)
-    black = augment(torch.zeros_like(white), level, 0, 0, ids)
+    black = augment(torch.zeros_like(white), WAY, level, 0, 0, ids)
     assert (black.amax(dim=(2, 3)) - black.amin(dim=(2, 3))).max() < 1e-6
-    result = augment(white, level, 0, 0, ids)
+    result = augment(white, WAY, level, 0, 0, ids)
     assert torch.isclose(result.amin(dim=(2, 3)), black[:, :, 0, 0]).float().mean() > 0.9
 
 
@@ -126,7 +130,7 @@ def channel_gains(level):
     inside = disc(1, 64, 64, 24)[0, 0] > 0
     colour = torch.tensor([180, 100, 40], dtype=torch.uint8)
     pixels[:, :, inside] = colour[:, None]
-    result = augment(pixels, level, 0, 0, np.arange(100))
+    result = augment(pixels, WAY, level, 0, 0, np.arange(100))
     difference = result[:, :, 32, 32] - result.amin(dim=(2, 3))
     return difference * STD[:, 0, 0] * 255 / colour
 
@@ -149,7 +153,9 @@ def test_an_identity_is_the_picture_itself(monkeypatch):
     monkeypatch.setattr(module.randomness, "uniform", lambda *_: draws)
     pixels = pictures(1)
     for level in ("flip", "standard", "strong"):
-        assert torch.allclose(augment(pixels, level, 0, 0, [0]), normalise(pixels), atol=1e-4)
+        assert torch.allclose(
+            augment(pixels, WAY, level, 0, 0, [0]), normalise(pixels, WAY), atol=1e-4
+        )
 
 
 def test_the_sampling_grid_is_torchs_own():
@@ -163,7 +169,7 @@ def test_the_sampling_grid_is_torchs_own():
 
 def test_an_unknown_level_is_refused():
     with pytest.raises(ValueError, match="'wild' is none of none, flip, standard, strong"):
-        augment(pictures(), "wild", 0, 0, np.arange(8))
+        augment(pictures(), WAY, "wild", 0, 0, np.arange(8))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -172,4 +178,16 @@ def test_a_gpu_gives_what_the_processor_gives(level):
     pixels, ids = pictures(6, 64, 64), np.arange(6)
     there = augment(pixels.cuda(), level, 0, 0, ids)
     assert there.is_cuda
-    assert torch.allclose(there.cpu(), augment(pixels, level, 0, 0, ids), atol=2e-3)
+    assert torch.allclose(there.cpu(), augment(pixels, WAY, level, 0, 0, ids), atol=2e-3)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_the_records_own_mean_and_deviation_are_used(level):
+    """Weights made with another normalisation would else be graded wrongly in silence."""
+    pixels = torch.full((2, 3, 8, 8), 51, dtype=torch.uint8)  # 0.2 of 1
+    other = Preprocessing(8, mean=(0.1, 0.2, 0.3), std=(0.5, 1.0, 0.5))
+    middle = augment(pixels, other, level, 0, 0, [0, 1])[:, :, 4, 4]
+    if level in ("none", "flip"):
+        assert middle == pytest.approx(torch.tensor([[0.2, 0.0, -0.2]] * 2).numpy(), abs=1e-6)
+    else:  # brighter or darker, about that mean
+        assert not torch.allclose(middle, augment(pixels, WAY, level, 0, 0, [0, 1])[:, :, 4, 4])

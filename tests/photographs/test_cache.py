@@ -214,7 +214,7 @@ def test_without_room_on_disk_or_in_memory_photographs_are_decoded_each_time(
     folder, paths = photographs
     (folder / "3.png").write_bytes(b"no picture")
     monkeypatch.setenv("DR_CACHE_MAX", "0")
-    monkeypatch.setattr(cache, "_free_memory", lambda: 10 * CROP)
+    monkeypatch.setattr(cache.machine, "free_memory", lambda: 10 * CROP)
     watcher = Listener()
     crops, load = build(folder, paths, observer=watcher)
     assert crops.kept == "nowhere"

@@ -1,7 +1,6 @@
 """Heatmaps against lesions that are known because they were drawn."""
 
 import importlib.util
-import re
 from pathlib import Path
 from types import ModuleType
 
@@ -9,8 +8,6 @@ import numpy as np
 import pytest
 from scipy.ndimage import maximum_filter
 
-from dr_cli import runs
-from dr_cli.errors import UsageError
 from dr_cli.photographs.fundus import Preprocessing
 from dr_cli.sample import drawn_set as sample
 
@@ -88,12 +85,3 @@ def test_the_masks_lie_over_the_crop(size: int, eye: sample.Eye) -> None:
     }
     best = max(caught, key=caught.__getitem__)
     assert max(map(abs, best)) <= 1, f"the masks fit better {best} pixels away"
-
-
-def test_only_a_run_on_the_sample_set_is_measured(tmp_path: Path) -> None:
-    runs.write_json(tmp_path / "config.json", {"data": {"root": "/data/aptos"}})
-    with pytest.raises(UsageError, match="sample set"):
-        heatmaps._sample_name(runs.Run(tmp_path))
-    root = f"/cache/sample/{sample.VERSION}-600-224-0"
-    runs.write_json(tmp_path / "config.json", {"data": {"root": root}})
-    assert re.fullmatch(r"\d+-600-224-0", heatmaps._sample_name(runs.Run(tmp_path)))

@@ -7,6 +7,7 @@ import pytest
 from scipy.stats import binom
 
 from dr_cli.errors import UsageError
+from dr_cli.grades import OperatingPoint, Threshold
 from dr_cli.scoring import intervals as bootstrap
 from dr_cli.scoring import metrics
 from dr_cli.scoring.comparison import compare, holm, mcnemar
@@ -71,7 +72,7 @@ def test_each_run_is_taken_at_its_own_threshold():
     low, high = 0.2, 0.8
     (pair,) = compare(
         [("a", rows), ("b", rows)],
-        operating={"a": {"threshold": low}, "b": {"threshold": high}},
+        operating={k: OperatingPoint(Threshold(v, "")) for k, v in (("a", low), ("b", high))},
         bootstrap=0,
     )
     truth = rows["grade"] >= 2

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dr_cli.errors import UsageError
-from dr_cli.grades import decide, expected_grade, pooled_decision
+from dr_cli.grades import Calibration, Threshold, expected_grade
 from dr_cli.scoring import metrics
 
 GRADES = list(range(5))
@@ -161,8 +161,8 @@ def test_operating_point_is_the_best_of_all_cuts(rule, seed, n):
     got = metrics.choose_threshold(truth, score, rule)
     cuts = [*np.unique(score), 1.1]
     rates = [((score >= c)[truth].mean(), (score < c)[~truth].mean()) for c in cuts]
-    sensitivity, specificity = got["sensitivity"], got["specificity"]
-    called = score >= got["threshold"]
+    sensitivity, specificity = got.sensitivity, got.specificity
+    called = score >= got.value
     assert (sensitivity, specificity) == pytest.approx(
         (called[truth].mean(), (~called)[~truth].mean())
     )
@@ -179,26 +179,18 @@ def test_operating_point_is_the_best_of_all_cuts(rule, seed, n):
 def test_operating_point_of_grades_names_both_questions():
     grade, p = graded(500)
     point = metrics.operating_point(grade, p, "sensitivity=0.90")
-    refer, threat = p[:, 2:].sum(axis=1), p[:, 3:].sum(axis=1)
-    assert point["rule"] == "sensitivity=0.90"
-    assert (refer >= point["threshold"])[grade >= 2].mean() == point["sensitivity"] >= 0.9
-    inner = point["sight_threatening"]
-    assert (threat >= inner["threshold"])[grade >= 3].mean() == inner["sensitivity"] >= 0.9
-    rounded = p.round(6)  # as a prediction file has them: nobody crosses the threshold
-    assert (
-        (rounded[:, 2:].sum(axis=1) >= point["threshold"]) == (refer >= point["threshold"])
-    ).all()
+    for first, found in ((2, point.referable), (3, point.sight_threatening)):
+        score = p[:, first:].sum(axis=1)
+        assert found.rule == "sensitivity=0.90"
+        assert (score >= found.value)[grade >= first].mean() == found.sensitivity >= 0.9
+        rounded = p.round(6)[:, first:].sum(axis=1)  # as a prediction file has them
+        assert ((rounded >= found.value) == (score >= found.value)).all()
 
 
 def test_operating_point_with_one_class_chooses_nothing():
     point = metrics.choose_threshold([False, False], [0.1, 0.9])
-    assert point == {
-        "threshold": 0.5,
-        "rule": metrics.ONE_CLASS,
-        "sensitivity": None,
-        "specificity": 0.5,
-    }
-    assert metrics.choose_threshold([], [])["sensitivity"] is None
+    assert point == Threshold(0.5, metrics.ONE_CLASS, None, 0.5)
+    assert metrics.choose_threshold([], []).sensitivity is None
 
 
 @pytest.mark.parametrize(
@@ -226,9 +218,7 @@ def test_thresholds_raise_kappa_on_images_they_never_saw():
     assert cuts == sorted(cuts) == metrics.fit_thresholds(grade[:200], p[:200])
     unseen = slice(200, None)
     plain, fitted = (
-        metrics.quadratic_weighted_kappa(
-            grade[unseen], decide(p[unseen], {"kind": "thresholds", "thresholds": list(c)})
-        )
+        metrics.quadratic_weighted_kappa(grade[unseen], Calibration(tuple(c)).decide(p[unseen]))
         for c in (metrics.START_CUTS, cuts)
     )
     assert fitted > plain + 0.05
@@ -267,11 +257,4 @@ def test_a_step_finds_the_best_place_of_one_cut(seed, n, k):
 def test_expected_grade_is_what_thresholds_cut():
     p = np.array([[0.5, 0.5, 0, 0, 0], [0, 0, 0, 0.2, 0.8]])
     assert expected_grade(p) == pytest.approx([0.5, 3.8])
-    assert decide(p, {"kind": "thresholds", "thresholds": metrics.START_CUTS}).tolist() == [1, 4]
-
-
-def test_several_networks_decide_by_the_mean_of_their_cuts_or_by_the_largest():
-    cuts = [{"kind": "thresholds", "thresholds": [0.4 + d, 1.4, 2.4, 3.4]} for d in (0, 0.2)]
-    pooled = pooled_decision(cuts)
-    assert pooled["thresholds"] == pytest.approx([0.5, 1.4, 2.4, 3.4])
-    assert pooled_decision([*cuts, {"kind": "argmax"}]) == {"kind": "argmax"}
+    assert Calibration(metrics.START_CUTS).decide(p).tolist() == [1, 4]

@@ -10,12 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dr_cli.errors import UnmetError, UsageError
-from dr_cli.scoring import metrics
+from dr_cli.grades import OperatingPoint, Threshold
 from dr_cli.scoring.record import (
     evaluate,
     fail_under,
     flatten,
-    operating_from,
     read_predictions,
     verdict,
 )
@@ -242,13 +241,10 @@ def test_any_small_table_gives_a_plain_record(rows):
 
 def test_the_threshold_chosen_on_validation_is_used_and_named():
     rows = table(60)
-    point = {
-        "threshold": 0.3,
-        "rule": "sensitivity=0.90",
-        "from": "val of r",
-        "data": "elsewhere",
-        "sight_threatening": {"threshold": 0.2, "rule": "sensitivity=0.90"},
-    }
+    rule = "sensitivity=0.90"
+    point = OperatingPoint(
+        Threshold(0.3, rule), Threshold(0.2, rule), source="val of r", data="elsewhere"
+    )
     record = evaluate(rows, operating=point, data="here", bootstrap=0)
     for name, cut, columns in (("referable", 0.3, P[2:]), ("sight_threatening", 0.2, P[3:])):
         found, first = record[name], 5 - len(columns)
@@ -256,25 +252,15 @@ def test_the_threshold_chosen_on_validation_is_used_and_named():
         assert (found["threshold"], found["threshold_from"]) == (cut, "val of r")
         assert found["rule"] == "sensitivity=0.90"
         assert found["sensitivity"]["value"] == called[rows["grade"] >= first].mean()
-    referable_only = evaluate(rows, operating={"threshold": 0.3, "from": "me"}, bootstrap=0)
+    referable_only = evaluate(
+        rows, operating=OperatingPoint(Threshold(0.3, "mine"), source="me"), bootstrap=0
+    )
     assert referable_only["sight_threatening"]["threshold"] == 0.5
     assert "nothing was chosen" in referable_only["sight_threatening"]["threshold_from"]
     assert any("chosen on other data (elsewhere)" in w for w in record["warnings"])
     stayed = evaluate(rows, operating=point, data="elsewhere", bootstrap=0)["warnings"]
     assert not any("other data" in w for w in stayed)
     assert any("at 0.5" in w for w in evaluate(rows, bootstrap=0)["warnings"])
-
-
-def test_a_threshold_is_chosen_from_a_prediction_table():
-    rows = table(60)
-    point = operating_from(rows, "sensitivity=0.90", source="val of r", data="here")
-    chosen = metrics.operating_point(rows["grade"], rows[P].to_numpy(), "sensitivity=0.90")
-    assert point == {**chosen, "from": "val of r", "data": "here"}
-    record = evaluate(rows, operating=point, data="here", bootstrap=0)
-    assert record["referable"]["sensitivity"]["value"] == point["sensitivity"] >= 0.9
-    theirs = operating_from(binary(rows), "sensitivity=0.90", source="x")
-    assert theirs["threshold"] == pytest.approx(point["threshold"])
-    assert "sight_threatening" not in theirs
 
 
 def test_a_run_below_the_fellow_eye_on_a_leaking_split_is_told():

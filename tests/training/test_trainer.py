@@ -80,7 +80,9 @@ def test_a_batch_in_parts_gives_the_gradients_of_the_whole(planned):
         one.network.eval()
         one.micro_batch = micro
         pixels, grade, _ = batch(planned)
-        loss, hits = one._gradients(trainer.augment.normalise(pixels), grade)
+        loss, hits = one._gradients(
+            trainer.augment.normalise(pixels, one.planned.dataset.preprocessing), grade
+        )
         gradients.append([p.grad.clone() for p in one.network.parameters()] + [loss, hits])
     for whole, parts in zip(*gradients, strict=True):
         torch.testing.assert_close(whole, parts, rtol=1e-3, atol=1e-5)
