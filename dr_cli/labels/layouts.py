@@ -2,7 +2,8 @@
 
 An entry says how a layout is told from the files in a folder, which of its tables is which, what
 its columns are called, and which images a table's rows may take. To teach the package another
-one, add an entry to `LAYOUTS` (more particular ones first) and a line to `tests/labels/test_layouts.py`.
+one, add an entry to `LAYOUTS` (more particular ones first) and a miniature of it to
+`tests/labels/test_layouts.py`.
 
 Column names are written as `tables.key` spells them: lower case, `_` for anything else.
 """
