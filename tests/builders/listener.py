@@ -7,7 +7,7 @@ from dr_cli.events import Observer
 
 
 class Listener(Observer):
-    """What it is told, in order: notes, warnings, steps (what, done, total), plans, batches, epochs.
+    """Notes, warnings, steps (what, done, total), plans, batches and epochs, in order.
 
     hooks: functions by the name of a hook, called after it was noted: `Listener(progress=stop)`
     for a test that wants to interrupt, or to look at what is there at that moment.
