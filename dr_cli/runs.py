@@ -4,8 +4,8 @@
     predictions-{val,test}.csv  pictures.json  summary.json
     confusion.png  curves.png  log.txt
 
-Files appear whole or not at all (`writing`). Free of pandas and torch at import, because `predict`
-passes through here.
+Files appear whole or not at all (`writing`). Free of pandas, torch and numpy at import, because
+`predict` and `dr --help` pass through here.
 """
 
 import csv
@@ -19,11 +19,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dr_cli.errors import DrError, UsageError
-from dr_cli.grades import NAMES, Calibration
 from dr_cli.writing import whole, write_json, write_text
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from dr_cli.grades import Calibration
 
 SCHEMA = 1
 MODEL = "model.safetensors"
@@ -70,7 +71,7 @@ class RunConfig:
     precision: str
     threads: int
     schema: int = SCHEMA
-    chosen: Calibration | None = None
+    chosen: "Calibration | None" = None
     """Of a cross-validation what stands for the folds' own choices."""
 
     def to_json(self) -> dict[str, Any]:
@@ -82,6 +83,8 @@ class RunConfig:
     @classmethod
     def from_json(cls, made: Any, where: Path) -> "RunConfig":
         """The inverse of `to_json`. UsageError naming `where` for anything else."""
+        from dr_cli.grades import Calibration
+
         try:
             if made["schema"] > SCHEMA:
                 raise UsageError(f"{where} was written by a newer dr (schema {made['schema']})")
@@ -103,12 +106,14 @@ class ModelRecord:
     arch: str
     preprocessing: Mapping[str, Any]
     """What the pixels go through, as `Preprocessing.to_dict` gives it."""
-    calibration: Calibration
+    calibration: "Calibration"
     epoch: int | None = None
     """The one that was kept, from 1."""
 
     def to_metadata(self) -> dict[str, str]:
         """As model.safetensors holds it: JSON, a text a key."""
+        from dr_cli.grades import NAMES
+
         record = {
             "schema": SCHEMA,
             "arch": self.arch,
@@ -188,7 +193,7 @@ class Run:
         folds = sorted(path.parent for path in self.folder.glob(f"fold-*/{MODEL}"))
         return [self.folder] if self[MODEL].is_file() or not folds else folds
 
-    def calibration(self) -> Calibration:
+    def calibration(self) -> "Calibration":
         """What was chosen on its validation images, or pooled over its folds."""
         if not self[MODEL].is_file() and (chosen := self.config().chosen):
             return chosen
@@ -246,6 +251,8 @@ def read_model(source: Path) -> tuple[dict[str, Any], ModelRecord]:
 def model_record(source: Path) -> ModelRecord:
     """What `read_model` says beside the tensors, without reading those. Raises as it does."""
     from safetensors import SafetensorError, safe_open
+
+    from dr_cli.grades import Calibration
 
     path = _model_file(source)
     if not path.is_file():
