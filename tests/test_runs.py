@@ -1,0 +1,113 @@
+"""The run folder's records: written and read back, and what is no record refused in a line."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from dr_cli import runs, writing
+from dr_cli.errors import UsageError
+from dr_cli.grades import Calibration, OperatingPoint, Threshold
+
+CALIBRATION = Calibration((0.5, 1.5, 2.5, 3.5), 1.25, OperatingPoint(Threshold(0.3, "youden")))
+CONFIG = runs.RunConfig(
+    options={"arch": "resnet18", "val": "0.15"},
+    fold=None,
+    preprocessing={"size": 64},
+    parameters=11_179_077,
+    multiply_adds=148_000_000,
+    data=runs.DataRecord("/data", "/data/labels.csv", "table", {"image": "photo"}, "ab" * 32, {}),
+    versions={"dr": "0.1.0"},
+    device="CPU",
+    precision="fp32",
+    threads=2,
+)
+
+
+@pytest.mark.parametrize("chosen", [None, CALIBRATION])
+def test_a_config_is_read_as_it_was_written(tmp_path, chosen):
+    config = runs.RunConfig(**(vars(CONFIG) | {"chosen": chosen}))
+    run = runs.Run(tmp_path)
+    run.write_config(config)
+    assert run.config() == config
+    assert ("chosen" in json.loads(run["config.json"].read_text())) == (chosen is not None)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"options": "lr=1"}, "not as dr train wrote it"),
+        ({"data": {"root": "/data"}}, "not as dr train wrote it"),
+        ({"surprise": 1}, "not as dr train wrote it"),
+        ({"schema": runs.SCHEMA + 1}, f"newer dr .schema {runs.SCHEMA + 1}"),
+    ],
+)
+def test_a_config_of_another_form_is_refused_in_a_line(tmp_path, change, words):
+    run = runs.Run(tmp_path)
+    writing.write_json(run["config.json"], CONFIG.to_json() | change)
+    with pytest.raises(UsageError, match=words) as caught:
+        run.config()
+    assert "config.json" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "nonsense", "[" * 100_000, '{"schema": 1}'])
+def test_a_damaged_config_is_refused_in_a_line(tmp_path, text):
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(UsageError, match=r"config\.json"):
+        runs.Run(tmp_path).config()
+
+
+def test_weights_say_what_makes_them_a_grader(tmp_path):
+    run = runs.Run(tmp_path)
+    record = runs.ModelRecord("resnet18", {"size": 64, "mean": [0.5, 0.5, 0.5]}, CALIBRATION, 3)
+    run.save_model({"fc.bias": torch.arange(5.0)}, record)
+    assert runs.model_record(tmp_path) == runs.model_record(tmp_path / runs.MODEL) == record
+    tensors, read = runs.read_model(tmp_path)
+    assert read == record
+    assert tensors["fc.bias"].tolist() == [0, 1, 2, 3, 4]
+    assert run.calibration() == CALIBRATION
+
+
+@pytest.mark.parametrize(
+    ("metadata", "words"),
+    [
+        ({"arch": '"resnet18"'}, "its metadata lacks decision, preprocessing, temperature"),
+        ({"arch": "resnet18"}, "no whole safetensors file"),
+        ({"arch": '""', "preprocessing": "{}", "temperature": "1", "decision": "3"}, "no whole"),
+    ],
+)
+def test_weights_that_are_no_grader_are_refused(tmp_path, metadata, words):
+    from safetensors.torch import save_file
+
+    save_file({"fc.bias": torch.zeros(5)}, tmp_path / runs.MODEL, metadata)
+    with pytest.raises(UsageError, match=words):
+        runs.model_record(tmp_path)
+
+
+def test_metrics_are_numbers_and_what_is_none_is_none(tmp_path):
+    (tmp_path / "metrics.csv").write_text("epoch,val_qwk,train_loss\n1,,nan\n2,0.5,inf\n")
+    assert runs.Run(tmp_path).history() == [
+        {"epoch": 1.0, "val_qwk": None, "train_loss": None},
+        {"epoch": 2.0, "val_qwk": 0.5, "train_loss": None},
+    ]
+
+
+def test_a_file_appears_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "deeper" / "a.json"
+    writing.write_json(path, {"a": 1})
+    with pytest.raises(ValueError, match="JSON compliant"):
+        writing.write_json(path, {"a": float("nan")})
+    with pytest.raises(ZeroDivisionError), writing.whole(path) as aside:
+        aside.write_text(str(1 / len(aside.read_text())))  # breaks off before it writes
+    assert json.loads(path.read_text()) == {"a": 1}
+    assert [entry.name for entry in path.parent.iterdir()] == ["a.json"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX rights")
+def test_a_file_has_the_rights_that_any_new_file_has(tmp_path):
+    (tmp_path / "plain").touch()
+    writing.write_text(Path(tmp_path, "whole"), "")
+    assert (tmp_path / "whole").stat().st_mode == (tmp_path / "plain").stat().st_mode
