@@ -12,7 +12,7 @@ import pytest
 from typer.main import get_command
 
 from dr_cli.cli import app
-from dr_cli.sample import drawn_set as sample
+from dr_cli.sample import drawn_set
 from dr_cli.training.config import TrainConfig
 from tests.builders import photographs
 
@@ -35,7 +35,7 @@ def started(*command: object, **more: object) -> subprocess.CompletedProcess[str
 def world(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
     """Drawn eyes and, made by python_api.py, a run on them; `said` is what that printed."""
     folder = tmp_path_factory.mktemp("examples")
-    data = sample.ensure(folder / "cache", images=40, size=64)
+    data = drawn_set.ensure(folder / "cache", images=40, size=64)
     environment = {"DR_CACHE": folder / "cache", "DR_RUNS": folder / "runs"}
     done = started(sys.executable, "examples/python_api.py", data, SIZE=32, EPOCHS=1, **environment)
     assert done.returncode == 0, done.stderr

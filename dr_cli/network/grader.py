@@ -19,12 +19,17 @@ from dr_cli import device, machine, runs
 from dr_cli.dataset.augment import normalise
 from dr_cli.errors import DrError, UsageError
 from dr_cli.grades import NAMES, Calibration, expected_grade, referable_probability
-from dr_cli.network.activation import class_activation, overlay
-from dr_cli.network.resnet import build_resnet, inference_copy
+from dr_cli.network.activation import activation
+from dr_cli.network.resnet import ResNet, build_resnet, inference_copy
 from dr_cli.photographs.fundus import Crop, Preprocessing, load_crop
+from dr_cli.plots.heat import overlay
 from dr_cli.writing import whole
 
 Record = dict[str, Any]
+FIELDS = (
+    "path", "predicted", "name", "probabilities", "expected_grade", "referable",
+    "referable_probability", "gradable", "quality", "error",
+)  # fmt: skip
 
 
 def logits_of(
@@ -37,73 +42,107 @@ def logits_of(
 ) -> NDArray[np.float32]:
     """Logits of every batch of uint8 [n, 3, H, W], in order: [N, 5] float32.
 
-    tta: the logarithm of the mean probability over four flips.
+    progress: told how many are done. tta: the logarithm of the mean probability over four flips.
     """
     network.eval()
     found: list[Tensor] = []
     done = 0
     with torch.inference_mode():
         for pixels, _, _ in batches:
-            found.append((_over_flips if tta else _logits)(network, pixels, way, processor))
+            with processor.autocast():
+                each = [network(view).float() for view in _views(pixels, way, processor, tta)]
+            found.append(_average(each))
             done += len(pixels)
             progress(done)
     return torch.cat(found).cpu().numpy() if found else np.zeros((0, 5), np.float32)
 
 
-def _logits(
-    network: nn.Module, pixels: Tensor, way: Preprocessing, processor: device.Processor
-) -> Tensor:
-    inputs = normalise(pixels.to(processor.device, non_blocking=True), way)
-    with processor.autocast():
-        return network(inputs.contiguous(memory_format=processor.memory_format)).float()
+def _views(
+    pixels: Tensor, way: Preprocessing, processor: device.Processor, tta: bool
+) -> Iterator[Tensor]:
+    """What the network takes, of uint8 [n, 3, H, W] as it is and, with tta, of its three flips."""
+    for axes in ((), (3,), (2,), (2, 3)) if tta else ((),):
+        view = pixels.flip(axes) if axes else pixels
+        inputs = normalise(view.to(processor.device, non_blocking=True), way)
+        yield inputs.contiguous(memory_format=processor.memory_format)
 
 
-def _over_flips(
-    network: nn.Module, pixels: Tensor, way: Preprocessing, processor: device.Processor
-) -> Tensor:
-    """log of the mean probability over the four flips; its softmax is that mean."""
-    views = (pixels, pixels.flip(3), pixels.flip(2), pixels.flip((2, 3)))
-    each = [torch.log_softmax(_logits(network, view, way, processor), 1) for view in views]
-    return torch.logsumexp(torch.stack(each), 0) - math.log(len(views))
+def _average(logits: list[Tensor]) -> Tensor:
+    """log of the mean probability over the views, [n, 5] each; its softmax is that mean."""
+    if len(logits) == 1:
+        return logits[0]
+    each = [torch.log_softmax(one, 1) for one in logits]
+    return torch.logsumexp(torch.stack(each), 0) - math.log(len(each))
 
 
 class Member:
     """One network of a grader, with the preprocessing and calibration stored beside it."""
 
-    def __init__(self, source: Path, processor: device.Processor) -> None:
+    def __init__(
+        self,
+        network: ResNet,
+        preprocessing: Preprocessing,
+        calibration: Calibration,
+        processor: device.Processor,
+    ) -> None:
+        self.preprocessing = preprocessing
+        self.calibration = calibration
+        self.processor = processor
+        network = network.to(processor.device).to(memory_format=processor.memory_format).eval()
+        # Folding changes what is rounded to bf16: probabilities by up to 0.005, for 5% of speed.
+        self.network = inference_copy(network) if processor.dtype == torch.float32 else network
+
+    @classmethod
+    def load(cls, source: Path, processor: device.Processor) -> "Member":
+        """From a run folder or its model.safetensors. UsageError where it is no grader."""
         tensors, record = runs.read_model(source)
-        self.source = source
-        self.preprocessing = Preprocessing.from_dict(record.preprocessing)
-        self.calibration = record.calibration
-        self.network = build_resnet(record.arch)
+        network = build_resnet(record.arch)
         try:
-            self.network.load_state_dict(tensors)
+            network.load_state_dict(tensors)
         except RuntimeError as error:
             raise UsageError(
                 f"{source}: its weights are not those of a {record.arch}: train it again"
             ) from error
-        self.processor = processor
-        self.network.to(processor.device).to(memory_format=processor.memory_format).eval()
-        # Folding changes what is rounded to bf16: probabilities by up to 0.005, for 5% of speed.
-        whole = processor.dtype == torch.float32
-        self.folded = inference_copy(self.network) if whole else self.network
+        way = Preprocessing.from_dict(record.preprocessing)
+        return cls(network, way, record.calibration, processor)
 
-    def probabilities(self, pixels: Tensor, tta: bool = False) -> NDArray[np.float64]:
-        """Calibrated probabilities of uint8 [N, 3, S, S]: [N, 5]; tta: mean over four flips."""
+    def forward(self, pixels: Tensor, tta: bool = False) -> tuple[Tensor, Tensor]:
+        """uint8 [n, 3, S, S] -> logits [n, 5] float32, and the feature map [n, C, h, w].
+
+        tta: logits over four flips, as in `logits_of`; the map is of the pixels as they are.
+        """
+        views = _views(pixels, self.preprocessing, self.processor, tta)
         with torch.inference_mode():
-            each = _over_flips if tta else _logits
-            logits = each(self.folded, pixels, self.preprocessing, self.processor)
-        return self.calibration.probabilities(logits.cpu().numpy())
+            with self.processor.autocast():
+                maps = [self.network.features(view) for view in views]
+                logits = [self.network.classify(features).float() for features in maps]
+            return _average(logits), maps[0]
 
 
 class Grader:
-    """One run, or several whose probabilities are averaged."""
+    """One run, or several whose probabilities are averaged.
+
+    members: all on one processor. calibration: the run's own; of several, pooled: see
+    `Calibration.pooled`. threshold: the probability of grade 2 or more from which an eye is
+    called referable, in [0, 1].
+
+    >>> from dr_cli.device import choose
+    >>> untrained = build_resnet("resnet18")
+    >>> grader = Grader([Member(untrained, Preprocessing(64), Calibration(), choose("cpu"))])
+    >>> [record] = grader.predict(["eye.jpg"])
+    >>> record["predicted"], record["error"]
+    (None, 'eye.jpg: no such file')
+    >>> pixels = torch.zeros(2, 3, 64, 64, dtype=torch.uint8)
+    >>> grader.probabilities([(pixels, torch.zeros(2), torch.arange(2))]).shape
+    (2, 5)
+    """
 
     def __init__(self, members: Sequence[Member]) -> None:
         self.members = list(members)
+        self.processor = self.members[0].processor
         self.calibration = Calibration.pooled([member.calibration for member in self.members])
         point = self.calibration.operating_point
-        self.threshold = point.referable.value if point else 0.5  # of "referable"
+        self.threshold = point.referable.value if point else 0.5
 
     @classmethod
     def load(
@@ -122,7 +161,38 @@ class Grader:
         processor = choose(device, precision)
         several = [source] if isinstance(source, (str, Path)) else list(source)
         folders = [folder for one in several for folder in runs.Run(Path(one)).networks()]
-        return cls([Member(folder, processor) for folder in folders])
+        return cls([Member.load(folder, processor) for folder in folders])
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """What the pixels of all members go through. UsageError where those differ."""
+        first, *others = dict.fromkeys(member.preprocessing for member in self.members)
+        if others:
+            raise UsageError(
+                "these networks were trained on crops made in different ways, such as of "
+                f"{first.size} and of {others[0].size} px: look at one of them at a time"
+            )
+        return first
+
+    def probabilities(
+        self,
+        batches: Iterable[tuple[Tensor, Tensor, Tensor]],
+        progress: Callable[[int], None] = lambda done: None,
+        tta: bool = False,
+    ) -> NDArray[np.float64]:
+        """Mean over the members of calibrated probabilities: [N, 5], in the order of the batches.
+
+        batches: (pixels uint8 [n, 3, S, S] made as `preprocessing` says, grades, indices), walked
+        once. progress, tta: as in `logits_of`.
+        """
+        logits: list[list[Tensor]] = [[] for _ in self.members]
+        done = 0
+        for pixels, _, _ in batches:
+            for member, found in zip(self.members, logits, strict=True):
+                found.append(member.forward(pixels, tta)[0])
+            done += len(pixels)
+            progress(done)
+        return self._pool([torch.cat(found) for found in logits]) if done else np.zeros((0, 5))
 
     def predict(
         self,
@@ -139,7 +209,7 @@ class Grader:
         batch_size: at once; None is 64 on a GPU, 8 on a CPU. explain: a folder for heatmaps over
         the crops. Memory does not grow with the paths.
         """
-        batch_size = batch_size or self.members[0].processor.inference_batch
+        batch_size = batch_size or self.processor.inference_batch
         with ThreadPoolExecutor(workers or machine.cores()) as pool:
             names = iter(paths)
             ahead = [pool.submit(self._crops, path) for path in islice(names, 2 * batch_size)]
@@ -164,52 +234,55 @@ class Grader:
         self, items: list[tuple[str, list[Crop] | str]], tta: bool, explain: Path | None
     ) -> Iterator[Record]:
         good = [crops for _, crops in items if not isinstance(crops, str)]
-        graded: Iterator[tuple[NDArray[np.float64], list[Crop]]] = iter(())
-        if good:
-            each = [
-                member.probabilities(_stack([crops[k] for crops in good]), tta)
-                for k, member in enumerate(self.members)
-            ]
-            graded = zip(np.mean(each, axis=0), good, strict=True)
+        graded = zip(good, *self._forward(good, tta), strict=True) if good else iter(())
         for path, crops in items:
             if isinstance(crops, str):
                 yield _failure(path, crops)
                 continue
-            row, crops = next(graded)
-            record = self._record(path, row, crops[0])
+            (crop, *_), probabilities, features = next(graded)
+            record = self._record(path, probabilities, crop)
             if explain is not None:
-                self._explain(explain, path, crops[0], record["predicted"])
+                self._explain(explain, path, crop, features, record["predicted"])
             yield record
+
+    def _forward(self, good: list[list[Crop]], tta: bool) -> tuple[NDArray[np.float64], Tensor]:
+        """Probabilities of each photograph's crops, [n, 5], and the first network's features."""
+        passes = [
+            member.forward(torch.from_numpy(np.stack([crop.pixels for crop in crops])), tta)
+            for member, crops in zip(self.members, zip(*good, strict=True), strict=True)
+        ]
+        return self._pool([logits for logits, _ in passes]), passes[0][1]
+
+    def _pool(self, logits: list[Tensor]) -> NDArray[np.float64]:
+        """The members' logits, [n, 5] each -> the mean of their calibrated probabilities."""
+        pairs = zip(self.members, logits, strict=True)
+        each = [member.calibration.probabilities(one.cpu().numpy()) for member, one in pairs]
+        return np.mean(each, axis=0)
 
     def _record(self, path: str, row: NDArray[np.float64], crop: Crop) -> Record:
         row = row.round(6)  # as a run's prediction files hold them
         predicted = int(self.calibration.decide(row[None])[0])
         referable = float(referable_probability(row[None])[0])
-        return {
-            "path": path,
-            "predicted": predicted,
-            "name": NAMES[predicted],
-            "probabilities": [float(p) for p in row],
-            "expected_grade": round(float(expected_grade(row[None])[0]), 4),
-            "referable": referable >= self.threshold,
-            "referable_probability": round(referable, 6),
-            "gradable": bool(crop.gradable),
-            "quality": round(float(crop.quality), 4),
-            "error": None,
-        }
+        values = (
+            path,
+            predicted,
+            NAMES[predicted],
+            [float(p) for p in row],
+            round(float(expected_grade(row[None])[0]), 4),
+            referable >= self.threshold,
+            round(referable, 6),
+            bool(crop.gradable),
+            round(float(crop.quality), 4),
+            None,
+        )
+        return dict(zip(FIELDS, values, strict=True))
 
-    def _explain(self, folder: Path, path: str, crop: Crop, grade: int) -> None:
-        """A heatmap of the first network for the predicted grade, over the crop."""
-        member = self.members[0]
-        inputs = normalise(_stack([crop]).to(member.processor.device), member.preprocessing)
-        heat = class_activation(member.network, inputs, grade)[0]
+    def _explain(self, folder: Path, path: str, crop: Crop, features: Tensor, grade: int) -> None:
+        """A heatmap of the first network for a grade over the crop; features: [C, h, w]."""
+        heat = activation(features[None], self.members[0].network.fc.weight, grade)[0]
         folder.mkdir(parents=True, exist_ok=True)
         with whole(_free(folder, Path(path).stem)) as aside:
             overlay(crop.pixels, heat).save(aside)
-
-
-def _stack(crops: list[Crop]) -> Tensor:
-    return torch.from_numpy(np.stack([crop.pixels for crop in crops]))
 
 
 def _free(folder: Path, stem: str) -> Path:
@@ -221,8 +294,4 @@ def _free(folder: Path, stem: str) -> Path:
 
 
 def _failure(path: str, reason: str) -> Record:
-    empty: Record = dict.fromkeys(
-        ("path", "predicted", "name", "probabilities", "expected_grade", "referable",
-         "referable_probability", "gradable", "quality", "error")
-    )  # fmt: skip
-    return empty | {"path": path, "error": reason}
+    return dict.fromkeys(FIELDS) | {"path": path, "error": reason}

@@ -17,7 +17,6 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from dr_cli.errors import UsageError
 from dr_cli.events import NOTHING, Observer
 from dr_cli.grades import NUM_GRADES
-from dr_cli.network.weights import load_pretrained
 
 
 def convolution(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Conv2d:
@@ -109,8 +108,12 @@ class ResNet(nn.Module):
         x = self.maxpool(x)  # 1/4
         return self.layer4(self.layer3(self.layer2(self.layer1(x))))
 
+    def classify(self, features: Tensor) -> Tensor:
+        """Averaged over the cells, then the head: [N, C, h, w] -> logits [N, classes]."""
+        return self.fc(features.mean(dim=(2, 3)))
+
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc(self.features(x).mean(dim=(2, 3)))
+        return self.classify(self.features(x))
 
 
 def stage(block: Block, blocks: int, inputs: int, width: int, stride: int) -> nn.Sequential:
@@ -125,15 +128,24 @@ def build_resnet(
     pretrained: bool = False,
     observer: Observer = NOTHING,
 ) -> ResNet:
-    """One of `ARCHITECTURES`, freshly initialised from torch's random state.
+    """One of `ARCHITECTURES`, freshly initialised from torch's random state, in training mode.
 
+    It takes [N, 3, H, W] float32, normalised by ImageNet's mean and deviation, of any size (32
+    pixels are one cell of its last feature map), and gives logits [N, num_classes].
     pretrained: all but the head starts from ImageNet (torchvision's IMAGENET1K_V1).
-    Raises UsageError on an unknown name, DrError where ImageNet weights cannot be had.
+    observer: told of a download. Raises UsageError on an unknown name, DrError where ImageNet
+    weights cannot be had.
+
+    >>> network = build_resnet("resnet18").eval()
+    >>> network(torch.zeros(2, 3, 96, 96)).shape
+    torch.Size([2, 5])
     """
     if arch not in ARCHITECTURES:
         raise UsageError(f"no architecture {arch!r}: choose one of {', '.join(ARCHITECTURES)}")
     network = ResNet(*ARCHITECTURES[arch], num_classes)
     if pretrained:
+        from dr_cli.network.weights import load_pretrained  # on use: it knows the table above
+
         load_pretrained(network, arch, observer)
     return network
 

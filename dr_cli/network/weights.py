@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from dr_cli import runs
 from dr_cli.errors import DrError, UsageError
 from dr_cli.events import NOTHING, Observer
-from dr_cli.training.config import ARCHITECTURES
+from dr_cli.network.resnet import ARCHITECTURES
 
 HEAD = ("fc.weight", "fc.bias")
 NESTED = ("state_dict", "model_state_dict", "model", "network")  # where trainers put a state dict

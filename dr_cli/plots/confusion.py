@@ -1,6 +1,5 @@
 """ConfusionMatrix: counting (numpy alone) apart from drawing (seaborn, imported on use)."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dr_cli.grades import NAMES, NUM_GRADES
+from dr_cli.writing import whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -127,13 +127,9 @@ class ConfusionMatrix:
     def save(self, path: str | Path, title: str | None = None, dpi: int = 150) -> Path:
         """Draw into a file (PNG, SVG, PDF by its name): whole or not at all."""
         path = Path(path)
-        aside = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
         figure: Any = self.plot(title=title).figure
-        try:
+        with whole(path) as aside:
             figure.savefig(aside, dpi=dpi)
-            aside.replace(path)
-        finally:
-            aside.unlink(missing_ok=True)
         return path
 
 

@@ -10,6 +10,8 @@ from math import floor, log10
 
 from markupsafe import Markup
 
+from dr_cli.plots import heat
+
 # Drawn about the origin, 10 units across.
 MARKERS = (
     "M-5,0a5,5 0 1,0 10,0a5,5 0 1,0 -10,0z",
@@ -31,9 +33,6 @@ SHADES = {
 }
 
 
-# Every third colour of `heatmap.VIRIDIS` and its strongest opacity: that room needs torch.
-HEAT = ("440154", "414487", "2a788e", "22a884", "7ad151", "fde725")
-HEAT_OPACITY = 0.6
 FUNDUS = "#a85414"
 
 
@@ -228,12 +227,13 @@ def heat_key(name: str) -> Markup:
 
     name: an id of the page that nothing else has.
     """
-    last = len(HEAT) - 1
+    colours = heat.VIRIDIS.split()[::3]
+    last = len(colours) - 1
     stops = Markup("").join(
         Markup('<stop offset="{:.3g}" stop-color="#{}" stop-opacity="{:.3g}"/>').format(
-            i / last, colour, HEAT_OPACITY * i / last
+            i / last, colour, heat.STRONGEST * i / last
         )
-        for i, colour in enumerate(HEAT)
+        for i, colour in enumerate(colours)
     )
     return Markup(
         '<svg class="key" viewBox="0 0 160 14" role="img" aria-label="from the photograph itself '

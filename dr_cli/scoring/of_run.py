@@ -106,7 +106,7 @@ def on_data(
     from dr_cli.network.grader import Member, logits_of
 
     processor = choose(device, precision)
-    members = [Member(folder, processor) for folder in run.networks()]
+    members = [Member.load(folder, processor) for folder in run.networks()]
     read = labels.read(
         data, layout=layout, columns=labels.Columns(**(columns or {})), observer=observer
     )

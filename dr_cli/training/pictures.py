@@ -15,8 +15,9 @@ from PIL import Image
 from dr_cli.dataset.augment import normalise
 from dr_cli.dataset.dataset import FundusDataset
 from dr_cli.grades import NUM_GRADES
-from dr_cli.network.activation import class_activation, overlay
+from dr_cli.network.activation import class_activation
 from dr_cli.network.resnet import ResNet
+from dr_cli.plots.heat import overlay
 from dr_cli.scoring.predictions import PROBABILITIES
 
 if TYPE_CHECKING:

@@ -28,9 +28,9 @@ from compete import ranked, show
 from PIL import Image
 
 from dr_cli.dataset.dataset import FundusDataset
-from dr_cli.labels import reading as labels
+from dr_cli.labels import reading
 from dr_cli.photographs.fundus import Preprocessing
-from dr_cli.sample import drawn_set as sample
+from dr_cli.sample import drawn_set
 
 _STEPS = re.compile(r"Train: (\d+) \[.*?\(([\d.]+)s, .*Data: [\d.]+ \(([\d.]+)\)")
 _SAVED = re.compile(r"Current checkpoints")
@@ -39,7 +39,7 @@ _OUR_ROW = re.compile(r" +\d+ +[\d.]+ ")
 
 def make(data: Path, folder: Path, train: int, val: int, size: int) -> Path:
     """The first usable photographs as crops: folder/{train,val}/{grade}/*.jpg."""
-    table = labels.read(data).table
+    table = reading.read(data).table
     rows = table[table["reason"].isna()][: train + val]
     if len(rows) < train + val:
         raise SystemExit(f"{data}: {len(rows)} photographs, {train + val} are needed")
@@ -137,7 +137,9 @@ def main() -> None:
         folder = Path(name)
         os.environ["DR_CACHE"] = str(folder / "cache")
         count = options.images + options.val_images
-        found = options.data or sample.ensure(folder / "cache", images=2 * count, size=options.size)
+        found = options.data or drawn_set.ensure(
+            folder / "cache", images=2 * count, size=options.size
+        )
         data = make(found, folder / "data", options.images, options.val_images, options.size)
         (folder / "out").mkdir()
         out = folder / "out"

@@ -26,15 +26,15 @@ from PIL import Image
 from scipy.ndimage import maximum_filter
 
 from dr_cli import device
-from dr_cli.dataset.augment import normalise
 from dr_cli.errors import UsageError
 from dr_cli.grades import REFERABLE_FROM
-from dr_cli.network import activation as heatmap
+from dr_cli.network.activation import activation
 from dr_cli.network.grader import Member
 from dr_cli.photographs import fundus
 from dr_cli.photographs.fundus import Preprocessing
+from dr_cli.plots.heat import STRIDE, upsample
 from dr_cli.runs import Run
-from dr_cli.sample import drawn_set as sample
+from dr_cli.sample import drawn_set
 
 TOP = 0.1  # of the field's pixels
 DRAWN = re.compile(r"drawn_(\d+)_(left|right)\.\w+$")
@@ -52,7 +52,7 @@ class Shares(NamedTuple):
 def shares(heat: np.ndarray, lesions: np.ndarray, field: np.ndarray) -> Shares:
     """heat: float [H, W]; lesions, field: bool [H, W]."""
     lesions = lesions & field
-    near = maximum_filter(lesions, 2 * heatmap.STRIDE + 1) & field
+    near = maximum_filter(lesions, 2 * STRIDE + 1) & field
     strongest = np.flatnonzero(field)[np.argsort(-heat[field], kind="stable")]
     top = strongest[: max(1, round(TOP * field.sum()))]
     return Shares(
@@ -64,7 +64,9 @@ def shares(heat: np.ndarray, lesions: np.ndarray, field: np.ndarray) -> Shares:
     )
 
 
-def crops(drawing: sample.Drawing, way: Preprocessing) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def crops(
+    drawing: drawn_set.Drawing, way: Preprocessing
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The network's view: pixels uint8 [3, S, S]; lesions and field, bool [S, S], over it."""
     crop = fundus.from_image(Image.fromarray(drawing.pixels), way)
     ends = [crop.to_original(k, k) for k in (0, way.size)]
@@ -78,26 +80,24 @@ def crops(drawing: sample.Drawing, way: Preprocessing) -> tuple[np.ndarray, np.n
 def measured(folder: Path) -> Iterator[tuple[int, Shares]]:
     """The grade and shares of each test image of grade 2 and more that the run grades right."""
     run = Run(folder)
-    member = Member(folder, device.choose())
+    member = Member.load(folder, device.choose())
     _, _, size, seed = (int(part) for part in _sample_name(run).split("-"))
     for row in run.predictions("test").itertuples():
         found = DRAWN.search(str(row.path))
         grade = int(row.grade)  # type: ignore[call-overload]
         if found is None or grade < REFERABLE_FROM or row.predicted != grade:
             continue
-        drawing = sample.draw(seed, int(found[1]), found[2], grade, size)  # type: ignore[arg-type]
+        drawing = drawn_set.draw(seed, int(found[1]), found[2], grade, size)  # type: ignore[arg-type]
         pixels, lesions, field = crops(drawing, member.preprocessing)
-        inputs = normalise(
-            torch.from_numpy(pixels)[None].to(member.processor.device), member.preprocessing
-        )
-        cells = heatmap.class_activation(member.network, inputs, grade)[0]
-        yield grade, shares(heatmap.upsample(cells, *pixels.shape[1:]), lesions, field)
+        _, features = member.forward(torch.from_numpy(pixels)[None])
+        cells = activation(features, member.network.fc.weight, grade)[0]
+        yield grade, shares(upsample(cells, *pixels.shape[1:]), lesions, field)
 
 
 def _sample_name(run: Run) -> str:
     """The sample set's folder, which says how it was drawn: version-images-size-seed."""
     name = Path(run.config().data.root).name
-    if not re.fullmatch(rf"{sample.VERSION}-\d+-\d+-\d+", name):
+    if not re.fullmatch(rf"{drawn_set.VERSION}-\d+-\d+-\d+", name):
         raise UsageError(f"{run.folder} was not trained on the sample set as it is drawn now")
     return name
 

@@ -22,18 +22,16 @@ from PIL import Image
 from torchvision import transforms
 
 from dr_cli import Grader, runs
+from dr_cli.grades import Calibration
 from dr_cli.network.resnet import build_resnet
 from dr_cli.photographs.fundus import EXTENSIONS, IMAGENET_MEAN, IMAGENET_STD, Preprocessing
-from dr_cli.sample import drawn_set as sample
+from dr_cli.sample import drawn_set
 
 
 def untrained(folder: Path, arch: str, size: int) -> Path:
     """A run's weights that never learnt: as fast as any."""
     torch.manual_seed(0)
-    record = {
-        "arch": arch, "preprocessing": Preprocessing(size).to_dict(), "temperature": 1.0,
-        "decision": {"kind": "argmax"}, "operating_point": None,
-    }  # fmt: skip
+    record = runs.ModelRecord(arch, Preprocessing(size).to_dict(), Calibration())
     runs.Run(folder).save_model(build_resnet(arch).state_dict(), record)
     return folder
 
@@ -42,7 +40,7 @@ def originals(folder: Path, count: int) -> list[Path]:
     """Drawn eyes in the shape of a camera's originals."""
     folder.mkdir()
     for k in range(count):
-        eye = Image.fromarray(sample.draw(0, k + 1, "left", k % 5, 712).pixels)
+        eye = Image.fromarray(drawn_set.draw(0, k + 1, "left", k % 5, 712).pixels)
         large = Image.new("RGB", (2144, 1424))
         large.paste(eye.resize((1424, 1424), Image.Resampling.BICUBIC), (360, 0))
         large.save(folder / f"drawn_{k:03}.jpg", quality=92)
@@ -57,7 +55,7 @@ def ours(run: Path, precision: str, files: list[Path]) -> Callable[[], object]:
 def straightforward(run: Path, size: int, files: list[Path]) -> Callable[[], list[int]]:
     """What one writes first to grade files."""
     tensors, record = runs.read_model(run)
-    network = build_resnet(record["arch"])
+    network = build_resnet(record.arch)
     network.load_state_dict(tensors)
     network.eval()
     change = transforms.Compose(

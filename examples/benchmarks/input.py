@@ -43,7 +43,7 @@ from dr_cli.photographs.fundus import (
     Preprocessing,
     load_crop,
 )
-from dr_cli.sample import drawn_set as sample
+from dr_cli.sample import drawn_set
 
 FORMATS: dict[str, dict[str, Any]] = {
     "JPEG q95": {"format": "JPEG", "quality": 95, "subsampling": 0},
@@ -55,7 +55,7 @@ FORMATS: dict[str, dict[str, Any]] = {
 def draw_originals(folder: Path, count: int) -> None:
     """Drawn eyes at the size that cameras write: 4288 x 2848, JPEG."""
     for k in range(count):
-        eye = sample.draw(0, k // 2, ("left", "right")[k % 2], k % 5, size=712)
+        eye = drawn_set.draw(0, k // 2, ("left", "right")[k % 2], k % 5, size=712)
         square = Image.fromarray(eye.pixels).resize((2848, 2848), Image.Resampling.BICUBIC)
         whole = Image.new("RGB", (4288, 2848), (2, 1, 1))
         whole.paste(square, (720, 0))
@@ -128,6 +128,7 @@ def formats(crops: np.ndarray, folder: Path, repeats: int) -> dict[str, Any]:
 def augmentation(crops: np.ndarray, repeats: int) -> dict[str, Any]:
     """Decoded crops -> normalised float32 tensors, one thread each."""
     pixels, ids = torch.from_numpy(crops), np.arange(len(crops))
+    way = Preprocessing(crops.shape[2])
     pictures = [Image.fromarray(crop.transpose(1, 2, 0)) for crop in crops]
     peer = transforms.Compose(
         [
@@ -144,7 +145,7 @@ def augmentation(crops: np.ndarray, repeats: int) -> dict[str, Any]:
     def ours(level: str) -> None:
         epoch = next(epochs)
         for at in range(0, len(pixels), 8):
-            augment(pixels[at : at + 8], level, 0, epoch, ids[at : at + 8])
+            augment(pixels[at : at + 8], way, level, 0, epoch, ids[at : at + 8])
 
     before = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -170,7 +171,7 @@ def epoch(crops: np.ndarray, folder: Path, repeats: int, workers: int) -> dict[s
 
     def ours(level: str) -> None:
         for pixels, _, index in batches(dataset, order, 8):
-            augment(pixels, level, 0, 0, index)
+            augment(pixels, dataset.preprocessing, level, 0, 0, index)
 
     def course() -> None:
         for _ in DataLoader(

@@ -21,12 +21,14 @@ import torch
 
 from dr_cli import runs
 from dr_cli.grades import NUM_GRADES
-from dr_cli.network.resnet import build_resnet
-from dr_cli.sample import drawn_set as sample
-from dr_cli.scoring import record as evaluation
+from dr_cli.network.resnet import build_resnet, count_parameters, multiply_adds
+from dr_cli.photographs.fundus import Preprocessing
+from dr_cli.sample import drawn_set
+from dr_cli.scoring import record
 from dr_cli.scoring.predictions import PROBABILITIES
 from dr_cli.training import pictures
 from dr_cli.training.config import TrainConfig
+from dr_cli.writing import write_csv, write_json
 
 SHARES = (0.735, 0.07, 0.15, 0.025, 0.02)  # of the grades in EyePACS
 EPOCHS = 30
@@ -37,8 +39,10 @@ class Eyes:
 
     def __init__(self, count: int, size: int = 224) -> None:
         drawings = [
-            sample.draw(0, i + 1, sample.EYES[i % 2], i % NUM_GRADES, size) for i in range(count)
+            drawn_set.draw(0, i + 1, drawn_set.EYES[i % 2], i % NUM_GRADES, size)
+            for i in range(count)
         ]
+        self.preprocessing = Preprocessing(size)
         self.pixels = [drawing.pixels.transpose(2, 0, 1).copy() for drawing in drawings]
 
     def crop(self, index: int) -> np.ndarray:
@@ -52,11 +56,12 @@ def predictions(images: int, seed: int) -> pd.DataFrame:
     p = rng.dirichlet(np.full(NUM_GRADES, 0.4), images) + 0.5 * np.eye(NUM_GRADES)[grade]
     p /= p.sum(axis=1, keepdims=True)
     number = np.arange(images)
-    table = pd.DataFrame({"path": [f"train/{i // 2}_{sample.EYES[i % 2]}.jpeg" for i in number]})
+    table = pd.DataFrame({"path": [f"train/{i // 2}_{drawn_set.EYES[i % 2]}.jpeg" for i in number]})
     table["grade"], table["patient"] = grade, (number // 2).astype(str)
     table["eye"] = np.where(number % 2, "right", "left")
     table[list(PROBABILITIES)] = p.round(6)
     table["predicted"] = p.argmax(axis=1)
+    table["gradable"] = True
     return table
 
 
@@ -66,20 +71,28 @@ def write_run(folder: Path, images: int, seed: int, eyes: Eyes) -> None:
     for split, n in (("val", images // 4), ("test", images)):
         table = predictions(n, seed)
         run.write_table(f"predictions-{split}.csv", runs.PREDICTIONS, table)
-        summary[split] = evaluation.evaluate(table, split=split, temperature=1.2, bootstrap=200)
+        summary[split] = record.evaluate(table, split=split, temperature=1.2, bootstrap=200)
     torch.manual_seed(seed)
     never_learnt = build_resnet("resnet18").eval()
     made = pictures.made(table, eyes, np.arange(images), never_learnt)  # type: ignore[arg-type]
-    runs.write_json(run["pictures.json"], made)
-    runs.write_csv(
-        run["metrics.csv"], runs.METRICS, [_epoch(e, seed) for e in range(1, EPOCHS + 1)]
-    )
+    write_json(run["pictures.json"], made)
+    write_csv(run["metrics.csv"], runs.METRICS, [_epoch(e, seed) for e in range(1, EPOCHS + 1)])
     write_splits(run, 4 * images)
-    options = TrainConfig(epochs=EPOCHS, size=224, seed=seed).to_dict()
-    data = {"root": "eyepacs", "layout": "eyepacs", "fingerprint": "0" * 64}
-    network = {"parameters": 11_179_077, "multiply_adds": 1_800_000_000}
-    runs.write_json(run["config.json"], network | {"schema": 1, "options": options, "data": data})
-    runs.write_json(run["summary.json"], summary)
+    run.write_config(
+        runs.RunConfig(
+            options=TrainConfig(epochs=EPOCHS, size=224, seed=seed).to_dict(),
+            fold=None,
+            preprocessing=Preprocessing(224).to_dict(),
+            parameters=count_parameters("resnet18"),
+            multiply_adds=multiply_adds("resnet18", 224),
+            data=runs.DataRecord("eyepacs", "eyepacs", "eyepacs", {}, "0" * 64, {}),
+            versions={},
+            device="cpu",
+            precision="fp32",
+            threads=1,
+        )
+    )
+    write_json(run["summary.json"], summary)
 
 
 def write_splits(run: runs.Run, images: int) -> None:

@@ -23,7 +23,7 @@ from sklearn.model_selection import StratifiedGroupKFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from dr_cli.sample import drawn_set as sample
+from dr_cli.sample import drawn_set
 
 QUANTILES = (1, 5, 25, 50, 75, 95, 99)
 Rows = list[dict[str, str]]
@@ -48,7 +48,7 @@ def main() -> None:
 
 def timed(cache: Path, options: argparse.Namespace) -> Path:
     start = time.perf_counter()
-    folder = sample.ensure(
+    folder = drawn_set.ensure(
         cache,
         images=options.images,
         size=options.size,

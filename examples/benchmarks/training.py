@@ -28,23 +28,23 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from dr_cli import device
-from dr_cli.dataset import augment
-from dr_cli.labels import reading as labels
+from dr_cli.dataset.augment import normalise
+from dr_cli.labels import reading
 from dr_cli.network.resnet import build_resnet
-from dr_cli.sample import drawn_set as sample
-from dr_cli.training import plan as planning
+from dr_cli.sample import drawn_set
 from dr_cli.training import trainer
 from dr_cli.training.config import TrainConfig
+from dr_cli.training.plan import Plan, plan
 
 MOMENTUM, DECAY, LR = 0.9, 5e-4, 1e-3
 
 
 def drawn(images: int, size: int) -> Path:
     """A sample set, drawn in the benchmark's own cache."""
-    return sample.ensure(Path(os.environ["DR_CACHE"]), images=images, size=size)
+    return drawn_set.ensure(Path(os.environ["DR_CACHE"]), images=images, size=max(size, 64))
 
 
-def learner(planned: planning.Plan, level: str) -> trainer.Learner:
+def learner(planned: Plan, level: str) -> trainer.Learner:
     """`dr train`'s own, with this augmentation."""
     processor = planned.processor
     torch.manual_seed(0)
@@ -54,7 +54,7 @@ def learner(planned: planning.Plan, level: str) -> trainer.Learner:
     return trainer.Learner(network, dataclasses.replace(planned, config=config))
 
 
-def ours(planned: planning.Plan, level: str) -> Callable[[], None]:
+def ours(planned: Plan, level: str) -> Callable[[], None]:
     one = learner(planned, level)
 
     def epoch() -> None:
@@ -63,12 +63,13 @@ def ours(planned: planning.Plan, level: str) -> Callable[[], None]:
     return epoch
 
 
-def bare(planned: planning.Plan) -> Callable[[], None]:
+def bare(planned: Plan) -> Callable[[], None]:
     """The least that an epoch can take with this network, batch and precision."""
     one = learner(planned, "none")
     processor, size = planned.processor, one.config.batch_size or 1
     pixels = torch.from_numpy(planned.dataset.crops(one.train_indices)).to(processor.device)
-    inputs = augment.normalise(pixels).contiguous(memory_format=processor.memory_format)
+    inputs = normalise(pixels, planned.dataset.preprocessing)
+    inputs = inputs.contiguous(memory_format=processor.memory_format)
     grades = torch.from_numpy(one.grades[one.train_indices]).to(processor.device)
 
     def epoch() -> None:
@@ -112,7 +113,7 @@ def course(
     return epoch
 
 
-def as_files(planned: planning.Plan, folder: Path) -> tuple[list[Path], list[int]]:
+def as_files(planned: Plan, folder: Path) -> tuple[list[Path], list[int]]:
     """The training crops as JPEG files, and their grades."""
     indices = planned.indices("train")
     files = [folder / f"{index:06}.jpg" for index in indices]
@@ -126,10 +127,10 @@ def measure(data: Path, options: argparse.Namespace, folder: Path) -> dict[str, 
     config = TrainConfig(
         arch=options.arch, size=options.size, batch_size=options.batch_size, optimizer="sgd", lr=LR
     )
-    found = labels.read(data)
+    found = reading.read(data)
     if len(found.table) > options.images:
         found = dataclasses.replace(found, table=found.table[: options.images].copy())
-    planned = planning.plan(config, found, device.choose(options.device, options.precision))
+    planned = plan(config, found, device.choose(options.device, options.precision))
     print(planned.processor.reason)
     table = compete(
         {

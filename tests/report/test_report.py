@@ -2,7 +2,6 @@
 
 import base64
 import csv
-import inspect
 import io
 import json
 import os
@@ -22,7 +21,6 @@ from sklearn.metrics import cohen_kappa_score
 from dr_cli import words
 from dr_cli.errors import UsageError
 from dr_cli.grades import NAMES
-from dr_cli.network import activation as heatmap
 from dr_cli.report import gallery, page, paper, reading
 from dr_cli.report import svg as figures
 
@@ -715,12 +713,6 @@ def test_a_pictures_name_is_escaped(tmp_path: Path) -> None:
     tags = Elements(page.render(reading.collect([tmp_path]))).tags
     assert sum(tag == "script" for tag, _ in tags) == 1
     assert not any(key.startswith("on") for _, attrs in tags for key in attrs)
-
-
-def test_the_key_has_the_heatmaps_colours() -> None:
-    assert tuple(heatmap.VIRIDIS.split()[::3]) == figures.HEAT
-    strongest = inspect.signature(heatmap.overlay).parameters["strongest"].default
-    assert strongest == figures.HEAT_OPACITY
 
 
 def test_whose_eyes_they_are_is_said(tmp_path: Path) -> None:

@@ -13,11 +13,14 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from dr_cli.errors import DrError
-from dr_cli.events import Observer
-from dr_cli.sample import drawn_set as sample
+from dr_cli.sample import drawn_set
+from dr_cli.sample.drawn_set import Drawing
+from dr_cli.sample.lesions import LESIONS
+from tests.builders.listener import Listener
 
 DARK = ("microaneurysm", "haemorrhage", "neovascularisation", "preretinal_haemorrhage")
 BRIGHT = ("hard_exudate", "cotton_wool")
+DRAWING = "drawing the sample set"
 Rows = list[dict[str, str]]
 
 
@@ -29,20 +32,20 @@ def field(pixels: NDArray[np.uint8]) -> NDArray[np.bool_]:
 
 
 def test_an_eye_depends_on_its_address_and_on_nothing_drawn_before() -> None:
-    first = sample.draw(3, 7, "left", 3)
-    sample.draw(3, 8, "right", 4)
-    again = sample.draw(3, 7, "left", 3)
+    first = drawn_set.draw(3, 7, "left", 3)
+    drawn_set.draw(3, 8, "right", 4)
+    again = drawn_set.draw(3, 7, "left", 3)
     assert np.array_equal(first.pixels, again.pixels)
-    assert all(np.array_equal(first.masks[kind], again.masks[kind]) for kind in sample.LESIONS)
+    assert all(np.array_equal(first.masks[kind], again.masks[kind]) for kind in LESIONS)
     for other in ((4, 7, "left"), (3, 8, "left"), (3, 7, "right")):
-        assert not np.array_equal(first.pixels, sample.draw(*other, 3).pixels)
+        assert not np.array_equal(first.pixels, drawn_set.draw(*other, 3).pixels)
 
 
 def test_shapes_and_types() -> None:
-    drawing = sample.draw(0, 1, "right", 4, size=160)
+    drawing = drawn_set.draw(0, 1, "right", 4, size=160)
     assert drawing.pixels.shape == (160, 160, 3)
     assert drawing.pixels.dtype == np.uint8
-    assert tuple(drawing.masks) == sample.LESIONS
+    assert tuple(drawing.masks) == LESIONS
     assert all(m.shape == (160, 160) and m.dtype == bool for m in drawing.masks.values())
 
 
@@ -52,13 +55,13 @@ def test_shapes_and_types() -> None:
 def test_an_eye_that_cannot_be_is_refused(wrong: tuple[str, int, int]) -> None:
     eye, grade, size = wrong
     with pytest.raises(ValueError, match="no such eye"):
-        sample.draw(0, 1, eye, grade, size)  # type: ignore[arg-type]
+        drawn_set.draw(0, 1, eye, grade, size)  # type: ignore[arg-type]
 
 
 def test_the_disc_lies_on_the_nasal_side_and_the_fovea_below_and_temporal_to_it() -> None:
     for patient in range(12):
         for eye, temporal in (("left", 1), ("right", -1)):
-            drawing = sample.draw(0, patient, eye, 0)  # type: ignore[arg-type]
+            drawing = drawn_set.draw(0, patient, eye, 0)  # type: ignore[arg-type]
             away = (np.array(drawing.fovea) - drawing.disc) / drawing.disc_diameter
             assert 1.9 < away[0] * temporal < 3.1
             assert np.hypot(*away) == pytest.approx(2.5, abs=0.4)
@@ -68,7 +71,7 @@ def test_the_disc_lies_on_the_nasal_side_and_the_fovea_below_and_temporal_to_it(
 def test_the_disc_is_the_bright_place_and_the_fovea_a_dark_one() -> None:
     brighter, darker = [], []
     for patient in range(12):
-        drawing = sample.draw(0, patient, "left", 0)
+        drawing = drawn_set.draw(0, patient, "left", 0)
         green = drawing.pixels[..., 1].astype(float)
         median = np.median(green[field(drawing.pixels)])
         for centre, ratios in ((drawing.disc, brighter), (drawing.fovea, darker)):
@@ -87,7 +90,7 @@ def test_colours_are_those_measured_on_photographs() -> None:
     medians = np.array(
         [
             np.median(pixels[field(pixels) & middle], axis=0)
-            for pixels in (sample.draw(0, patient, "left", 0).pixels for patient in range(40))
+            for pixels in (drawn_set.draw(0, patient, "left", 0).pixels for patient in range(40))
         ]
     )
     red, green, blue = np.median(medians, axis=0)
@@ -101,18 +104,20 @@ def test_colours_are_those_measured_on_photographs() -> None:
 
 
 @pytest.fixture(scope="module")
-def drawn() -> dict[int, list[sample.Drawing]]:
+def drawn() -> dict[int, list[Drawing]]:
     """Eight eyes, each drawn with every grade."""
-    return {g: [sample.draw(5, p, "left", g) for p in range(1, 9)] for g in range(5)}
+    return {g: [drawn_set.draw(5, p, "left", g) for p in range(1, 9)] for g in range(5)}
 
 
-def test_each_grade_has_the_lesions_that_define_it(drawn: dict[int, list[sample.Drawing]]) -> None:
-    def has(drawing: sample.Drawing, *kinds: str) -> bool:
+def test_each_grade_has_the_lesions_that_define_it(
+    drawn: dict[int, list[Drawing]],
+) -> None:
+    def has(drawing: Drawing, *kinds: str) -> bool:
         return any(drawing.masks[kind].any() for kind in kinds)
 
-    others = tuple(kind for kind in sample.LESIONS if kind != "microaneurysm")
+    others = tuple(kind for kind in LESIONS if kind != "microaneurysm")
     proliferative = ("neovascularisation", "preretinal_haemorrhage")
-    assert not any(has(d, *sample.LESIONS) for d in drawn[0])
+    assert not any(has(d, *LESIONS) for d in drawn[0])
     assert all(has(d, "microaneurysm") and not has(d, *others) for d in drawn[1])
     for grade in (2, 3):
         assert all(has(d, "haemorrhage") and has(d, "hard_exudate") for d in drawn[grade])
@@ -121,7 +126,7 @@ def test_each_grade_has_the_lesions_that_define_it(drawn: dict[int, list[sample.
 
 
 def test_the_same_eye_with_another_grade_differs_at_its_lesions(
-    drawn: dict[int, list[sample.Drawing]],
+    drawn: dict[int, list[Drawing]],
 ) -> None:
     """Elsewhere by no more than the tone curve that keeps colours from telling the grade."""
     for grade in (1, 2, 3, 4):
@@ -137,8 +142,8 @@ def _grown(mask: NDArray[np.bool_], pixels: int) -> NDArray[np.bool_]:
     return np.asarray(Image.fromarray(mask).convert("L").filter(ImageFilter.MaxFilter(pixels))) > 0
 
 
-@pytest.mark.parametrize("kind", sample.LESIONS)
-def test_masks_agree_with_the_picture(kind: str, drawn: dict[int, list[sample.Drawing]]) -> None:
+@pytest.mark.parametrize("kind", LESIONS)
+def test_masks_agree_with_the_picture(kind: str, drawn: dict[int, list[Drawing]]) -> None:
     """The lesion's green against the same pixels of the same eye without it."""
     ratios = []
     for grade in (1, 2, 3, 4):
@@ -156,7 +161,7 @@ def test_masks_agree_with_the_picture(kind: str, drawn: dict[int, list[sample.Dr
         assert 1.03 < np.median(ratios) < 1.6
 
 
-def test_severe_eyes_have_more_lesions(drawn: dict[int, list[sample.Drawing]]) -> None:
+def test_severe_eyes_have_more_lesions(drawn: dict[int, list[Drawing]]) -> None:
     for kind, first in (("microaneurysm", 0), ("haemorrhage", 1), ("hard_exudate", 1)):
         area = [np.mean([d.masks[kind].mean() for d in drawn[g]]) for g in range(5)]
         assert area[first] == 0
@@ -164,7 +169,9 @@ def test_severe_eyes_have_more_lesions(drawn: dict[int, list[sample.Drawing]]) -
         assert area[2] < 0.8 * area[4]
 
 
-def test_lesions_lie_in_the_field_and_off_the_disc(drawn: dict[int, list[sample.Drawing]]) -> None:
+def test_lesions_lie_in_the_field_and_off_the_disc(
+    drawn: dict[int, list[Drawing]],
+) -> None:
     for drawing in drawn[3]:
         y, x = np.nonzero(drawing.masks["microaneurysm"])
         assert np.hypot(x + 0.5 - 112, y + 0.5 - 112).max() < 112
@@ -174,7 +181,7 @@ def test_lesions_lie_in_the_field_and_off_the_disc(drawn: dict[int, list[sample.
 
 def test_a_large_picture_has_lesions_of_the_measured_size() -> None:
     """At 1024 px a median microaneurysm is .033 DD: 0.033 * 0.153 * 1024 = 5.2 px across."""
-    drawing = sample.draw(0, 1, "left", 1, size=1024)
+    drawing = drawn_set.draw(0, 1, "left", 1, size=1024)
     area = drawing.masks["microaneurysm"].sum()
     assert 1 <= area / (np.pi / 4 * 5.2**2) < 20
 
@@ -182,11 +189,11 @@ def test_a_large_picture_has_lesions_of_the_measured_size() -> None:
 # ------------------------------------------------------------------ the set
 
 
-def test_the_plan_is_balanced_as_promised() -> None:
-    rows = sample.plan()
+def test_the_set_is_balanced_as_promised() -> None:
+    rows = drawn_set.enrol()
     assert len(rows) == 600
-    assert rows == sample.plan()
-    assert rows != sample.plan(seed=1)
+    assert rows == drawn_set.enrol()
+    assert rows != drawn_set.enrol(seed=1)
     grades = Counter(row.grade for row in rows)
     assert grades.most_common(1)[0][0] == 0
     test = Counter(row.grade for row in rows if row.split == "test")
@@ -202,7 +209,7 @@ def test_the_plan_is_balanced_as_promised() -> None:
 def test_fellow_eyes_agree_as_often_as_in_real_sets() -> None:
     for seed in range(3):
         grades: dict[int, list[int]] = {}
-        for row in sample.plan(seed=seed):
+        for row in drawn_set.enrol(seed=seed):
             grades.setdefault(row.patient, []).append(row.grade)
         gaps = [abs(left - right) for left, right in grades.values()]
         assert np.mean([gap == 0 for gap in gaps]) == pytest.approx(0.87, abs=0.01)
@@ -210,8 +217,8 @@ def test_fellow_eyes_agree_as_often_as_in_real_sets() -> None:
 
 
 @pytest.mark.parametrize("images", [1, 2, 3, 7, 10, 41, 500])
-def test_any_number_of_pictures_can_be_planned(images: int) -> None:
-    rows = sample.plan(images)
+def test_any_number_of_pictures_can_be_enrolled(images: int) -> None:
+    rows = drawn_set.enrol(images)
     assert len(rows) == images
     assert len({(row.patient, row.eye) for row in rows}) == images
     if images >= 500:
@@ -220,7 +227,7 @@ def test_any_number_of_pictures_can_be_planned(images: int) -> None:
 
 
 def test_patient_numbers_tell_nothing_about_grade_or_split() -> None:
-    rows = sample.plan()
+    rows = drawn_set.enrol()
     patients = np.array([row.patient for row in rows], float)
     for values in ([row.grade for row in rows], [row.split == "test" for row in rows]):
         assert abs(np.corrcoef(patients, np.array(values, float))[0, 1]) < 0.12
@@ -228,21 +235,13 @@ def test_patient_numbers_tell_nothing_about_grade_or_split() -> None:
 
 def test_no_pictures_is_refused() -> None:
     with pytest.raises(ValueError, match="0 images"):
-        sample.plan(0)
-
-
-class Seen(Observer):
-    def __init__(self) -> None:
-        self.steps: list[tuple[int, int]] = []
-
-    def progress(self, what: str, done: int, total: int) -> None:
-        self.steps.append((done, total))
+        drawn_set.enrol(0)
 
 
 def test_the_folder_has_what_its_table_names(tmp_path: Path) -> None:
-    seen = Seen()
-    folder = sample.ensure(tmp_path, images=8, size=96, observer=seen, workers=1)
-    assert seen.steps == [(n, 8) for n in range(1, 9)]
+    seen = Listener()
+    folder = drawn_set.ensure(tmp_path, images=8, size=96, observer=seen, workers=1)
+    assert seen.steps == [(DRAWING, n, 8) for n in range(1, 9)]
     with (folder / "labels.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == ["image", "grade", "patient", "eye", "split"]
@@ -256,42 +255,41 @@ def test_the_folder_has_what_its_table_names(tmp_path: Path) -> None:
 
 
 def test_a_second_call_draws_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = sample.ensure(tmp_path, images=2, size=64, workers=1)
-    monkeypatch.setattr(sample, "draw", lambda *_: pytest.fail("drawn again"))
-    assert sample.ensure(tmp_path, images=2, size=64, workers=1) == folder
+    folder = drawn_set.ensure(tmp_path, images=2, size=64, workers=1)
+    monkeypatch.setattr(drawn_set, "draw", lambda *_: pytest.fail("drawn again"))
+    assert drawn_set.ensure(tmp_path, images=2, size=64, workers=1) == folder
 
 
 def test_other_arguments_are_another_folder(tmp_path: Path) -> None:
     folders = {
-        sample.ensure(tmp_path, images=n, size=s, seed=seed, workers=1)
+        drawn_set.ensure(tmp_path, images=n, size=s, seed=seed, workers=1)
         for n, s, seed in ((1, 64, 0), (2, 64, 0), (1, 80, 0), (1, 64, 1))
     }
     assert len(folders) == 4
 
 
-def test_an_interrupted_set_is_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_set_is_absent(tmp_path: Path) -> None:
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(sample, "_write_labels", stop)
     with pytest.raises(KeyboardInterrupt):
-        sample.ensure(tmp_path, images=2, size=64, workers=1)
+        drawn_set.ensure(tmp_path, images=2, size=64, workers=1, observer=Listener(progress=stop))
     assert list((tmp_path / "sample").iterdir()) == []
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "sample").write_text("in the way", encoding="utf-8")
     with pytest.raises(DrError, match=r"cannot write the sample set to .*DR_CACHE"):
-        sample.ensure(tmp_path, images=1, size=64, workers=1)
+        drawn_set.ensure(tmp_path, images=1, size=64, workers=1)
 
 
 def test_a_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(sample, "_write_picture", full)
+    monkeypatch.setattr(Image.Image, "save", full)
     with pytest.raises(DrError, match="No space left"):
-        sample.ensure(tmp_path, images=1, size=64, workers=1)
+        drawn_set.ensure(tmp_path, images=1, size=64, workers=1)
     assert list((tmp_path / "sample").iterdir()) == []
 
 
@@ -304,17 +302,17 @@ def test_two_processes_at_once_both_get_the_whole_set(tmp_path: Path) -> None:
 
 
 def _ensure_small(cache: Path) -> Path:
-    return sample.ensure(cache, images=10, size=64, workers=1)
+    return drawn_set.ensure(cache, images=10, size=64, workers=1)
 
 
 def test_several_processes_draw_the_same_files_as_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sample, "WORTH_PROCESSES", 4)
-    alone = sample.ensure(tmp_path / "alone", images=12, size=64, workers=1)
-    seen = Seen()
-    together = sample.ensure(tmp_path / "together", images=12, size=64, workers=2, observer=seen)
-    assert seen.steps == [(n, 12) for n in range(1, 13)]
+    monkeypatch.setattr(drawn_set, "WORTH_PROCESSES", 4)
+    alone = drawn_set.ensure(tmp_path / "alone", images=12, size=64, workers=1)
+    seen = Listener()
+    together = drawn_set.ensure(tmp_path / "together", images=12, size=64, workers=2, observer=seen)
+    assert seen.steps == [(DRAWING, n, 12) for n in range(1, 13)]
     for file in sorted((alone / "images").iterdir()):
         assert file.read_bytes() == (together / "images" / file.name).read_bytes()
 
@@ -325,9 +323,9 @@ def test_without_processes_it_draws_in_its_own(
     def refused(*_: object, **__: object) -> None:
         raise PermissionError("no processes here")
 
-    monkeypatch.setattr(sample, "WORTH_PROCESSES", 1)
-    monkeypatch.setattr(sample, "ProcessPoolExecutor", refused)
-    folder = sample.ensure(tmp_path, images=2, size=64, workers=2)
+    monkeypatch.setattr(drawn_set, "WORTH_PROCESSES", 1)
+    monkeypatch.setattr(drawn_set, "ProcessPoolExecutor", refused)
+    folder = drawn_set.ensure(tmp_path, images=2, size=64, workers=2)
     assert len(list((folder / "images").iterdir())) == 2
 
 
@@ -337,7 +335,7 @@ def test_without_processes_it_draws_in_its_own(
 @pytest.fixture(scope="module")
 def whole_set(tmp_path_factory: pytest.TempPathFactory) -> tuple[Rows, list[NDArray[np.uint8]]]:
     """The default set, at 112 px: colour statistics do not need more."""
-    folder = sample.ensure(tmp_path_factory.mktemp("whole"), size=112)
+    folder = drawn_set.ensure(tmp_path_factory.mktemp("whole"), size=112)
     with (folder / "labels.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     return rows, [np.asarray(Image.open(folder / "images" / row["image"])) for row in rows]

@@ -1,0 +1,149 @@
+import gc
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.modules.module import register_module_forward_hook
+
+from dr_cli import runs
+from dr_cli.device import choose
+from dr_cli.errors import UsageError
+from dr_cli.grades import Calibration, softmax
+from dr_cli.network.grader import FIELDS, Grader, Member, logits_of
+from dr_cli.network.resnet import ResNet, build_resnet
+from dr_cli.photographs.fundus import Preprocessing, load_crop
+from tests.builders.photographs import picture
+
+WAY = Preprocessing(64)
+
+
+def untrained(seed=0):
+    torch.manual_seed(seed)
+    network = build_resnet("resnet18").eval()
+    torch.nn.init.normal_(network.fc.weight)  # some evidence for every grade
+    return network
+
+
+def save(folder, seed=0, way=WAY, temperature=1.0):
+    record = runs.ModelRecord("resnet18", way.to_dict(), Calibration(temperature=temperature))
+    runs.Run(folder).save_model(untrained(seed).state_dict(), record)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("photographs")
+    for grade in range(5):
+        picture(grade, size=96).save(folder / f"{grade}.png")
+    return sorted(folder.iterdir())
+
+
+@pytest.fixture(scope="module")
+def pixels(photographs):
+    crops = [load_crop(path, WAY).pixels for path in photographs]
+    return torch.from_numpy(np.stack(crops))
+
+
+def batches(pixels):
+    """Two and three photographs; they can be walked once."""
+    return ((part, None, None) for part in pixels.split(2))
+
+
+@pytest.fixture
+def seen():
+    """How many pictures went through the first convolution of any network, a number a pass."""
+    counts = []
+
+    def count(module, inputs, output):
+        if getattr(module, "in_channels", None) == 3:
+            counts.append(len(output))
+
+    handle = register_module_forward_hook(count)
+    yield counts
+    handle.remove()
+
+
+def test_a_heatmap_costs_no_second_pass(photographs, seen, tmp_path):
+    grader = Grader.load(save(tmp_path / "run"), device="cpu", precision="fp32")
+    list(grader.predict(photographs, batch_size=5, explain=tmp_path / "heat"))
+    assert seen == [5]
+    assert len(list((tmp_path / "heat").iterdir())) == 5
+
+
+def test_a_grader_keeps_one_network_a_run(tmp_path):
+    def alive():
+        gc.collect()
+        return sum(type(one) is ResNet for one in gc.get_objects())
+
+    sources, before = [save(tmp_path / str(seed), seed) for seed in range(2)], alive()
+    grader = Grader.load(sources, device="cpu", precision="fp32")
+    assert alive() - before == len(grader.members) == 2
+
+
+def test_the_folded_network_answers_as_the_plain_one(pixels):
+    processor = choose("cpu", "fp32")
+    plain = logits_of(untrained(), batches(pixels), WAY, processor)
+    grader = Grader([Member(untrained(), WAY, Calibration(), processor)])
+    found = grader.probabilities(batches(pixels))
+    assert found.dtype == np.float64
+    np.testing.assert_allclose(found, softmax(plain), atol=1e-6)
+
+
+@pytest.mark.parametrize("tta", [False, True])
+def test_in_bf16_the_bits_are_those_of_the_run_itself(pixels, tta):
+    processor = choose("cpu", "bf16")
+    plain = logits_of(untrained(), batches(pixels), WAY, processor, tta=tta)
+    grader = Grader([Member(untrained(), WAY, Calibration(), processor)])
+    assert np.array_equal(grader.probabilities(batches(pixels), tta=tta), softmax(plain))
+
+
+def test_several_runs_are_averaged_each_with_its_own_calibration(pixels, tmp_path):
+    temperatures = (0.5, 3.0)
+    sources = [save(tmp_path / f"{t}", k, temperature=t) for k, t in enumerate(temperatures)]
+    done = []
+    grader = Grader.load(sources, device="cpu", precision="fp32")
+    found = grader.probabilities(batches(pixels), done.append)
+    processor = choose("cpu", "fp32")
+    each = [
+        softmax(logits_of(untrained(k), batches(pixels), WAY, processor) / t)
+        for k, t in enumerate(temperatures)
+    ]
+    np.testing.assert_allclose(found, np.mean(each, axis=0), atol=1e-6)
+    assert done == [2, 4, 5]
+    assert grader.probabilities([]).shape == (0, 5)
+
+
+def test_predict_tells_the_same_probabilities(photographs, pixels, tmp_path):
+    grader = Grader.load([save(tmp_path / str(k), k) for k in range(2)], device="cpu")
+    records = list(grader.predict(photographs, batch_size=2))
+    wanted = grader.probabilities(batches(pixels))
+    np.testing.assert_allclose([one["probabilities"] for one in records], wanted, atol=1e-6)
+    assert [one["path"] for one in records] == [str(path) for path in photographs]
+
+
+def test_a_record_has_its_fields_in_order_whatever_happened(photographs, tmp_path):
+    grader = Grader.load(save(tmp_path / "run"), device="cpu")
+    good, bad = grader.predict([photographs[0], tmp_path / "none.png"])
+    assert tuple(good) == tuple(bad) == FIELDS
+    assert good["error"] is None
+    assert [name for name, value in bad.items() if value is not None] == ["path", "error"]
+
+
+def test_with_flips_the_heatmap_is_of_the_photograph_as_it_is(photographs, tmp_path):
+    grader = Grader.load(save(tmp_path / "run"), device="cpu", precision="fp32")
+    shown, grades = [], []
+    for tta in (False, True):
+        folder = tmp_path / f"heat-{tta}"
+        (record,) = grader.predict(photographs[:1], tta=tta, explain=folder)
+        grades.append(record["predicted"])
+        shown.append((folder / "0.png").read_bytes())
+    assert grades[0] == grades[1]
+    assert shown[0] == shown[1]
+
+
+def test_members_that_crop_alike_say_how_and_others_are_refused(tmp_path):
+    runs_of_64 = [save(tmp_path / str(k), k) for k in range(2)]
+    assert Grader.load(runs_of_64, device="cpu").preprocessing == WAY
+    mixed = Grader.load([*runs_of_64, save(tmp_path / "large", way=Preprocessing(96))])
+    with pytest.raises(UsageError, match="64 and of 96 px"):
+        _ = mixed.preprocessing

@@ -1,0 +1,49 @@
+import numpy as np
+import pytest
+from matplotlib import colormaps
+from PIL import Image
+
+from dr_cli.plots import heat
+
+
+def test_upsampling_is_exact_on_cells_and_linear_between_them():
+    cells = np.array([[0.0, 1, 0], [1, 0, 0.5]])
+    shown = heat.upsample(cells, 64, 96)
+    assert shown.shape == (64, 96)
+    assert shown[0, 0] == 0
+    assert shown[0, 32] == 1
+    assert shown[32, 64] == 0.5
+    assert shown[0, 8] == pytest.approx(0.25)
+    assert shown[16, 0] == pytest.approx(0.5)
+    assert shown[63, 95] == 0.5  # beyond the last cell, that cell
+
+
+def test_the_colours_are_viridis():
+    wanted = np.array(colormaps["viridis"].colors) * 255
+    found = heat.colours()
+    assert found.shape == (256, 3)
+    assert np.abs(found - wanted).max() < 8
+    lightness = found @ [0.2126, 0.7152, 0.0722]
+    assert (np.diff(lightness) > -0.5).all()  # rounding to whole numbers may hold it back
+
+
+def test_the_overlay_colours_evidence_and_leaves_the_rest():
+    random = np.random.default_rng(0)
+    picture = random.integers(0, 256, (128, 160, 3), dtype=np.uint8)
+    cells = np.zeros((4, 5), np.float32)
+    cells[1, 3] = 1
+    shown = heat.overlay(picture.transpose(2, 0, 1), cells)
+    assert isinstance(shown, Image.Image)
+    assert shown.mode == "RGB"
+    assert shown.size == (160, 128)
+    pixels = np.asarray(shown).astype(float)
+    assert np.array_equal(pixels[:, :60], picture[:, :60])  # no evidence: untouched
+    yellow = heat.colours()[-1].astype(float)
+    wanted = (1 - heat.STRONGEST) * picture[32, 96] + heat.STRONGEST * yellow
+    assert pixels[32, 96] == pytest.approx(wanted, abs=1)
+
+
+def test_an_overlay_hides_nothing_where_there_is_no_heat():
+    picture = np.full((3, 64, 64), 77, np.uint8)
+    shown = heat.overlay(picture, np.zeros((2, 2), np.float32))
+    assert (np.asarray(shown) == 77).all()
