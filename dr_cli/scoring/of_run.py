@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from dr_cli.errors import UsageError
 from dr_cli.events import NOTHING, Observer
 from dr_cli.grades import NUM_GRADES, Calibration
-from dr_cli.labels import splits
 from dr_cli.runs import Run
 from dr_cli.scoring import metrics
 from dr_cli.scoring import record as evaluation
+from dr_cli.scoring.baselines import count_leaks, score_baselines
 from dr_cli.scoring.predictions import PROBABILITIES
 
 if TYPE_CHECKING:
@@ -244,8 +244,8 @@ def beside(run: Run, split: str) -> dict[str, Any]:
     elif split == "val":
         warnings.append(OPTIMISTIC["val"])
     return {
-        "baselines": splits.baselines(usable, split),
-        "leaks": splits.leaks(usable) if split == "test" else None,
+        "baselines": score_baselines(usable, split),
+        "leaks": count_leaks(usable) if split == "test" else None,
         "warnings": warnings,
     }
 

@@ -10,6 +10,7 @@ from dr_cli.errors import UnmetError, UsageError
 from dr_cli.grades import NAMES, NUM_GRADES, OperatingPoint
 from dr_cli.scoring import intervals as resampling
 from dr_cli.scoring import metrics
+from dr_cli.scoring.baselines import score_pair
 from dr_cli.scoring.predictions import (
     PROBABILITIES,
     TARGETS,
@@ -297,11 +298,7 @@ def _own_baselines(sample: Sample) -> Record:
     if sample.grade is None:
         return {"majority": {"accuracy": None, "qwk": None}, "fellow_eye": None}
     constant = np.full_like(sample.grade, np.bincount(sample.grade).argmax())
-    majority = {
-        "accuracy": _number(metrics.accuracy(sample.grade, constant)),
-        "qwk": _number(metrics.quadratic_weighted_kappa(sample.grade, constant)),
-    }
-    return {"majority": majority, "fellow_eye": None}
+    return {"majority": score_pair(sample.grade, constant), "fellow_eye": None}
 
 
 def _ungradable(
