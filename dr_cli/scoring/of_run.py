@@ -15,7 +15,7 @@ from dr_cli.errors import UsageError
 from dr_cli.events import NOTHING, Observer
 from dr_cli.grades import NUM_GRADES, Calibration
 from dr_cli.runs import Run
-from dr_cli.scoring import metrics
+from dr_cli.scoring import calibration
 from dr_cli.scoring import record as evaluation
 from dr_cli.scoring.baselines import count_leaks, score_baselines
 from dr_cli.scoring.predictions import PROBABILITIES
@@ -36,8 +36,8 @@ OPTIMISTIC = {
 class Rules:
     """How probabilities become grades and alarms; None is what the run itself chose.
 
-    decision: "argmax" or "thresholds"; operating_point: a rule of `metrics.parse_rule`. What has
-    to be chosen anew is chosen on the run's validation predictions.
+    decision: "argmax" or "thresholds"; operating_point: a rule of `calibration.parse_rule`. What
+    has to be chosen anew is chosen on the run's validation predictions.
     """
 
     decision: str | None = None
@@ -199,12 +199,12 @@ def calibration_of(run: Run, rules: Rules) -> Calibration:
     if rules.decision == "argmax":
         chosen = replace(chosen, cuts=None)
     elif rules.decision not in (None, chosen.decision):
-        cuts = metrics.fit_thresholds(*_validation(run, "--decision thresholds"))
-        chosen = replace(chosen, cuts=tuple(cuts))
+        cuts = calibration.fit_thresholds(*_validation(run, "--decision thresholds"))
+        chosen = replace(chosen, cuts=cuts)
     point = chosen.operating_point
     if rules.operating_point is not None:
-        metrics.parse_rule(rules.operating_point)
-        point = metrics.operating_point(
+        calibration.parse_rule(rules.operating_point)
+        point = calibration.choose_operating_point(
             *_validation(run, "--operating-point"), rules.operating_point
         )
     if point is not None:

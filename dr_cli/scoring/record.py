@@ -11,6 +11,7 @@ from dr_cli.grades import NAMES, NUM_GRADES, OperatingPoint
 from dr_cli.scoring import intervals as resampling
 from dr_cli.scoring import metrics
 from dr_cli.scoring.baselines import score_pair
+from dr_cli.scoring.calibration import retemper
 from dr_cli.scoring.predictions import (
     PROBABILITIES,
     TARGETS,
@@ -249,7 +250,7 @@ def _calibration(sample: Sample, temperature: float | None) -> Record:
         probabilities = np.stack([1 - target.score, target.score], axis=1)
     before = None
     if temperature is not None:
-        before = _calibration_of(true, metrics.retemper(probabilities, temperature))
+        before = _calibration_of(true, retemper(probabilities, temperature))
     after = _calibration_of(true, probabilities)
     curve = after.pop("curve")
     return {**after, "temperature": temperature, "before": before, "curve": curve}

@@ -21,8 +21,7 @@ import numpy as np
 import pandas as pd
 
 from dr_cli.grades import NUM_GRADES
-from dr_cli.scoring import intervals as bootstrap
-from dr_cli.scoring import metrics
+from dr_cli.scoring import calibration, intervals, metrics
 from dr_cli.scoring import record as evaluation
 from dr_cli.scoring.comparison import compare
 
@@ -83,8 +82,8 @@ def speed() -> None:
 def figures(grade: np.ndarray, seen: np.ndarray, unit: np.ndarray) -> dict[str, Callable[..., Any]]:
     """Statistics of weights [B, units], as `evaluation` builds them."""
     predicted = np.digitize(seen, GRADE_CUTS)
-    confusion = bootstrap.cell_counts(grade * NUM_GRADES + predicted, NUM_GRADES**2, unit)
-    refer = bootstrap.cell_counts((grade >= 2) * 2 + (predicted >= 2), 4, unit)
+    confusion = intervals.cell_counts(grade * NUM_GRADES + predicted, NUM_GRADES**2, unit)
+    refer = intervals.cell_counts((grade >= 2) * 2 + (predicted >= 2), 4, unit)
     return {
         "accuracy": lambda w: metrics.accuracy_of(confusion(w).reshape(-1, 5, 5)),
         "QWK": lambda w: metrics.quadratic_weighted_kappa_of(confusion(w).reshape(-1, 5, 5)),
@@ -102,12 +101,12 @@ def covered(patients: int, by_patient: bool, sets: int, replicates: int) -> dict
         grade, seen = eyes(rng, patients)
         unit = np.arange(2 * patients) // (2 if by_patient else 1)
         statistics = figures(grade, seen, unit)
-        drawn = bootstrap.replicate(statistics, unit[-1] + 1, replicates, number)
+        drawn = intervals.replicate(statistics, unit[-1] + 1, replicates, number)
         resting_on = {"referable sensitivity": grade >= 2, "referable AUC": grade >= 2}
         for name, statistic in statistics.items():
             value = float(statistic(np.ones((1, unit[-1] + 1), int))[0])
             units = len(np.unique(unit[resting_on.get(name, slice(None))]))
-            interval = bootstrap.interval(drawn[name], value, units)
+            interval = intervals.interval(drawn[name], value, units)
             if interval:
                 hits[name].append(interval[0] <= TRUTH[name] <= interval[1])
     return {name: float(np.mean(found)) if found else np.nan for name, found in hits.items()}
@@ -169,11 +168,11 @@ def cuts() -> None:
                     noise = spread * (0.5 + 0.25 * grade) * rng.normal(size=len(grade))
                     value = np.clip(shift + slope * grade + noise, 0, 4)
                     seen, new = slice(n), slice(n, None)
-                    start = np.array(metrics.START_CUTS)
+                    start = np.array(calibration.START_CUTS)
                     tried = (
                         start,
-                        metrics._climb(grade[seen], value[seen], start),
-                        metrics.fit_thresholds(grade[seen], two_grades(value[seen])),
+                        calibration._climb(grade[seen], value[seen], start),
+                        calibration.fit_thresholds(grade[seen], two_grades(value[seen])),
                     )
                     scores.append(
                         [

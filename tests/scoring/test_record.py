@@ -18,36 +18,9 @@ from dr_cli.scoring.record import (
     read_predictions,
     verdict,
 )
+from tests.builders.predictions import P, binary, table
 
-P = [f"p{k}" for k in range(5)]
 HEADLINE = ["accuracy", "balanced_accuracy", "qwk", "macro_f1", "mean_absolute_error"]
-
-
-def table(patients, seed=0):
-    """A prediction table as a run writes it: two alike eyes a patient."""
-    rng = np.random.default_rng(seed)
-    grade = np.repeat(rng.choice(5, patients, p=[0.4, 0.15, 0.2, 0.15, 0.1]), 2)
-    seen = grade + 0.9 * rng.normal(size=2 * patients)
-    p = np.exp(-((np.arange(5) - seen[:, None]) ** 2))
-    p /= p.sum(axis=1, keepdims=True)
-    number = np.arange(2 * patients)
-    return pd.DataFrame(
-        {
-            "path": [f"{i}.jpg" for i in number],
-            "grade": grade,
-            "patient": [f"p{i // 2}" for i in number],
-            "eye": np.where(number % 2, "right", "left"),
-            **dict(zip(P, p.T, strict=True)),
-            "predicted": p.argmax(axis=1),
-        }
-    )
-
-
-def binary(rows):
-    return rows[["path", "patient"]].assign(
-        referable=(rows["grade"] >= 2).astype(int),
-        referable_probability=rows[["p2", "p3", "p4"]].sum(axis=1),
-    )
 
 
 def plain(record):
