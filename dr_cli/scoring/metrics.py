@@ -8,6 +8,7 @@ Undefined is NaN here (no image, one class only) and becomes null in `record`.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -61,15 +62,6 @@ def quadratic_weighted_kappa_of(counts: NDArray[Any]) -> Floats:
     chance = counts.sum(-1)[..., :, None] * counts.sum(-2)[..., None, :]
     observed = (counts * weights).sum((-2, -1)) * counts.sum((-2, -1))
     return 1 - _ratio(observed, (chance * weights).sum((-2, -1)))
-
-
-FIGURES: Mapping[str, Callable[[NDArray[Any]], Floats]] = {
-    "accuracy": accuracy_of,
-    "balanced_accuracy": balanced_accuracy_of,
-    "qwk": quadratic_weighted_kappa_of,
-    "macro_f1": macro_f1_of,
-    "mean_absolute_error": mean_absolute_error_of,
-}
 
 
 def recall_of(counts: NDArray[Any]) -> Floats:
@@ -126,6 +118,42 @@ def _mean_of_defined(values: Floats) -> Floats:
     defined = ~np.isnan(values)
     return _ratio(np.where(defined, values, 0).sum(-1), defined.sum(-1))
 
+
+# --- their names
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure of a record, and how it is shown."""
+
+    heading: str
+    of: Callable[[NDArray[Any]], Floats] | None = None
+    """What computes it of confusion counts; None for a figure of something else."""
+    percent: bool = False
+    """Shown as a percentage."""
+    proportion: bool = False
+    """A share of images, so that its interval at 0 and 1 is the binomial's."""
+    lower_is_better: bool = False
+
+
+FIGURES: Mapping[str, Figure] = {  # by the path to it in a record, in the order of tables
+    "accuracy": Figure("Accuracy", accuracy_of, percent=True, proportion=True),
+    "balanced_accuracy": Figure("Balanced accuracy", balanced_accuracy_of, percent=True),
+    "qwk": Figure("QWK", quadratic_weighted_kappa_of),
+    "macro_f1": Figure("Macro F1", macro_f1_of, percent=True),
+    "mean_absolute_error": Figure(
+        "Mean absolute error, grades", mean_absolute_error_of, lower_is_better=True
+    ),
+    "referable.auc": Figure("Referable AUC"),
+    "referable.sensitivity": Figure("Sensitivity, referable", percent=True),
+    "referable.specificity": Figure("Specificity, referable", percent=True),
+    "sight_threatening.auc": Figure("Sight-threatening AUC"),
+    "sight_threatening.sensitivity": Figure("Sensitivity, sight-threatening", percent=True),
+    "sight_threatening.specificity": Figure("Specificity, sight-threatening", percent=True),
+    "calibration.ece": Figure("ECE", lower_is_better=True),
+    "calibration.brier": Figure("Brier", lower_is_better=True),
+    "calibration.nll": Figure("NLL", lower_is_better=True),
+}
 
 # --- ROC
 

@@ -33,7 +33,7 @@ from dr_cli.network.weights import load_pretrained, load_start
 from dr_cli.plots import lines as curves
 from dr_cli.plots.confusion import ConfusionMatrix
 from dr_cli.scoring import calibration, metrics
-from dr_cli.scoring import of_run as results
+from dr_cli.scoring.of_run import evaluate_run, tabulate
 from dr_cli.training import pictures
 from dr_cli.training.clock import Clock
 from dr_cli.training.config import TrainConfig
@@ -510,14 +510,12 @@ def finish(planned: Plan, run: runs.Run, learner: Learner) -> dict[str, Any]:
     learner.save_model(run, learner.network, chosen)
     rows = planned.dataset.judged(planned.rows)
     tables = {
-        split: results.predicted(
-            rows.iloc[planned.indices(split)], chosen.probabilities(values), chosen
-        )
+        split: tabulate(rows.iloc[planned.indices(split)], chosen.probabilities(values), chosen)
         for split, values in logits.items()
     }
     for split, table in tables.items():
         run.write_table(f"predictions-{split}.csv", runs.PREDICTIONS, table)
-    summary = {split: results.of_run(run, split) for split in tables}
+    summary = {split: evaluate_run(run, split) for split in tables}
     last = "test" if "test" in tables else "val"
     write_json(
         run["pictures.json"],

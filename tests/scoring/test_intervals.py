@@ -40,11 +40,16 @@ def test_draws_are_whole_patients_repeatable_and_independent_of_blocks(monkeypat
 def test_replicates_equal_scikit_learn_on_images_copied_as_often_as_drawn():
     grade, predicted, score, unit = two_eyes(60)
     confusion = intervals.cell_counts(grade * 5 + predicted, 25, unit)
-    got = intervals.replicate(
+    got = intervals.measure(
         {"counts": confusion, "auc": metrics.RocArea(grade >= 2, score, unit)}, 60, 25, seed=3
     )
-    figures = {name: f(got["counts"].reshape(-1, 5, 5)) for name, f in metrics.FIGURES.items()}
-    for row, weights in enumerate(every_weight(60, 25, seed=3)):
+    figures = {
+        name: figure.of(got["counts"].reshape(-1, 5, 5))
+        for name, figure in metrics.FIGURES.items()
+        if figure.of
+    }
+    as_they_are = np.ones((1, 60), int)
+    for row, weights in enumerate(np.concatenate([as_they_are, every_weight(60, 25, seed=3)])):
         images = np.repeat(np.arange(120), weights[unit])
         true, called = grade[images], predicted[images]
         expected = {
@@ -67,7 +72,7 @@ def test_fellow_eyes_that_fully_agree_add_no_certainty():
     double = intervals.cell_counts(
         np.repeat((grade * 5 + predicted)[once], 2), 25, np.repeat(unit, 2)
     )
-    got = intervals.replicate({"single": single, "double": double}, 40, 200, seed=0)
+    got = intervals.measure({"single": single, "double": double}, 40, 200, seed=0)
     kappas = {k: metrics.quadratic_weighted_kappa_of(v.reshape(-1, 5, 5)) for k, v in got.items()}
     assert kappas["single"] == pytest.approx(kappas["double"])
 
