@@ -64,11 +64,10 @@ def majority_grade(table: "pd.DataFrame") -> int | None:
 def score_pair(grade: NDArray[np.int64], predicted: NDArray[np.int64]) -> Pair:
     """{"accuracy", "qwk"} of [N] and [N] grades. One grade on both sides: agreement by chance is
     whole, kappa has no value and is None."""
-    found = {
-        "accuracy": metrics.accuracy(grade, predicted),
-        "qwk": metrics.quadratic_weighted_kappa(grade, predicted),
+    return {
+        "accuracy": metrics.as_plain(metrics.accuracy(grade, predicted)),
+        "qwk": metrics.as_plain(metrics.quadratic_weighted_kappa(grade, predicted)),
     }
-    return {name: None if np.isnan(value) else value for name, value in found.items()}
 
 
 def copy_fellow_eyes(

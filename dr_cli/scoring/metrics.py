@@ -18,18 +18,16 @@ from dr_cli.grades import NUM_GRADES
 
 Floats = NDArray[np.float64]
 
-CALIBRATION_BINS = 15  # as in Guo et al. 2017
+BINS = 15  # as in Guo et al. 2017
 LEAST = 5e-7  # half the last digit of a stored probability
 
 # --- figures of a confusion matrix: counts [..., K, K], rows true, columns predicted -> [...]
 
 
-def confusion_counts(
-    grade: ArrayLike, predicted: ArrayLike, num_grades: int = NUM_GRADES
-) -> NDArray[np.int64]:
-    """[N] and [N] grades in 0..K-1 -> counts [K, K] int64, rows true, columns predicted."""
-    cell = np.asarray(grade, np.int64) * num_grades + np.asarray(predicted, np.int64)
-    return np.bincount(cell.ravel(), minlength=num_grades**2).reshape(num_grades, num_grades)
+def confusion_counts(grade: ArrayLike, predicted: ArrayLike) -> NDArray[np.int64]:
+    """[N] and [N] grades in 0-4 -> counts [5, 5] int64, rows true, columns predicted."""
+    cell = np.asarray(grade, np.int64) * NUM_GRADES + np.asarray(predicted, np.int64)
+    return np.bincount(cell, minlength=NUM_GRADES**2).reshape(NUM_GRADES, NUM_GRADES)
 
 
 def accuracy_of(counts: NDArray[Any]) -> Floats:
@@ -96,6 +94,11 @@ def accuracy(grade: ArrayLike, predicted: ArrayLike) -> float:
 def quadratic_weighted_kappa(grade: ArrayLike, predicted: ArrayLike) -> float:
     """`quadratic_weighted_kappa_of` two columns [N]."""
     return float(quadratic_weighted_kappa_of(confusion_counts(grade, predicted)))
+
+
+def as_plain(value: float) -> float | None:
+    """As a record has it: undefined is None."""
+    return None if np.isnan(value) else float(value)
 
 
 def _hits(counts: NDArray[Any]) -> NDArray[Any]:
@@ -196,12 +199,10 @@ def auc(truth: ArrayLike, score: ArrayLike) -> float:
 # --- calibration
 
 
-def reliability_curve(
-    grade: ArrayLike, probabilities: NDArray[Any], bins: int = CALIBRATION_BINS
-) -> list[dict[str, Any]]:
+def reliability_curve(grade: ArrayLike, probabilities: NDArray[Any]) -> list[dict[str, Any]]:
     """How often the likeliest grade is right, by how likely it was called.
 
-    grade [N], probabilities [N, K] -> for each of `bins` equal intervals (low, high] of the
+    grade [N], probabilities [N, K] -> for each of `BINS` equal intervals (low, high] of the
     largest probability {"low", "high", "n", "confidence", "accuracy"}: the mean largest
     probability and the share in which that grade is the true one; None in an empty interval.
     It judges the probabilities, so it looks at the likeliest grade even where the run decides
@@ -209,31 +210,29 @@ def reliability_curve(
     """
     confidence = probabilities.max(axis=1)
     right = probabilities.argmax(axis=1) == np.asarray(grade)
-    place = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
-    n = np.bincount(place, minlength=bins)
-    mean_confidence = _ratio(np.bincount(place, confidence, bins), n)
-    mean_right = _ratio(np.bincount(place, right, bins), n)
+    place = np.clip(np.ceil(confidence * BINS).astype(np.int64) - 1, 0, BINS - 1)
+    n = np.bincount(place, minlength=BINS)
+    mean_confidence = _ratio(np.bincount(place, confidence, BINS), n)
+    mean_right = _ratio(np.bincount(place, right, BINS), n)
     return [
         {
-            "low": i / bins,
-            "high": (i + 1) / bins,
+            "low": i / BINS,
+            "high": (i + 1) / BINS,
             "n": int(n[i]),
             "confidence": float(mean_confidence[i]) if n[i] else None,
             "accuracy": float(mean_right[i]) if n[i] else None,
         }
-        for i in range(bins)
+        for i in range(BINS)
     ]
 
 
-def expected_calibration_error(
-    grade: ArrayLike, probabilities: NDArray[Any], bins: int = CALIBRATION_BINS
-) -> float:
+def expected_calibration_error(grade: ArrayLike, probabilities: NDArray[Any]) -> float:
     """Mean gap between confidence and accuracy over `reliability_curve`, weighted by images.
 
     Naeini et al., AAAI 2015; equal-width intervals on the largest probability as in Guo et al.
     2017. NaN without images.
     """
-    curve = [b for b in reliability_curve(grade, probabilities, bins) if b["n"]]
+    curve = [b for b in reliability_curve(grade, probabilities) if b["n"]]
     gaps = sum(b["n"] * abs(b["confidence"] - b["accuracy"]) for b in curve)
     return float(_ratio(gaps, len(probabilities)))
 

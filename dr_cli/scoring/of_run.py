@@ -46,15 +46,12 @@ class Rules:
     operating_point: str | None = None
 
 
-ITS_OWN = Rules()
-
-
 def evaluate(
     run: Run | str | Path,
     data: str | Path | None = None,
     split: str | None = None,
     *,
-    rules: Rules = ITS_OWN,
+    rules: Rules = Rules(),
     bootstrap: int = REPLICATES,
     seed: int = 0,
     by: str | None = None,
@@ -113,7 +110,7 @@ def choose_split(run: Run, split: str | None = None) -> str:
 def evaluate_run(
     run: Run,
     split: str,
-    rules: Rules = ITS_OWN,
+    rules: Rules = Rules(),
     *,
     bootstrap: int = REPLICATES,
     seed: int = 0,
@@ -132,7 +129,7 @@ def evaluate_on(
     run: Run,
     data: Path,
     split: str | None = None,
-    rules: Rules = ITS_OWN,
+    rules: Rules = Rules(),
     *,
     bootstrap: int = REPLICATES,
     seed: int = 0,
@@ -188,7 +185,7 @@ def evaluate_on(
 def compare_runs(
     runs: Sequence[Run],
     split: str,
-    rules: Rules = ITS_OWN,
+    rules: Rules = Rules(),
     bootstrap: int = REPLICATES,
     names: Sequence[str] | None = None,
 ) -> list[dict[str, Any]]:
@@ -211,7 +208,7 @@ def compare_runs(
     )
 
 
-def recalibrate(run: Run, rules: Rules = ITS_OWN) -> Calibration:
+def recalibrate(run: Run, rules: Rules = Rules()) -> Calibration:
     """The run's own calibration, with what `rules` ask for chosen anew on its validation."""
     chosen = run.calibration()
     if rules.decision == "argmax":

@@ -6,7 +6,7 @@ columns: `gradable`, and any that figures are wanted by (camera, site, eye).
 """
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +31,15 @@ PROBABILITIES = [f"p{k}" for k in range(NUM_GRADES)]
 TARGETS = {"referable": REFERABLE_FROM, "sight_threatening": SIGHT_THREATENING_FROM}
 SUM_TOLERANCE = 0.026  # five probabilities rounded to two decimals miss 1 by up to 0.025
 
+_GRADE = ("a grade of 0-4", lambda values: np.isin(values, range(NUM_GRADES)))
+_FLAG = ("0 or 1", lambda values: np.isin(values, (0, 1)))
+_PROBABILITY = ("a probability", lambda values: (values >= 0) & (values <= 1))
+CELLS: dict[str, tuple[str, Callable[[NDArray[Any]], NDArray[np.bool_]]]] = {
+    **dict.fromkeys(("grade", "predicted"), _GRADE),
+    **dict.fromkeys(("referable", "gradable"), _FLAG),
+    **dict.fromkeys((*PROBABILITIES, "referable_probability"), _PROBABILITY),
+}
+
 
 def read_predictions(path: str | Path, split: str | None = None) -> "pd.DataFrame":
     """Anybody's predictions with their true grades, from a CSV (or, by its name, TSV) file.
@@ -47,9 +56,8 @@ def read_predictions(path: str | Path, split: str | None = None) -> "pd.DataFram
     separator = "\t" if path.suffix.lower() == ".tsv" else ","
     try:
         table = pd.read_csv(
-            path, sep=separator, dtype=text,
-            encoding="utf-8-sig", skipinitialspace=True,
-        )  # fmt: skip
+            path, sep=separator, dtype=text, encoding="utf-8-sig", skipinitialspace=True
+        )
         lines = _lines(path, separator)
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror or error}") from None
@@ -105,15 +113,10 @@ def check(
         )
     if table.empty:
         raise UsageError(f"{name} has no row")
-    for column in ("grade", "predicted"):
-        if column in table:
-            _check_column(table, column, name, lines, f"a grade of 0-{NUM_GRADES - 1}", _is_grade)
-    for column in ("referable", "gradable"):
-        if column in table:
-            _check_column(table, column, name, lines, "0 or 1", _is_flag)
-    for column in [*PROBABILITIES, "referable_probability"]:
-        if column in wanted:
-            _check_column(table, column, name, lines, "a probability", _is_probability)
+    asked = {*wanted, "grade", "predicted", "referable", "gradable"} & set(table)
+    for column in CELLS:
+        if column in asked:
+            _check_column(table, column, name, lines)
     if graded:
         total = table[PROBABILITIES].to_numpy(np.float64).sum(axis=1)
         off = np.abs(total - 1) > SUM_TOLERANCE
@@ -127,30 +130,17 @@ def check(
         raise UsageError(f"{name}, line {lines[row]}: {table['path'].iloc[row]} stands there twice")
 
 
-def _check_column(
-    table: "pd.DataFrame", column: str, name: str, lines: Sequence[int], what: str, good: Any
-) -> None:
+def _check_column(table: "pd.DataFrame", column: str, name: str, lines: Sequence[int]) -> None:
     import pandas as pd
 
+    what, is_good = CELLS[column]
     values = pd.to_numeric(table[column], errors="coerce").to_numpy(np.float64, na_value=np.nan)
-    bad = ~good(values)
+    bad = ~is_good(values)
     if bad.any():
         row = int(bad.argmax())
         found = table[column].iloc[row]
         shown = "nothing" if pd.isna(found) else repr(str(found))
         raise UsageError(f"{name}, line {lines[row]}, column {column}: {shown} is not {what}")
-
-
-def _is_grade(values: NDArray[np.float64]) -> NDArray[np.bool_]:
-    return np.isin(values, np.arange(NUM_GRADES))
-
-
-def _is_flag(values: NDArray[np.float64]) -> NDArray[np.bool_]:
-    return np.isin(values, (0, 1))
-
-
-def _is_probability(values: NDArray[np.float64]) -> NDArray[np.bool_]:
-    return (values >= 0) & (values <= 1)
 
 
 @dataclass(frozen=True)

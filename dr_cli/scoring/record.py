@@ -132,13 +132,14 @@ def flatten(record: Mapping[str, Any]) -> list[Row]:
         *_plain("calibration", calibration, "ece", "brier", "nll"),
         *_plain("calibration.before", calibration["before"] or {}, "ece", "brier", "nll"),
         *_plain("ungradable", refused, "share"),
-        *_rows("ungradable.without", {k: without[k] for k in ("accuracy", "qwk") if without}),
+        *_rows("ungradable.without", {k: without[k] for k in without if k in ("accuracy", "qwk")}),
     ]
     for name, pair in record["baselines"].items():
         found += _plain(f"baseline.{name}", pair or {}, "accuracy", "qwk")
-    for group in (record["subgroups"] or {"groups": []})["groups"]:
+    by = record["subgroups"] or {"groups": []}
+    for group in by["groups"]:
         value = "not known" if group["value"] is None else group["value"]
-        where = f"by.{record['subgroups']['column']}={value}"
+        where = f"by.{by['column']}={value}"
         found += [*_plain(where, group, "n"), *_rows(where, group)]
     pairs = record.get("against", [])
     for pair in pairs:
@@ -300,14 +301,10 @@ def _per_grade(graded: Graded) -> list[Record]:
             "grade": grade,
             "name": NAMES[grade],
             "support": int(counts[grade].sum()),
-            **{name: _number(column[grade]) for name, column in columns.items()},
+            **{name: metrics.as_plain(column[grade]) for name, column in columns.items()},
         }
         for grade in range(NUM_GRADES)
     ]
-
-
-def _number(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)
 
 
 def _own_baselines(graded: Graded | None) -> Record:
