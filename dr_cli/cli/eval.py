@@ -15,9 +15,8 @@ from dr_cli import runs
 from dr_cli.cli import options
 from dr_cli.cli.console import Console, confusion_table, print_table
 from dr_cli.errors import DrError, UsageError
+from dr_cli.scoring.intervals import REPLICATES
 from dr_cli.writing import write_json
-
-Figure = tuple[str, float | None, list[float] | None]  # name, value, interval
 
 
 class Split(enum.StrEnum):
@@ -42,29 +41,6 @@ class Decision(enum.StrEnum):
 
     argmax = "argmax"
     thresholds = "thresholds"
-
-
-def evaluate(run: runs.Run, split: str | None = None, **options: Any) -> dict[str, Any]:
-    """The record of a finished run, from its own prediction files; options of `results.of_run`.
-
-    split: default test, else val.
-    """
-    from dr_cli.scoring import of_run as results
-
-    return results.of_run(run, _own_split(run, split), **options)
-
-
-def _own_split(run: runs.Run, split: str | None) -> str:
-    run.read_json("summary.json")
-    split = split or ("test" if run.has("test") else "val")
-    if split == "train":
-        raise UsageError(
-            f"{run.folder} keeps no predictions of its training split: give DATA to run the network"
-        )
-    if split != "all" and not run.has(split):
-        has = " and ".join(s for s in ("val", "test") if run.has(s)) or "none"
-        raise UsageError(f"{run.folder} has no {split} split: it has {has}")
-    return split
 
 
 def command(
@@ -110,7 +86,7 @@ def command(
     ] = None,
     bootstrap: Annotated[
         int, typer.Option("--bootstrap", min=0, help="Replicates of the intervals; 0 is none.")
-    ] = 2000,
+    ] = REPLICATES,
     fail_under: Annotated[
         list[str] | None,
         typer.Option("--fail-under", help="METRIC=VALUE: exit 3 below it; may be repeated."),
@@ -143,29 +119,23 @@ def command(
     if tta and data is None:
         raise UsageError("--tta runs the network: give DATA, too")
     chosen = split.value if split else None
-    common: dict[str, Any] = {"bootstrap": bootstrap, "by": by}
     with Console(quiet) as console:
         if run is None:
-            record = _of_table(predictions, chosen, common)
+            record = _score_table(predictions, chosen, bootstrap, by)
         else:
-            from dr_cli.scoring import of_run as results
+            from dr_cli.scoring.of_run import Rules, compare_runs, evaluate
 
-            rules = results.Rules(decision and decision.value, operating_point)
-            if data is None:
-                record = evaluate(runs.Run(run), chosen, rules=rules, **common)
-            else:
-                record = results.on_data(
-                    runs.Run(run), data, chosen, rules, layout=layout,
-                    columns={"image": image_column, "grade": grade_column,
-                             "patient": patient_column, "split": split_column},
-                    device=device.value, precision=precision.value, workers=workers,
-                    batch_size=batch_size, tta=tta, observer=console, **common,
-                )  # fmt: skip
+            rules = Rules(decision and decision.value, operating_point)
+            record = evaluate(
+                run, data, chosen, rules=rules, bootstrap=bootstrap, by=by, layout=layout,
+                columns={"image": image_column, "grade": grade_column,
+                         "patient": patient_column, "split": split_column},
+                device=device.value, precision=precision.value, workers=workers,
+                batch_size=batch_size, tta=tta, observer=console,
+            )  # fmt: skip
             if against:
                 together = [runs.Run(folder) for folder in (run, *against)]
-                for other in together[1:]:
-                    _own_split(other, record["split"])
-                record["against"] = results.compared(together, record["split"], rules, bootstrap)
+                record["against"] = compare_runs(together, record["split"], rules, bootstrap)
         for warning in record["warnings"]:
             console.warning(warning)
     if out is not None:
@@ -179,13 +149,16 @@ def command(
         raise DrError(f"{record['failed']} images could not be read: figures are without them")
 
 
-def _of_table(path: Path | None, split: str | None, common: dict[str, Any]) -> dict[str, Any]:
-    from dr_cli.scoring import record as evaluation
+def _score_table(
+    path: Path | None, split: str | None, bootstrap: int, by: str | None
+) -> dict[str, Any]:
     from dr_cli.scoring.predictions import read_predictions
+    from dr_cli.scoring.record import Context, build_record
 
     assert path is not None
-    table = read_predictions(path, None if split == "all" else split)
-    return evaluation.evaluate(table, data=str(path), split=split or "all", **common)
+    table = read_predictions(path, split)
+    context = Context(data=str(path), split=split or "all")
+    return build_record(table, context, bootstrap=bootstrap, by=by)
 
 
 def _needed(pairs: list[str]) -> dict[str, float]:
@@ -221,9 +194,11 @@ def _print(record: dict[str, Any], form: Format) -> None:
     if form is Format.json:
         typer.echo(json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False))
     elif form is Format.csv:
+        from dr_cli.scoring.record import flatten
+
         rows = csv.writer(text := io.StringIO(), lineterminator="\n")
         rows.writerow(("metric", "value", "low", "high"))
-        for name, value, interval in [*_figures(record), *_groups_and_pairs(record)]:
+        for name, value, interval in flatten(record):
             rows.writerow((name, value, *(interval or ("", ""))))
         typer.echo(text.getvalue(), nl=False)
     else:
@@ -232,61 +207,6 @@ def _print(record: dict[str, Any], form: Format) -> None:
         parts += [_groups(record)] if record["subgroups"] else []
         parts += [_pair(pair) for pair in record.get("against", [])]
         print_table(*parts)
-
-
-def _figures(record: dict[str, Any]) -> list[Figure]:
-    """Name, value, interval of each figure of a record, calibration before, and baselines."""
-    from dr_cli.scoring.record import flatten
-
-    found = [(name, f["value"], f["ci95"]) for name, f in flatten(record).items()]
-    before = record["calibration"]["before"] or {}
-    found += [
-        (f"calibration.before.{name}", before[name], None)
-        for name in ("ece", "brier", "nll")
-        if name in before
-    ]
-    if refused := record["ungradable"]:
-        found.append(("ungradable.share", refused["share"], None))
-        found += [
-            (f"ungradable.without.{name}", figure["value"], figure["ci95"])
-            for name in ("accuracy", "qwk")
-            if (figure := (refused["without"] or {}).get(name))
-        ]
-    for name, pair in record["baselines"].items():
-        for metric in ("accuracy", "qwk"):
-            if pair is not None:
-                found.append((f"baseline.{name}.{metric}", pair[metric], None))
-    return found
-
-
-def _groups_and_pairs(record: dict[str, Any]) -> list[Figure]:
-    """The figures of --by (`by.camera=A.qwk`) and --against (`against.NAME.qwk`, with `.p`)."""
-    found: list[Figure] = []
-    groups = record["subgroups"] or {"column": "", "groups": []}
-    for group in groups["groups"]:
-        value = "not known" if group["value"] is None else group["value"]
-        where = f"by.{groups['column']}={value}"
-        found.append((f"{where}.n", group["n"], None))
-        found += [
-            (f"{where}.{name}", figure["value"], figure["ci95"])
-            for name, figure in group.items()
-            if isinstance(figure, dict) and "value" in figure
-        ]
-        found += [
-            (f"{where}.{target}.{name}", figure["value"], figure["ci95"])
-            for target in ("referable", "sight_threatening")
-            for name, figure in group[target].items()
-        ]
-    pairs = record.get("against", [])
-    for pair in pairs:
-        first = "" if pair["a"] == pairs[0]["a"] else f"{pair['a']}."
-        where = f"{first}against.{pair['b']}"
-        for name in ("qwk", "referable_auc", "mcnemar_referable", "mcnemar_grade"):
-            test = pair[name] or {}
-            if "difference" in test:
-                found.append((f"{where}.{name}", test["difference"], test["ci95"]))
-            found += [(f"{where}.{name}.{key}", test[key], None) for key in ("p", "p_holm") if test]
-    return found
 
 
 def _shown(figure: dict[str, Any]) -> str:
@@ -301,12 +221,14 @@ def _table(record: dict[str, Any]) -> Any:
     from rich.table import Table
     from rich.text import Text
 
+    from dr_cli.scoring.record import flatten
+
     title = f"{record['run'] or record['data']}, {record['split']}: {record['n']:,} images"
     table = Table(title=Text(title), box=box.SIMPLE)
     table.add_column("figure")
     table.add_column("value", justify="right")
     table.add_column("95% interval", justify="right")
-    for name, value, interval in _figures(record):
+    for name, value, interval in flatten({**record, "subgroups": None, "against": []}):
         shown = f"{interval[0]:.3f} to {interval[1]:.3f}" if interval else ""
         table.add_row(name, "n/a" if value is None else f"{value:.3f}", shown)
     return table

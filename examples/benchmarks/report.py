@@ -20,12 +20,12 @@ import pandas as pd
 import torch
 
 from dr_cli import runs
-from dr_cli.grades import NUM_GRADES
+from dr_cli.grades import NUM_GRADES, Calibration
 from dr_cli.network.resnet import build_resnet, count_parameters, multiply_adds
 from dr_cli.photographs.fundus import Preprocessing
 from dr_cli.sample import drawn_set
-from dr_cli.scoring import record
 from dr_cli.scoring.predictions import PROBABILITIES
+from dr_cli.scoring.record import Context, build_record
 from dr_cli.training import pictures
 from dr_cli.training.config import TrainConfig
 from dr_cli.writing import write_csv, write_json
@@ -71,7 +71,12 @@ def write_run(folder: Path, images: int, seed: int, eyes: Eyes) -> None:
     for split, n in (("val", images // 4), ("test", images)):
         table = predictions(n, seed)
         run.write_table(f"predictions-{split}.csv", runs.PREDICTIONS, table)
-        summary[split] = record.evaluate(table, split=split, temperature=1.2, bootstrap=200)
+        summary[split] = build_record(
+            table,
+            Context(split=split),
+            calibration=Calibration(temperature=1.2),
+            bootstrap=200,
+        )
     torch.manual_seed(seed)
     never_learnt = build_resnet("resnet18").eval()
     made = pictures.made(table, eyes, np.arange(images), never_learnt)  # type: ignore[arg-type]
