@@ -21,7 +21,7 @@ from dr_cli.errors import DrError, UsageError
 from dr_cli.grades import NAMES, Calibration, expected_grade, referable_probability
 from dr_cli.network.activation import class_activation, overlay
 from dr_cli.network.resnet import build_resnet, inference_copy
-from dr_cli.photographs.fundus import Crop, Preprocessing, load_crop
+from dr_cli.photographs.crop import Crop, Preprocessing, load_crop
 from dr_cli.writing import whole
 
 Record = dict[str, Any]

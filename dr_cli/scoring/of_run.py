@@ -100,7 +100,8 @@ def on_data(
     On the run's own data (the same fingerprint) the splits are the run's; elsewhere those that
     the data brings, and where it brings none, all of it. Raises UsageError for an empty split.
     """
-    from dr_cli.dataset.dataset import FundusDataset, batches
+    from dr_cli.dataset.dataset import FundusDataset
+    from dr_cli.dataset.feeding import batches
     from dr_cli.device import choose
     from dr_cli.labels import reading as labels
     from dr_cli.network.grader import Member, logits_of
@@ -141,7 +142,7 @@ def on_data(
     reasons = (run.splits() if own else read.table)["reason"].fillna("")
     lost = reasons.str.startswith((labels.MISSING, labels.UNREADABLE))
     return evaluation.evaluate(
-        predicted(dataset.judged(rows).iloc[good], probabilities, chosen),
+        predicted(dataset.mark_gradable(rows).iloc[good], probabilities, chosen),
         run=run.name,
         data=made.root if own else str(data),
         split=split,

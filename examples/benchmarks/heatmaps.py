@@ -31,8 +31,7 @@ from dr_cli.errors import UsageError
 from dr_cli.grades import REFERABLE_FROM
 from dr_cli.network import activation as heatmap
 from dr_cli.network.grader import Member
-from dr_cli.photographs import fundus
-from dr_cli.photographs.fundus import Preprocessing
+from dr_cli.photographs.crop import Preprocessing, from_image
 from dr_cli.runs import Run
 from dr_cli.sample import drawn_set as sample
 
@@ -66,7 +65,7 @@ def shares(heat: np.ndarray, lesions: np.ndarray, field: np.ndarray) -> Shares:
 
 def crops(drawing: sample.Drawing, way: Preprocessing) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The network's view: pixels uint8 [3, S, S]; lesions and field, bool [S, S], over it."""
-    crop = fundus.from_image(Image.fromarray(drawing.pixels), way)
+    crop = from_image(Image.fromarray(drawing.pixels), way)
     ends = [crop.to_original(k, k) for k in (0, way.size)]
     lesions = np.any(list(drawing.masks.values()), axis=0)
     over = Image.fromarray(lesions).transform(

@@ -35,14 +35,9 @@ from torchvision import transforms
 
 from dr_cli import FundusDataset
 from dr_cli.dataset.augment import LEVELS, augment
-from dr_cli.dataset.dataset import batches
-from dr_cli.photographs.fundus import (
-    EXTENSIONS,
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    Preprocessing,
-    load_crop,
-)
+from dr_cli.dataset.feeding import batches
+from dr_cli.photographs.crop import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, load_crop
+from dr_cli.photographs.decoding import EXTENSIONS
 from dr_cli.sample import drawn_set as sample
 
 FORMATS: dict[str, dict[str, Any]] = {
@@ -128,6 +123,7 @@ def formats(crops: np.ndarray, folder: Path, repeats: int) -> dict[str, Any]:
 def augmentation(crops: np.ndarray, repeats: int) -> dict[str, Any]:
     """Decoded crops -> normalised float32 tensors, one thread each."""
     pixels, ids = torch.from_numpy(crops), np.arange(len(crops))
+    way = Preprocessing(crops.shape[2])
     pictures = [Image.fromarray(crop.transpose(1, 2, 0)) for crop in crops]
     peer = transforms.Compose(
         [
@@ -144,7 +140,7 @@ def augmentation(crops: np.ndarray, repeats: int) -> dict[str, Any]:
     def ours(level: str) -> None:
         epoch = next(epochs)
         for at in range(0, len(pixels), 8):
-            augment(pixels[at : at + 8], level, 0, epoch, ids[at : at + 8])
+            augment(pixels[at : at + 8], way, level, 0, epoch, ids[at : at + 8])
 
     before = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -170,7 +166,7 @@ def epoch(crops: np.ndarray, folder: Path, repeats: int, workers: int) -> dict[s
 
     def ours(level: str) -> None:
         for pixels, _, index in batches(dataset, order, 8):
-            augment(pixels, level, 0, 0, index)
+            augment(pixels, dataset.preprocessing, level, 0, 0, index)
 
     def course() -> None:
         for _ in DataLoader(

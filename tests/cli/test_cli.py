@@ -520,9 +520,9 @@ def test_a_heatmap_folder_that_is_a_file_is_refused_before_anything_is_graded(wo
 
 def test_ungradable_photographs_are_reported_apart(world, tmp_path, monkeypatch):
     monkeypatch.setenv("DR_RUNS", str(tmp_path / "runs"))
-    monkeypatch.setattr("dr_cli.photographs.fundus.GRADABLE_FROM", 0.5)
+    monkeypatch.setattr("dr_cli.photographs.quality.GRADABLE_FROM", 0.5)
     judged = iter([0.1, 0.9] * 100)
-    monkeypatch.setattr("dr_cli.photographs.fundus.judge", lambda field, filled: next(judged))
+    monkeypatch.setattr("dr_cli.photographs.quality.judge", lambda field, filled: next(judged))
     data = photographs.course(tmp_path / "data", train=20, test=10, size=60)
     done = dr("train", data, "--size", 32, "--epochs", 1, "--name", "run", "--quiet")
     assert done.exit_code == 0, done.output

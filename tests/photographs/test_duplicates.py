@@ -9,10 +9,10 @@ import pytest
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageOps
 
 from dr_cli.errors import UsageError
-from dr_cli.events import Observer
 from dr_cli.labels import reading as labels
 from dr_cli.photographs import cache, duplicates
 from dr_cli.training import audit
+from tests.builders.listener import Listener
 
 
 def eye(seed: int, size: int = 320) -> Image.Image:
@@ -128,14 +128,6 @@ def lay_out(root: Path) -> Path:
     return root
 
 
-class Watcher(Observer):
-    def __init__(self) -> None:
-        self.steps: list[tuple[str, int, int]] = []
-
-    def progress(self, what: str, done: int, total: int) -> None:
-        self.steps.append((what, done, total))
-
-
 def test_exact_and_near_doubles_of_files(tmp_path: Path) -> None:
     lay_out(tmp_path)
     paths = ["a.png", "a_again.bmp", "b.png", "b_small.png", "c.png", "broken.jpg"]
@@ -159,7 +151,7 @@ def test_a_second_look_decodes_nothing_but_what_changed(
     lay_out(tmp_path / "set")
     paths = ["a.png", "b.png", "c.png", "broken.jpg"]
     first = duplicates.find(tmp_path / "set", paths)
-    watcher = Watcher()
+    watcher = Listener()
     eye(9).save(tmp_path / "set" / "c.png")
     again = duplicates.find(tmp_path / "set", paths, observer=watcher)
     assert [step for step in watcher.steps if step[0] == "decoding"] == [
@@ -193,7 +185,7 @@ def test_audit_of_a_small_set(tmp_path: Path) -> None:
     assert record["images_missing"] == 1
     assert record["left_out"] == {"unreadable": 1, "image missing": 1}
     assert [bad["path"] for bad in record["unreadable"]] == ["broken.jpg"]
-    assert ":" not in record["unreadable"][0]["reason"][:1]
+    assert record["unreadable"][0]["reason"] == "the file is cut short (truncated)"
     assert record["leaks"]["duplicates_across_splits"] == 2
     doubles = record["duplicates"]
     assert doubles["exact_groups"] == 1

@@ -16,14 +16,10 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageFilter
 
 from dr_cli.errors import DrError
-from dr_cli.photographs import fundus
-from dr_cli.photographs.fundus import (
-    Preprocessing,
-    UnreadableImage,
-    auto_size,
-    find_field,
-    load_crop,
-)
+from dr_cli.photographs import decoding
+from dr_cli.photographs.crop import Preprocessing, auto_size, field_size, from_image, load_crop
+from dr_cli.photographs.decoding import UnreadableImage
+from dr_cli.photographs.field import find_field
 
 BORDER = (2, 1, 1)
 
@@ -44,6 +40,14 @@ def save(picture, path, **options):
     return path
 
 
+def decode(path, at_least=None):
+    return decoding.decode(path.parent, path.name, at_least)[0]
+
+
+def field_of(pixels):
+    return find_field(Image.fromarray(pixels)).box
+
+
 def near(box, expected, tolerance=2):
     return all(abs(a - b) <= tolerance for a, b in zip(box, expected, strict=True))
 
@@ -62,7 +66,7 @@ def near(box, expected, tolerance=2):
     ],
 )
 def test_the_field_is_found_wherever_the_disc_is(centre, radius, expected):
-    assert near(find_field(eye(centre=centre, radius=radius)), expected)
+    assert near(field_of(eye(centre=centre, radius=radius)), expected)
 
 
 def test_a_notch_jpeg_noise_and_text_in_the_border_move_nothing():
@@ -75,22 +79,22 @@ def test_a_notch_jpeg_noise_and_text_in_the_border_move_nothing():
     file = io.BytesIO()
     picture.save(file, "JPEG", quality=40)
     with Image.open(file) as noisy:
-        assert near(find_field(np.asarray(noisy)), (200, 50, 1000, 850), tolerance=8)
+        assert near(field_of(np.asarray(noisy)), (200, 50, 1000, 850), tolerance=8)
 
 
 def test_a_dark_field_is_found_in_a_border_that_is_not_quite_black():
     picture = eye(radius=120) // 5 + np.uint8(10)  # field 30 and less above 10
-    assert near(find_field(picture), (80, 30, 320, 270), tolerance=6)
+    assert near(field_of(picture), (80, 30, 320, 270), tolerance=6)
 
 
 @pytest.mark.parametrize("value", [0, 3, 120, 255])
 def test_a_flat_picture_is_taken_whole(value):
-    assert find_field(np.full((40, 70, 3), value, np.uint8)) == (0, 0, 70, 40)
+    assert field_of(np.full((40, 70, 3), value, np.uint8)) == (0, 0, 70, 40)
 
 
 def test_a_picture_without_a_border_is_taken_whole():
     inside = eye(400, 400, radius=600)
-    assert find_field(inside) == (0, 0, 400, 400)
+    assert field_of(inside) == (0, 0, 400, 400)
 
 
 # --- the crop
@@ -98,9 +102,7 @@ def test_a_picture_without_a_border_is_taken_whole():
 
 @pytest.mark.parametrize(("width", "height"), [(400, 300), (300, 400), (401, 299), (900, 260)])
 def test_a_circle_stays_a_circle_and_fills_the_crop(width, height):
-    crop = fundus.from_image(
-        Image.fromarray(eye(width, height, radius=120)), Preprocessing(size=96)
-    )
+    crop = from_image(Image.fromarray(eye(width, height, radius=120)), Preprocessing(size=96))
     mask = crop.pixels.max(axis=0) > 20
     columns, rows = mask.any(axis=0).sum(), mask.any(axis=1).sum()
     assert abs(int(columns) - int(rows)) <= 2
@@ -109,7 +111,7 @@ def test_a_circle_stays_a_circle_and_fills_the_crop(width, height):
 
 
 def test_a_cut_field_is_padded_with_black_not_stretched():
-    crop = fundus.from_image(Image.fromarray(eye(400, 240, radius=200)), Preprocessing(size=100))
+    crop = from_image(Image.fromarray(eye(400, 240, radius=200)), Preprocessing(size=100))
     lit = np.flatnonzero((crop.pixels.max(axis=0) > 8).any(axis=1))
     assert (lit[0], lit[-1]) == (20, 79)  # 240 of 400, in the middle
     assert crop.pixels[:, :20].max() == crop.pixels[:, 80:].max() == 0
@@ -130,7 +132,7 @@ def test_any_size_and_mode_gives_a_square_of_the_wanted_size(width, height, size
         image = Image.fromarray(rng.integers(0, 4096, (height, width)).astype(dtype))
     else:
         image = Image.fromarray(rng.integers(0, 256, (height, width, 3), np.uint8)).convert(mode)
-    crop = fundus.from_image(image, Preprocessing(size))
+    crop = from_image(image, Preprocessing(size))
     assert crop.pixels.shape == (3, size, size)
     assert crop.pixels.dtype == np.uint8
     assert crop.original_size == (width, height)
@@ -142,13 +144,13 @@ def test_any_size_and_mode_gives_a_square_of_the_wanted_size(width, height, size
 @pytest.mark.parametrize(("width", "height"), [(1, 1), (1, 3000), (20000, 2), (1, 2)])
 def test_extreme_shapes_cost_no_more_memory_than_the_picture(width, height):
     image = Image.new("RGB", (width, height), (200, 90, 30))
-    crop = fundus.from_image(image, Preprocessing(32))
+    crop = from_image(image, Preprocessing(32))
     assert crop.pixels.max() == 200
 
 
 def test_a_crop_that_needs_no_scaling_is_the_pictures_own_pixels():
     picture = eye(200, 200, radius=150)
-    crop = fundus.from_image(Image.fromarray(picture), Preprocessing(200, field="whole"))
+    crop = from_image(Image.fromarray(picture), Preprocessing(200, field="whole"))
     assert np.array_equal(crop.pixels, picture.transpose(2, 0, 1))
     assert (crop.scale, crop.origin) == (1.0, (0.0, 0.0))
 
@@ -176,7 +178,7 @@ def test_small_detail_is_averaged_not_skipped():
     """Stripes finer than a crop pixel become their mean: the resizing is antialiased."""
     stripes = np.zeros((512, 512, 3), np.uint8)
     stripes[:, ::2] = 200
-    crop = fundus.from_image(Image.fromarray(stripes), Preprocessing(64, field="whole"))
+    crop = from_image(Image.fromarray(stripes), Preprocessing(64, field="whole"))
     assert abs(crop.pixels.astype(int)[:, 4:-4, 4:-4] - 100).max() <= 3
 
 
@@ -200,13 +202,13 @@ def test_draft_and_full_decoding_agree_closely(tmp_path):
     full = load_crop(path, Preprocessing(128, decoding="full"))
     difference = np.abs(draft.pixels.astype(int) - full.pixels)
     assert 0 < difference.mean() < 1.5
-    assert fundus.decode(path, at_least=200).size == (300, 220)
-    assert fundus.decode(path, at_least=221).size == (600, 440)
-    assert fundus.decode(path).size == (2400, 1760)
+    assert decode(path, 200).size == (300, 220)
+    assert decode(path, 221).size == (600, 440)
+    assert decode(path).size == (2400, 1760)
 
 
 def test_a_small_picture_is_enlarged_when_asked():
-    crop = fundus.from_image(Image.fromarray(eye(60, 50, radius=20)), Preprocessing(200))
+    crop = from_image(Image.fromarray(eye(60, 50, radius=20)), Preprocessing(200))
     assert crop.pixels.shape == (3, 200, 200)
     assert crop.scale < 1
 
@@ -225,7 +227,7 @@ def test_exif_orientation_is_honoured(tmp_path, orientation, suffix):
     exif[0x0112] = orientation
     path = tmp_path / f"eye{suffix}"
     stored.save(path, exif=exif)
-    back = fundus.decode(path, at_least=200)
+    back = decode(path, 200)
     assert back.size in ((600, 400), (300, 200))
     same = np.asarray(back.resize((60, 40))).astype(int) - np.asarray(upright.resize((60, 40)))
     assert np.abs(same).mean() < 3
@@ -235,14 +237,14 @@ def test_exif_orientation_is_honoured(tmp_path, orientation, suffix):
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF")
 def test_a_broken_exif_block_does_not_lose_the_picture(tmp_path):
     path = save(eye(), tmp_path / "eye.jpg", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff garbage")
-    assert fundus.decode(path).size == (400, 300)
+    assert decode(path).size == (400, 300)
 
 
 @pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
 def test_grey_of_any_depth_fills_8_bits(tmp_path, bits):
     grey = np.linspace(0, 2**bits - 1, 64 * 64).reshape(64, 64).astype(np.uint16)
     Image.fromarray(grey).save(tmp_path / "deep.png")
-    pixels = np.asarray(fundus.decode(tmp_path / "deep.png"))
+    pixels = np.asarray(decode(tmp_path / "deep.png"))
     assert pixels.shape == (64, 64, 3)
     assert (pixels.min(), pixels.max()) == (0, 255)
     assert np.abs(pixels[..., 0] - grey * (255 / (2**bits - 1))).max() <= 1
@@ -252,7 +254,7 @@ def test_float_pictures_in_0_to_1_fill_8_bits(tmp_path):
     Image.fromarray(np.linspace(0, 1, 100, dtype=np.float32).reshape(10, 10)).save(
         tmp_path / "unit.tif"
     )
-    pixels = np.asarray(fundus.decode(tmp_path / "unit.tif"))
+    pixels = np.asarray(decode(tmp_path / "unit.tif"))
     assert (pixels.min(), pixels.max()) == (0, 255)
 
 
@@ -261,14 +263,14 @@ def test_transparent_parts_are_black(tmp_path):
     rgba[5:15, 10:20, 3] = 255
     for mode in ("RGBA", "P"):
         Image.fromarray(rgba).convert(mode).save(tmp_path / f"{mode}.png")
-        pixels = np.asarray(fundus.decode(tmp_path / f"{mode}.png"))
+        pixels = np.asarray(decode(tmp_path / f"{mode}.png"))
         assert pixels[0, 0].max() == 0, mode
         assert pixels[10, 15].tolist() == [200, 90, 30], mode
 
 
 def test_a_cmyk_jpeg_has_its_colours(tmp_path):
     Image.new("RGB", (64, 64), (200, 90, 30)).convert("CMYK").save(tmp_path / "press.jpg")
-    pixels = np.asarray(fundus.decode(tmp_path / "press.jpg")).astype(int)
+    pixels = np.asarray(decode(tmp_path / "press.jpg")).astype(int)
     assert np.abs(pixels - (200, 90, 30)).max() <= 6
 
 
@@ -325,7 +327,7 @@ def test_a_forbidden_file_says_so(tmp_path):
 def test_formats_that_start_other_programs_are_not_opened(tmp_path):
     Image.fromarray(eye()).save(tmp_path / "eye.eps")
     with pytest.raises(UnreadableImage, match="not an image"):
-        fundus.decode(tmp_path / "eye.eps")
+        decode(tmp_path / "eye.eps")
 
 
 # --- the record
@@ -360,7 +362,7 @@ def test_auto_size_never_enlarges_most_and_stays_within_512(sizes, size):
 def test_field_size_is_measured_in_the_original(tmp_path):
     picture = Image.fromarray(eye(500, 360, radius=160)).resize((2000, 1440))
     picture.save(tmp_path / "eye.jpg")
-    width, height = fundus.field_size(tmp_path / "eye.jpg")
+    width, height = field_size(tmp_path / "eye.jpg")
     assert abs(width - 1280) <= 20
     assert abs(height - 1280) <= 20
 
@@ -398,7 +400,7 @@ def no_photographs():
 
 def test_what_is_no_photograph_is_not_gradable():
     for name, image in no_photographs():
-        crop = fundus.from_image(image, Preprocessing(64))
+        crop = from_image(image, Preprocessing(64))
         assert not crop.gradable, f"{name}: {crop.quality}"
 
 
@@ -410,7 +412,7 @@ def test_blur_and_darkness_lower_quality():
         draw.line([(60 * k, 20), (200 + 20 * k, 250), (70 * k, 480)], (120, 40, 10), width=5)
 
     def quality(picture):
-        return fundus.from_image(picture, Preprocessing(64)).quality
+        return from_image(picture, Preprocessing(64)).quality
 
     assert quality(image) > 0.9
     assert quality(image.filter(ImageFilter.GaussianBlur(14))) < 0.5
@@ -435,7 +437,7 @@ def test_the_field_of_real_photographs_is_where_idrid_has_it(shared):
 
 
 def test_no_heavy_package_is_imported():
-    code = "import dr_cli.photographs.fundus, sys; print([m for m in sys.modules if m in " + (
+    code = "import dr_cli.photographs.crop, sys; print([m for m in sys.modules if m in " + (
         "{'torch', 'pandas', 'sklearn', 'matplotlib', 'scipy', 'torchvision'}])"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import maximum_filter
 
-from dr_cli.photographs.fundus import Preprocessing
+from dr_cli.photographs.crop import Preprocessing
 from dr_cli.sample import drawn_set as sample
 
 
