@@ -1,5 +1,6 @@
 """FundusDataset and its batches."""
 
+import doctest
 import multiprocessing
 import pickle
 import threading
@@ -12,6 +13,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from dr_cli import FundusDataset
+from dr_cli.dataset import dataset as dataset_module
 from dr_cli.dataset.dataset import measured_size
 from dr_cli.dataset.feeding import batches, hold
 from dr_cli.device import choose
@@ -125,6 +127,12 @@ def test_it_can_be_pickled(photographs):
     assert len(pickle.dumps(dataset)) < 20_000  # the pixels stay where they are
 
 
+def test_the_example_in_its_docstring_runs():
+    failed, run = doctest.testmod(dataset_module)
+    assert run >= 8
+    assert failed == 0
+
+
 def test_pictures_in_an_npz_file_are_read(tmp_path):
     images = np.zeros((3, 28, 28, 3), np.uint8) + np.array([10, 90, 200])[:, None, None, None]
     np.savez(tmp_path / "set.npz", train_images=images.astype(np.uint8))
@@ -165,10 +173,11 @@ def test_a_folder_becomes_a_dataset_in_one_call(folder):
         FundusDataset.from_folder(folder, "valid")
 
 
-def test_unreadable_files_of_a_folder_are_left_out_with_a_warning(folder):
+@pytest.mark.parametrize("cache", [True, False])
+def test_unreadable_files_of_a_folder_are_left_out_with_a_warning(folder, cache):
     (folder / "test" / "2" / "24.png").write_bytes(b"nothing")
     watcher = Listener()
-    dataset = FundusDataset.from_folder(folder, "test", size=32, observer=watcher)
+    dataset = FundusDataset.from_folder(folder, "test", size=32, observer=watcher, cache=cache)
     assert len(dataset) == 9
     assert dataset.failed == []
     assert len(watcher.warnings) == 1

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from PIL import Image
 
 from dr_cli.errors import UsageError
-from dr_cli.photographs import cache
+from dr_cli.photographs import cache, quality
 from dr_cli.photographs.crop import Preprocessing, load_crop
 from dr_cli.photographs.decoding import UnreadableImage
 from tests.builders.listener import Listener
@@ -419,3 +420,73 @@ def test_quality_is_kept_beside_the_crops(photographs):
     np.testing.assert_allclose(first.quality, expected, rtol=1e-6)
     np.testing.assert_array_equal(again.quality, first.quality[::-1])
     np.testing.assert_array_equal(again.subset([3, 1], load).quality, again.quality[[3, 1]])
+
+
+def test_a_changed_quality_rule_judges_anew(photographs, monkeypatch):
+    """Qualities lie beside the crops: a folder filled by an older rule must not give them."""
+    folder, paths = photographs
+    build(folder, paths)
+    monkeypatch.setattr(quality, "VERSION", quality.VERSION + 1)
+    monkeypatch.setattr(quality, "judge", lambda thumbnail, filled: 0.75)
+    again, load = build(folder, paths)
+    assert len(load.asked) == 10
+    assert again.quality.tolist() == [0.75] * 10
+
+
+def test_mean_and_deviation_do_not_change_the_crops():
+    """They are taken off later: other weights must not decode a whole data set again."""
+    other = Preprocessing(SIZE, mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2))
+    assert cache.shards_folder(other) == cache.shards_folder(WAY)
+
+
+def test_a_number_sign_in_a_file_name_is_no_place_within_a_file(photographs):
+    folder, _ = photographs
+    (folder / "3.png").rename(folder / "eye#3.png")
+    crops, _ = build(folder, ["eye#3.png"])
+    assert crops.kept == "disk"
+
+
+def test_a_second_build_tells_that_it_waits(photographs):
+    folder, paths = photographs
+    where = cache.shards_folder(WAY)
+    where.mkdir(parents=True)
+    lock = FileLock(where / "building")
+    lock.acquire()
+    waiting = Listener(note=lambda text: lock.release())
+    crops, load = build(folder, paths, observer=waiting)
+    assert waiting.notes == ["another process is filling the same cache: waiting for it"]
+    assert len(load.asked) == 10
+    assert crops.kept == "disk"
+
+
+@pytest.mark.parametrize("error", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_where_there_are_no_locks_builds_go_side_by_side(photographs, monkeypatch, error):
+    fcntl = pytest.importorskip("fcntl")
+
+    def refuse(*given):
+        raise OSError(error, os.strerror(error))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    folder, paths = photographs
+    watcher = Listener()
+    for _ in range(2):
+        crops, _ = build(folder, paths, observer=watcher)
+        assert crops.kept == "disk"
+    assert watcher.warnings == watcher.notes == []
+
+
+def test_a_reader_of_a_folder_that_it_may_not_write_uses_what_is_there(photographs, monkeypatch):
+    folder, paths = photographs
+    build(folder, paths[:8])
+
+    def refuse(*given, **named):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "touch", refuse)  # root may write anywhere, so no chmod
+    watcher = Listener()
+    crops, load = build(folder, paths[:8], observer=watcher)
+    assert (crops.kept, load.asked, watcher.warnings) == ("disk", [], [])
+    crops, load = build(folder, paths, observer=watcher)
+    assert load.asked == [8, 9]
+    assert "held in memory" in watcher.warnings[0]
+    assert right(crops, folder, paths)
