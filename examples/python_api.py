@@ -18,7 +18,7 @@ from dr_cli import ConfusionMatrix, FundusDataset, Grader, build_resnet
 from dr_cli.cli.train import Setting, train
 from dr_cli.labels import reading as labels
 from dr_cli.photographs import cache
-from dr_cli.photographs.fundus import Preprocessing
+from dr_cli.photographs.crop import Preprocessing
 from dr_cli.sample import drawn_set as sample
 from dr_cli.training.config import TrainConfig
 

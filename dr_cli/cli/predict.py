@@ -33,7 +33,7 @@ class Format(enum.StrEnum):
 
 def inputs(names: Iterable[str], nul: bool = False) -> Iterator[str]:
     """Files as they are named, photographs of folders in sorted order, `-` from stdin."""
-    from dr_cli.photographs.fundus import EXTENSIONS  # on use: it brings numpy
+    from dr_cli.photographs.decoding import EXTENSIONS  # on use: it brings numpy
 
     for name in names:
         if name == "-":

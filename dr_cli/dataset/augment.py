@@ -17,14 +17,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dr_cli import randomness
-from dr_cli.photographs.fundus import Preprocessing
+from dr_cli.photographs.crop import Preprocessing
 
 LEVELS = ("none", "flip", "standard", "strong")
 
-SCALE = (
-    0.87,
-    1.15,
-)  # of the picture's content, log-uniform; Huang et al., Diagnostics 2023, 13(10):1664
+# Of the picture's content, log-uniform; Huang et al., Diagnostics 2023, 13(10):1664.
+SCALE = (0.87, 1.15)
 TRANSLATION = 0.05  # of the side, either way: crops are centred on the field already
 BRIGHTNESS = 0.2  # gain of exp(±this)
 CONTRAST = 0.2  # the same, about the mean that normalisation subtracts

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from dr_cli.errors import UsageError
 from dr_cli.labels import tables
-from dr_cli.photographs.fundus import EXTENSIONS
+from dr_cli.photographs.decoding import EXTENSIONS
 
 _DEEPEST = 8  # folders above a name that are compared; a data set nests less
 

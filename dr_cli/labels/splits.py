@@ -17,6 +17,7 @@ from dr_cli import randomness
 from dr_cli.errors import UsageError
 from dr_cli.grades import NUM_GRADES
 from dr_cli.labels.layouts import SPLITS, TEST, TRAIN, VAL
+from dr_cli.photographs.duplicates import connect
 
 DEFAULT_VAL = 0.15
 DEFAULT_TEST = 0.2  # by patient, where the data set has no test split to take the share from
@@ -111,15 +112,10 @@ def group_ids(table: pd.DataFrame, groups: NDArray[Any] | None = None) -> NDArra
     patient[alone] = patient.max(initial=-1) + 1 + np.arange(alone.sum())
     if groups is None:
         return patient
-    from scipy.sparse import coo_array  # type: ignore[import-untyped]
-    from scipy.sparse.csgraph import connected_components  # type: ignore[import-untyped]
-
     # A graph with two kinds of nodes, patients and duplicate groups; each row is an edge.
     other = pd.factorize(np.asarray(groups))[0]
     n, m = int(patient.max(initial=-1)) + 1, int(other.max(initial=-1)) + 1
-    graph = coo_array((np.ones(len(table), bool), (patient, n + other)), shape=(n + m, n + m))
-    _, component = connected_components(graph, directed=False)
-    return component[patient].astype(np.int64)
+    return connect(n + m, np.stack([patient, n + other], axis=1))[patient]
 
 
 # --- who goes where -----------------------------------------------------------------------------

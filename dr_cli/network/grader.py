@@ -21,7 +21,7 @@ from dr_cli.errors import DrError, UsageError
 from dr_cli.grades import NAMES, Calibration, expected_grade, referable_probability
 from dr_cli.network.activation import activation
 from dr_cli.network.resnet import ResNet, build_resnet, inference_copy
-from dr_cli.photographs.fundus import Crop, Preprocessing, load_crop
+from dr_cli.photographs.crop import Crop, Preprocessing, load_crop
 from dr_cli.plots.heat import overlay
 from dr_cli.writing import whole
 
@@ -141,7 +141,6 @@ class Grader:
         self.members = list(members)
         self.processor = self.members[0].processor
         self.calibration = Calibration.pooled([member.calibration for member in self.members])
-        self.processor = self.members[0].processor
         point = self.calibration.operating_point
         self.threshold = point.referable.value if point else 0.5
 
@@ -194,32 +193,6 @@ class Grader:
             done += len(pixels)
             progress(done)
         return self._pool([torch.cat(found) for found in logits]) if done else np.zeros((0, 5))
-
-    @property
-    def preprocessing(self) -> Preprocessing:
-        """What every member does to a photograph. UsageError where they differ."""
-        if len({member.preprocessing for member in self.members}) > 1:
-            raise UsageError("these networks want their photographs prepared differently")
-        return self.members[0].preprocessing
-
-    def probabilities(
-        self,
-        batches: Iterable[tuple[Tensor, Tensor, Tensor]],
-        progress: Callable[[int], None] = lambda done: None,
-        tta: bool = False,
-    ) -> NDArray[np.float64]:
-        """Mean over the members of their calibrated probabilities: [N, 5].
-
-        batches: of uint8 pixels [n, 3, S, S], grades and indices; walked once. progress is told
-        how many images are done.
-        """
-        found = [np.zeros((0, len(NAMES)))]
-        for pixels, _, _ in batches:
-            found.append(
-                np.mean([member.probabilities(pixels, tta) for member in self.members], axis=0)
-            )
-            progress(sum(map(len, found)))
-        return np.concatenate(found)
 
     def predict(
         self,

@@ -2,9 +2,10 @@
 
 A shard is one file of raw uint8 pixels, memory-mapped when read, with the keys of its crops
 behind them. It is written aside and renamed, so it is whole or absent, and a killed build keeps
-what it had finished. A crop's key is a digest of all that made it: preprocessing, Pillow's
-version, data folder, path, and the file's size and time of change. So a changed photograph has
-another key and is decoded anew, and no crop is ever found by its place alone.
+what it had finished. A folder holds the crops of one recipe: preprocessing, the quality rule's
+version and Pillow's. In it a crop's key is a digest of data folder, path, and the file's size and
+time of change. So a changed photograph has another key and is decoded anew, and no crop is ever
+found by its place alone.
 
 Builds in one folder wait for each other, so runs that start together share the work.
 
@@ -36,19 +37,23 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 import PIL
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from dr_cli import machine
 from dr_cli.errors import UsageError
 from dr_cli.events import NOTHING, Observer
-from dr_cli.photographs.fundus import Preprocessing, UnreadableImage
+from dr_cli.photographs import packed, quality
+from dr_cli.photographs.crop import Crop, Preprocessing
+from dr_cli.photographs.decoding import UnreadableImage
 
-Made = tuple[NDArray[np.uint8], float]  # a crop [3, S, S] and its photograph's quality in [0, 1]
-Load = Callable[[int], Made]  # by the number of a photograph
+Load = Callable[[int], Crop]  # by the number of a photograph
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 # --- where, and how much ------------------------------------------------------------------------
@@ -78,20 +83,21 @@ def limit(used: int, free: int) -> int:
 
 
 def shards_folder(preprocessing: Preprocessing) -> Path:
-    """Where the crops made in this way are kept."""
-    recipe = json.dumps([preprocessing.to_dict(), PIL.__version__], sort_keys=True)
-    return folder() / "crops" / f"{preprocessing.size}px-{_digest(recipe)[:6].hex()}"
+    """Where the crops made in this way are kept, and their qualities judged by today's rule."""
+    made_by = [preprocessing.recipe(), quality.VERSION, PIL.__version__]
+    recipe = _digest(json.dumps(made_by, sort_keys=True))
+    return folder() / "crops" / f"{preprocessing.size}px-{recipe[:6].hex()}"
 
 
 def keys(root: Path, paths: Iterable[str]) -> list[bytes | None]:
     """16 bytes a photograph that change with its file; None where there is no such file.
 
-    paths: relative to root; what follows a `#` names a picture within the file.
+    paths: relative to root, as `decode` takes them.
     """
     whole, found = str(root.resolve()), list[bytes | None]()
     for path in paths:
         try:
-            status = os.stat(root / path.partition("#")[0])
+            status = os.stat(root / packed.file_of(path))
         except OSError:
             found.append(None)
             continue
@@ -101,6 +107,30 @@ def keys(root: Path, paths: Iterable[str]) -> list[bytes | None]:
 
 def _digest(text: str) -> bytes:
     return hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=16).digest()
+
+
+def spread(
+    work: Callable[[Item], Result], items: Sequence[Item], workers: int
+) -> Generator[Result, None, None]:
+    """`work` of each item, in order, by so many threads; they run a little ahead of the consumer.
+
+    Threads, because Pillow lets go of the interpreter's lock while it decodes and resizes: two of
+    them do 1.9 times the work of one. They need no guarded main module, as processes do.
+    """
+    if len(items) < 2 or workers == 1:
+        yield from map(work, items)
+        return
+    pool = ThreadPoolExecutor(workers, "dr-decode")
+    waiting: deque[Future[Result]] = deque()
+    try:
+        for item in items:
+            waiting.append(pool.submit(work, item))
+            if len(waiting) > 4 * workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
 
 
 # --- the crops of one data set ------------------------------------------------------------------
@@ -147,16 +177,16 @@ class Crops:
         out = np.empty((len(wanted), 3, self.size, self.size), np.uint8)
         absent = []
         for k, number in enumerate(wanted):
-            crop = self._find(number)
-            if crop is None:
+            pixels = self._find(number)
+            if pixels is None:
                 absent.append(k)
             else:
-                out[k] = crop
-        decoded = self._decode([wanted[k] for k in absent])
-        for k, made in zip(absent, decoded, strict=True):
-            if isinstance(made, UnreadableImage):
-                raise made
-            out[k] = made[0]
+                out[k] = pixels
+        decoded = spread(self._decode, [wanted[k] for k in absent], self.workers)
+        for k, crop in zip(absent, decoded, strict=True):
+            if isinstance(crop, UnreadableImage):
+                raise crop
+            out[k] = crop.pixels
         return out
 
     def _find(self, number: int) -> NDArray[np.uint8] | None:
@@ -170,33 +200,12 @@ class Crops:
         """A shard's crops [n, 3, S, S]; None where another process has removed the file."""
         if shard not in self._maps:
             try:
-                self._maps[shard] = _mapped(self._shards[shard], self.size)
+                self._maps[shard] = _open_shard(self._shards[shard], self.size)
             except (OSError, ValueError):
                 self._maps[shard] = None
         return self._maps[shard]
 
-    def _decode(self, numbers: Sequence[int]) -> Generator[Made | UnreadableImage, None, None]:
-        """The crop and quality of each, or why there is none, in order; `workers` at a time.
-
-        Threads, because Pillow lets go of the interpreter's lock while it decodes and resizes:
-        two of them do 1.9 times the work of one. They need no guarded main module, as processes do.
-        """
-        if len(numbers) < 2 or self.workers == 1:
-            yield from map(self._try, numbers)
-            return
-        pool = ThreadPoolExecutor(self.workers, "dr-decode")
-        waiting: deque[Future[Made | UnreadableImage]] = deque()
-        try:
-            for number in numbers:
-                waiting.append(pool.submit(self._try, number))
-                if len(waiting) > 4 * self.workers:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-
-    def _try(self, number: int) -> Made | UnreadableImage:
+    def _decode(self, number: int) -> Crop | UnreadableImage:
         try:
             return self._load(number)
         except UnreadableImage as problem:
@@ -289,13 +298,13 @@ class Crops:
         observer: Observer,
     ) -> None:
         """Decode these, hand each crop to `keep`, note what is unreadable, tell how far it is."""
-        with closing(self._decode(numbers)) as crops:
-            for done, (number, made) in enumerate(zip(numbers, crops, strict=True), start=1):
-                if isinstance(made, UnreadableImage):
-                    self.failed[number] = made.reason
+        with closing(spread(self._decode, numbers, self.workers)) as crops:
+            for done, (number, crop) in enumerate(zip(numbers, crops, strict=True), start=1):
+                if isinstance(crop, UnreadableImage):
+                    self.failed[number] = crop.reason
                 else:
-                    crop, self.quality[number] = made
-                    keep(number, crop)
+                    self.quality[number] = crop.quality
+                    keep(number, crop.pixels)
                 observer.progress("decoding photographs", done, len(numbers))
 
 
@@ -361,27 +370,30 @@ class _Writer:
             self._file, self._keys, self._quality = None, [], []
 
 
-def _entries(shard: Path, size: int) -> list[tuple[bytes, float]]:
-    """Key and quality of each crop of a shard, in order.
+def _count(file: BinaryIO, size: int) -> int:
+    """How many crops a shard holds. ValueError where the file is no whole shard of this size."""
+    length = file.seek(0, os.SEEK_END)
+    file.seek(max(0, length - _END.size))
+    end = file.read()
+    if len(end) != _END.size:
+        raise ValueError("too short")
+    magic, count, pixels, _ = _END.unpack(end)
+    if (magic, pixels, length) != (_MAGIC, size, count * (3 * size * size + 20) + _END.size):
+        raise ValueError("not a whole shard")
+    return count
 
-    ValueError where the file is no whole shard of this size.
-    """
+
+def _entries(shard: Path, size: int) -> list[tuple[bytes, float]]:
+    """Key and quality of each crop of a shard, in order. ValueError where it is damaged."""
     with open(shard, "rb") as file:
-        length = file.seek(0, os.SEEK_END)
-        file.seek(max(0, length - _END.size))
-        end = file.read()
-        if len(end) != _END.size:
-            raise ValueError("too short")
-        magic, count, pixels, checksum = _END.unpack(end)
-        whole = count * (3 * size * size + 20) + _END.size
-        if (magic, pixels, length) != (_MAGIC, size, whole):
-            raise ValueError("not a whole shard")
+        count = _count(file, size)
         file.seek(count * 3 * size * size)
         entries = file.read(20 * count)
+        checksum = _END.unpack(file.read())[3]
     if zlib.crc32(entries) != checksum:
         raise ValueError("damaged keys")
-    quality = np.frombuffer(entries, "<f4", offset=16 * count).tolist()
-    return [(entries[16 * row : 16 * row + 16], quality[row]) for row in range(count)]
+    qualities = np.frombuffer(entries, "<f4", offset=16 * count).tolist()
+    return [(entries[16 * row : 16 * row + 16], qualities[row]) for row in range(count)]
 
 
 def _index(where: Path, size: int) -> dict[bytes, tuple[Path, int, float]]:
@@ -393,7 +405,7 @@ def _index(where: Path, size: int) -> dict[bytes, tuple[Path, int, float]]:
     for shard in sorted(where.glob(f"*{_SUFFIX}")):
         try:
             entries = enumerate(_entries(shard, size))
-            index.update({k: (shard, row, quality) for row, (k, quality) in entries})
+            index.update({k: (shard, row, seen) for row, (k, seen) in entries})
         except ValueError:
             with suppress(OSError):
                 shard.unlink()
@@ -406,9 +418,10 @@ def _index(where: Path, size: int) -> dict[bytes, tuple[Path, int, float]]:
     return index
 
 
-def _mapped(shard: Path, size: int) -> NDArray[np.uint8]:
-    count = len(_entries(shard, size))
-    return np.memmap(shard, np.uint8, "r", shape=(count, 3, size, size))
+def _open_shard(shard: Path, size: int) -> NDArray[np.uint8]:
+    """Its crops; its keys were checked when they were looked up."""
+    with open(shard, "rb") as file:
+        return np.memmap(file, np.uint8, "r", shape=(_count(file, size), 3, size, size))
 
 
 def _make_room(where: Path, needed: int, keep: set[Path]) -> None:
@@ -439,32 +452,21 @@ def _alone(where: Path, observer: Observer) -> Iterator[None]:
     """One build at a time in a folder, so that runs started together share the work.
 
     The system frees the lock of a process that dies. Where there are no locks, as on some network
-    drives, builds go side by side: that repeats work and harms nothing.
+    drives, builds go side by side: that repeats work and harms nothing. A marker file in place of
+    a lock (`fallback_to_soft`) would outlive a killed build. OSError in a read-only folder.
     """
-    with open(where / "building", "ab") as file:
-        if not _locked(file):
+    (where / "building").touch()
+    lock = FileLock(where / "building", fallback_to_soft=False, poll_interval=0.1)
+    with suppress(OSError):
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
             observer.note("another process is filling the same cache: waiting for it")
-            while not _locked(file):
-                time.sleep(0.1)
-        yield
-
-
-def _locked(file: BinaryIO) -> bool:
-    """Whether the file's lock is ours now, or there are no locks here."""
+            lock.acquire()
     try:
-        if sys.platform == "win32":
-            import msvcrt
-
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):
-        return False
-    except OSError:
-        return True
-    return True
+        yield
+    finally:
+        lock.release()
 
 
 def _readable(count: int) -> str:

@@ -20,12 +20,11 @@ by 3 degrees 97%, JPEG quality 50 97%; but cut by 5% only 18%. Mirrored copies a
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import PIL
@@ -33,11 +32,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dr_cli import machine
-from dr_cli.errors import DrError
 from dr_cli.events import NOTHING, Observer
-from dr_cli.photographs import cache, fundus
-from dr_cli.photographs import packed as npz
-from dr_cli.photographs.fundus import UnreadableImage
+from dr_cli.photographs import cache
+from dr_cli.photographs.decoding import UnreadableImage, decode
+from dr_cli.photographs.field import find_field
 from dr_cli.writing import whole
 
 T = TypeVar("T")
@@ -51,7 +49,17 @@ _NARROW, _WIDE = 1.2, 2.4  # standard deviations whose difference is kept, pixel
 _RADIUS = 26  # of the disc that bits are taken from: the field without its rim
 _FLAT = 0.3  # grey levels; real photographs have 0.6 and more. Less is noise: no hash
 _DECODED_AT = 256  # pixels of the shorter side that a scaled JPEG keeps for the hash
-_VERSION = 1
+_VERSION = 2  # of what is kept of a photograph; 2: sizes are upright, scipy blurs
+
+
+def _places() -> NDArray[np.int64]:
+    """The pixels that give the bits: `BITS` of the inner disc, evenly, row by row."""
+    y, x = np.mgrid[:_SIDE, :_SIDE] - (_SIDE - 1) / 2
+    disc = np.flatnonzero((x**2 + y**2 < _RADIUS**2).ravel())
+    return disc[np.linspace(0, len(disc) - 1, BITS).astype(np.int64)]
+
+
+_PLACES = _places()
 
 
 @dataclass(frozen=True)
@@ -81,17 +89,17 @@ def find(
         none = np.zeros(0, np.int64)
         return Duplicates(none, none, np.zeros((0, 2), np.int64), {})
     workers = workers or machine.cores()
-    seen, failed = _look(root, paths, workers, observer)
+    seen, failed = _see(root, paths, workers, observer)
     near = near_pairs(seen["bits"], np.flatnonzero(seen["textured"]), observer)
     _, first, alike = np.unique(seen[["size", "digest"]], return_index=True, return_inverse=True)
     read = seen["size"].any(axis=1)
     same = np.stack([first[alike], np.arange(len(paths))], axis=1)[read]
-    candidates = _components(len(paths), np.concatenate([near, same]))
+    candidates = connect(len(paths), np.concatenate([near, same]))
     exact = _exact(root, paths, seen["size"], candidates, workers, observer)
     together = np.stack([np.unique(exact, return_index=True)[1][exact], np.arange(len(paths))], 1)
     return Duplicates(
         exact,
-        _components(len(paths), np.concatenate([near, together])),
+        connect(len(paths), np.concatenate([near, together])),
         seen["size"].astype(np.int64),
         failed,
     )
@@ -115,14 +123,15 @@ def perceptual_hash(photograph: Image.Image) -> tuple[NDArray[np.uint64], bool]:
     Of the field's green channel, squashed to 64 x 64 so that a photograph and its squashed copy
     agree. A field of fewer pixels, or without structure, must not be compared.
     """
-    box = fundus.find_field(np.asarray(photograph))
+    from scipy.ndimage import gaussian_filter  # type: ignore[import-untyped]
+
+    box = find_field(photograph).box
     large = min(box.right - box.left, box.bottom - box.top) >= _SIDE
     green = photograph.getchannel("G").resize(
         (_SIDE, _SIDE), Image.Resampling.BOX if large else Image.Resampling.BILINEAR, box=(*box,)
     )
     pixels = np.asarray(green, np.float32)
-    band = (_BLUR_NARROW @ pixels @ _BLUR_NARROW.T - _BLUR_WIDE @ pixels @ _BLUR_WIDE.T).ravel()
-    band = band[_PLACES]
+    band = (gaussian_filter(pixels, _NARROW) - gaussian_filter(pixels, _WIDE)).ravel()[_PLACES]
     bits = np.packbits(band > 0).view(np.uint64)
     return bits, bool(large and band.std() >= _FLAT)
 
@@ -157,7 +166,7 @@ def near_pairs(
         return np.concatenate(found)
 
     blocks = range(0, len(chosen), _ROWS)
-    found = list(_parallel(compare, blocks, 1, "comparing photographs", observer))
+    found = list(_watch(compare, blocks, 1, "comparing photographs", observer))
     return np.concatenate(found) if found else np.zeros((0, 2), np.int64)
 
 
@@ -178,14 +187,7 @@ _SEEN = np.dtype(
 )
 
 
-class _Look(NamedTuple):
-    bits: NDArray[np.uint64]
-    textured: bool
-    size: tuple[int, int]
-    digest: bytes
-
-
-def _look(
+def _see(
     root: Path, paths: Sequence[str], workers: int, observer: Observer
 ) -> tuple[NDArray[np.void], dict[str, str]]:
     """[N] `_SEEN`, from the cache or decoded now, and the unreadable."""
@@ -199,46 +201,30 @@ def _look(
         else:
             missing.append(i)
 
-    def look(i: int) -> _Look | UnreadableImage:
+    def see(i: int) -> tuple[Any, ...] | UnreadableImage:
         try:
-            return _look_at(root, paths[i])
+            photograph, size = decode(root, paths[i], _DECODED_AT)
         except UnreadableImage as problem:
             return problem
+        return (*perceptual_hash(photograph), size, _digest(photograph))
 
-    for i, result in zip(missing, _parallel(look, missing, workers, "decoding", observer),
-                         strict=True):  # fmt: skip
+    results = _watch(see, missing, workers, "decoding", observer)
+    for i, result in zip(missing, results, strict=True):
         if isinstance(result, UnreadableImage):
             failed[paths[i]] = result.reason
         else:
-            seen[i] = (list(keys[i] or bytes(16)), *result[:3], list(result.digest))
+            seen[i] = (np.frombuffer(keys[i] or bytes(16), np.uint8), *result)
     if len(missing) > len(failed):
-        _keep(root, seen[[key is not None and paths[i] not in failed
-                          for i, key in enumerate(keys)]])  # fmt: skip
+        known = [key is not None and path not in failed
+                 for key, path in zip(keys, paths, strict=True)]  # fmt: skip
+        _keep(root, seen[known])
     return seen, failed
 
 
-def _look_at(root: Path, path: str) -> _Look:
-    photograph = _open(root, path, _DECODED_AT)
-    bits, textured = perceptual_hash(photograph)
-    size = photograph.size
-    if not npz.inside(path):
-        with Image.open(root / path, formats=fundus.FORMATS) as file:
-            size = file.size  # of the file: the photograph may have been decoded at a fraction
-    return _Look(bits, textured, size, _digest(photograph))
-
-
-def _open(root: Path, path: str, at_least: int | None) -> Image.Image:
-    if not npz.inside(path):
-        return fundus.decode(root / path, at_least)
-    try:
-        return npz.read_image(root, path)
-    except DrError as problem:
-        raise UnreadableImage(path, str(problem)) from problem
-
-
-def _digest(photograph: Image.Image) -> bytes:
-    size = repr(photograph.size).encode()
-    return hashlib.blake2b(size + photograph.tobytes(), digest_size=16).digest()
+def _digest(photograph: Image.Image) -> NDArray[np.uint8]:
+    """[16] of its size and pixels."""
+    content = repr(photograph.size).encode() + photograph.tobytes()
+    return np.frombuffer(hashlib.blake2b(content, digest_size=16).digest(), np.uint8)
 
 
 def _exact(
@@ -253,29 +239,30 @@ def _exact(
     candidates of one size can be: nobody else is decoded a second time."""
     _, alike = np.unique(np.column_stack([candidates, sizes]), axis=0, return_inverse=True)
     rows = np.flatnonzero((np.bincount(alike.ravel())[alike.ravel()] > 1) & sizes.any(axis=1))
-    digests = _parallel(
-        lambda i: _digest(_open(root, paths[i], None)), rows.tolist(), workers,
-        "comparing pixels", observer,
-    )  # fmt: skip
+    listed = rows.tolist()
+
+    def digest(i: int) -> bytes:
+        return _digest(decode(root, paths[i])[0]).tobytes()
+
+    digests = _watch(digest, listed, workers, "comparing pixels", observer)
     first: dict[bytes, int] = {}
     exact = np.arange(len(paths))
-    for row, digest in zip(rows.tolist(), digests, strict=True):
-        exact[row] = first.setdefault(digest, row)
+    for row, found in zip(listed, digests, strict=True):
+        exact[row] = first.setdefault(found, row)
     return np.unique(exact, return_inverse=True)[1].astype(np.int64)
 
 
-def _parallel(
+def _watch(
     work: Callable[[int], T], items: Sequence[int], workers: int, what: str, observer: Observer
-) -> Iterable[T]:
-    """`work` of each item in order, in threads: Pillow lets go of the interpreter's lock."""
-    with ThreadPoolExecutor(max(workers, 1), "dr-look") as pool:
-        for done, result in enumerate(pool.map(work, items), 1):
-            observer.progress(what, done, len(items))
-            yield result
+) -> Iterator[T]:
+    """As `cache.spread`, and the observer hears how far it is."""
+    for done, result in enumerate(cache.spread(work, items, workers), 1):
+        observer.progress(what, done, len(items))
+        yield result
 
 
-def _components(count: int, pairs: NDArray[np.int64]) -> NDArray[np.int64]:
-    """[count] int64: the same number for whatever pairs connect, in however many steps."""
+def connect(count: int, pairs: NDArray[np.int64]) -> NDArray[np.int64]:
+    """[count] int64: the same number for whatever pairs [M, 2] connect, in however many steps."""
     from scipy.sparse import coo_array  # type: ignore[import-untyped]
     from scipy.sparse.csgraph import connected_components  # type: ignore[import-untyped]
 
@@ -304,27 +291,3 @@ def _kept(root: Path) -> dict[bytes, np.void]:
 def _keep(root: Path, rows: NDArray[np.void]) -> None:
     with suppress(OSError), whole(_file(root)) as aside:  # a full disk costs time, no result
         np.save(aside, rows, allow_pickle=False)
-
-
-# --- the filter ---------------------------------------------------------------------------------
-
-
-def _blur(sigma: float) -> NDArray[np.float32]:
-    """[_SIDE, _SIDE]: a Gaussian along one axis, mirrored at the borders."""
-    place = np.arange(_SIDE)
-    matrix = np.zeros((_SIDE, _SIDE))
-    for source in range(-_SIDE, 2 * _SIDE):
-        folded = source % (2 * _SIDE)
-        folded = min(folded, 2 * _SIDE - 1 - folded)
-        matrix[:, folded] += np.exp(-0.5 * ((place - source) / sigma) ** 2)
-    return (matrix / matrix.sum(axis=1, keepdims=True)).astype(np.float32)
-
-
-def _places() -> NDArray[np.int64]:
-    """The pixels that give the bits: `BITS` of the inner disc, evenly, row by row."""
-    y, x = np.mgrid[:_SIDE, :_SIDE] - (_SIDE - 1) / 2
-    disc = np.flatnonzero((x**2 + y**2 < _RADIUS**2).ravel())
-    return disc[np.linspace(0, len(disc) - 1, BITS).astype(np.int64)]
-
-
-_BLUR_NARROW, _BLUR_WIDE, _PLACES = _blur(_NARROW), _blur(_WIDE), _places()

@@ -4,6 +4,9 @@ Such a photograph's path is `retinamnist_224.npz#train/17`: the file, its split,
 """
 
 import functools
+import os
+import re
+import threading
 import zipfile
 from pathlib import Path
 
@@ -14,12 +17,19 @@ from PIL import Image
 
 from dr_cli.errors import DrError, UsageError
 
-_MARK = ".npz#"
+_WITHIN = re.compile(r"(.+\.npz)#([^/]+)/(\d+)", re.DOTALL)
+_BROKEN = (zipfile.BadZipFile, OSError, ValueError, LookupError, EOFError)
 
 
-def inside(path: str) -> bool:
+def inside(path: Path | str) -> bool:
     """Whether this path means a photograph in an .npz file."""
-    return _MARK in path
+    return _WITHIN.fullmatch(str(path)) is not None
+
+
+def file_of(path: str) -> str:
+    """The file that holds a photograph: the .npz file, or the path itself."""
+    found = _WITHIN.fullmatch(path)
+    return found[1] if found else path
 
 
 def keys(file: Path) -> frozenset[str]:
@@ -36,7 +46,7 @@ def array(file: Path, name: str) -> NDArray[np.generic]:
     try:
         with np.load(file, allow_pickle=False) as archive:
             return archive[name]
-    except (zipfile.BadZipFile, OSError, ValueError, KeyError, EOFError) as error:
+    except _BROKEN as error:
         raise UsageError(f"{file}: array '{name}' cannot be read ({error})") from error
 
 
@@ -47,24 +57,29 @@ def count(file: Path, name: str) -> int:
         with zipfile.ZipFile(file) as archive, archive.open(f"{name}.npy") as entry:
             shape = headers[format.read_magic(entry)](entry)[0]
         return int(shape[0])
-    except (zipfile.BadZipFile, OSError, ValueError, LookupError, EOFError) as error:
+    except _BROKEN as error:
         raise UsageError(f"{file}: array '{name}' cannot be read ({error})") from error
 
 
-def read_image(root: Path, path: str) -> Image.Image:
-    """The photograph at `path`, RGB; grey ones get three equal channels. Raises DrError."""
-    name, _, place = path.rpartition("#")
-    split, _, number = place.partition("/")
-    stack = _stack(str(root / name), split)
-    if not number.isdecimal() or int(number) >= len(stack):
-        raise DrError(f"{root / name}: no photograph '{place}'; {split} has {len(stack)}")
-    return Image.fromarray(stack[int(number)]).convert("RGB")
+def read(root: Path | str, path: Path | str) -> Image.Image:
+    """The photograph at `path`, RGB or grey. OSError: no file; DrError: no picture in it."""
+    name, split, place = _WITHIN.fullmatch(str(path)).groups()  # type: ignore[union-attr]
+    file = Path(root) / name
+    status = os.stat(file)
+    with _LOADING:
+        stack = _stack(file, split, status.st_mtime_ns, status.st_size)
+    if int(place) >= len(stack):
+        raise DrError(f"no photograph '{split}/{place}'; {split} has {len(stack)}")
+    return Image.fromarray(stack[int(place)])
 
 
-@functools.lru_cache(maxsize=3)
-def _stack(file: str, split: str) -> NDArray[np.uint8]:
-    """[N, H, W, 3] or [N, H, W] uint8, kept: 3 splits of 224 px are 241 MB."""
-    images = array(Path(file), f"{split}_images")
+_LOADING = threading.Lock()  # or every thread that finds a split absent would load it
+
+
+@functools.lru_cache(maxsize=2)  # threads work at the seam of two splits; no more is held
+def _stack(file: Path, split: str, changed: int, size: int) -> NDArray[np.uint8]:
+    """[N, H, W, 3] or [N, H, W] uint8, of the file as it was `changed`, `size` bytes long."""
+    images = array(file, f"{split}_images")
     if images.dtype != np.uint8 or images.ndim not in (3, 4):
-        raise DrError(f"{file}: '{split}_images' is {images.dtype} {images.shape}, not pictures")
+        raise DrError(f"'{split}_images' is {images.dtype} {images.shape}, not pictures")
     return images  # type: ignore[return-value]

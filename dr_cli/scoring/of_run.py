@@ -148,7 +148,8 @@ def evaluate_on(
     On the run's own data (the same fingerprint) the splits are the run's; elsewhere those that
     the data brings, and where it brings none, all of it. Raises UsageError for an empty split.
     """
-    from dr_cli.dataset.dataset import FundusDataset, batches
+    from dr_cli.dataset.dataset import FundusDataset
+    from dr_cli.dataset.feeding import batches
     from dr_cli.labels import reading
     from dr_cli.network.grader import Grader
 
@@ -173,7 +174,7 @@ def evaluate_on(
         lambda done: observer.progress("photographs graded", done, len(good)),
         tta,
     )
-    table = tabulate(dataset.judged(rows).iloc[good], probabilities, chosen)
+    table = tabulate(dataset.mark_gradable(rows).iloc[good], probabilities, chosen)
     lost = labels["reason"].fillna("").str.startswith((reading.MISSING, reading.UNREADABLE))
     context = Context(run.name, str(data), split)
     if own:

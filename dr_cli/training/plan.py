@@ -17,7 +17,7 @@ from dr_cli.events import NOTHING, Observer
 from dr_cli.labels import splits
 from dr_cli.labels.reading import Labels, need_images
 from dr_cli.labels.reading import read as read_labels
-from dr_cli.photographs.fundus import Preprocessing
+from dr_cli.photographs.crop import Preprocessing
 from dr_cli.training import audit, crossval
 from dr_cli.training.config import TrainConfig, number
 

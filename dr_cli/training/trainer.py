@@ -22,7 +22,7 @@ from torch import Tensor, nn
 import dr_cli
 from dr_cli import device, randomness, runs
 from dr_cli.dataset import augment
-from dr_cli.dataset.dataset import batches, hold
+from dr_cli.dataset.feeding import batches, hold
 from dr_cli.errors import DrError
 from dr_cli.events import NOTHING, Observer
 from dr_cli.grades import NUM_GRADES, Calibration
@@ -508,7 +508,7 @@ def finish(planned: Plan, run: runs.Run, learner: Learner) -> dict[str, Any]:
     logits = learner.predictions(progress=False)
     chosen = _calibrate(planned, learner, logits.get("val"))
     learner.save_model(run, learner.network, chosen)
-    rows = planned.dataset.judged(planned.rows)
+    rows = planned.dataset.mark_gradable(planned.rows)
     tables = {
         split: tabulate(rows.iloc[planned.indices(split)], chosen.probabilities(values), chosen)
         for split, values in logits.items()

@@ -29,7 +29,7 @@ from PIL import Image
 
 from dr_cli.dataset.dataset import FundusDataset
 from dr_cli.labels import reading
-from dr_cli.photographs.fundus import Preprocessing
+from dr_cli.photographs.crop import Preprocessing
 from dr_cli.sample import drawn_set
 
 _STEPS = re.compile(r"Train: (\d+) \[.*?\(([\d.]+)s, .*Data: [\d.]+ \(([\d.]+)\)")

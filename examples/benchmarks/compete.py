@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 from torchvision import transforms
 
 from dr_cli import device
-from dr_cli.photographs.fundus import IMAGENET_MEAN, IMAGENET_STD
+from dr_cli.photographs.crop import IMAGENET_MEAN, IMAGENET_STD
 
 
 def seconds(run: Callable[[], object], clock: Callable[[], float]) -> float:

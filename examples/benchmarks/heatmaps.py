@@ -30,8 +30,7 @@ from dr_cli.errors import UsageError
 from dr_cli.grades import REFERABLE_FROM
 from dr_cli.network.activation import activation
 from dr_cli.network.grader import Member
-from dr_cli.photographs import fundus
-from dr_cli.photographs.fundus import Preprocessing
+from dr_cli.photographs.crop import Preprocessing, from_image
 from dr_cli.plots.heat import STRIDE, upsample
 from dr_cli.runs import Run
 from dr_cli.sample import drawn_set
@@ -68,7 +67,7 @@ def crops(
     drawing: drawn_set.Drawing, way: Preprocessing
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The network's view: pixels uint8 [3, S, S]; lesions and field, bool [S, S], over it."""
-    crop = fundus.from_image(Image.fromarray(drawing.pixels), way)
+    crop = from_image(Image.fromarray(drawing.pixels), way)
     ends = [crop.to_original(k, k) for k in (0, way.size)]
     lesions = np.any(list(drawing.masks.values()), axis=0)
     over = Image.fromarray(lesions).transform(

@@ -24,7 +24,8 @@ from torchvision import transforms
 from dr_cli import Grader, runs
 from dr_cli.grades import Calibration
 from dr_cli.network.resnet import build_resnet
-from dr_cli.photographs.fundus import EXTENSIONS, IMAGENET_MEAN, IMAGENET_STD, Preprocessing
+from dr_cli.photographs.crop import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
+from dr_cli.photographs.decoding import EXTENSIONS
 from dr_cli.sample import drawn_set
 
 

@@ -35,14 +35,9 @@ from torchvision import transforms
 
 from dr_cli import FundusDataset
 from dr_cli.dataset.augment import LEVELS, augment
-from dr_cli.dataset.dataset import batches
-from dr_cli.photographs.fundus import (
-    EXTENSIONS,
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    Preprocessing,
-    load_crop,
-)
+from dr_cli.dataset.feeding import batches
+from dr_cli.photographs.crop import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, load_crop
+from dr_cli.photographs.decoding import EXTENSIONS
 from dr_cli.sample import drawn_set
 
 FORMATS: dict[str, dict[str, Any]] = {

@@ -22,7 +22,7 @@ import torch
 from dr_cli import runs
 from dr_cli.grades import NUM_GRADES, Calibration
 from dr_cli.network.resnet import build_resnet, count_parameters, multiply_adds
-from dr_cli.photographs.fundus import Preprocessing
+from dr_cli.photographs.crop import Preprocessing
 from dr_cli.sample import drawn_set
 from dr_cli.scoring.predictions import PROBABILITIES
 from dr_cli.scoring.record import Context, build_record

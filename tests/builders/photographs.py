@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+_BORDER = (2, 1, 1)
+
 
 def picture(grade: int, seed: int = 0, size: int = 64) -> Image.Image:
     """RGB, `size` pixels square."""
@@ -15,6 +17,17 @@ def picture(grade: int, seed: int = 0, size: int = 64) -> Image.Image:
     colour = np.array([90 + 30 * grade, 140 - 20 * grade, 40])
     noise = rng.normal(0, 8, (size, size, 3))
     return Image.fromarray((field * (colour + noise)).clip(0, 255).astype(np.uint8))
+
+
+def eye(width=400, height=300, centre=None, radius=120, seed=0):
+    """A disc on a border of (2, 1, 1) and noise, as a camera writes it; [H, W, 3] uint8."""
+    rng = np.random.default_rng(seed)
+    x0, y0 = centre or (width / 2, height / 2)
+    y, x = np.mgrid[:height, :width] + 0.5
+    inside = (x - x0) ** 2 + (y - y0) ** 2 <= radius**2
+    shade = np.where(inside, 0.7 + 0.3 * (x - x0) / radius, 0)[..., None]
+    picture = _BORDER + shade * np.array([168, 84, 15]) + rng.normal(0, 2, (height, width, 3))
+    return picture.clip(0, 255).astype(np.uint8)
 
 
 def course(folder: Path, train: int = 40, test: int = 20, size: int = 64) -> Path:

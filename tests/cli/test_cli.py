@@ -8,7 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from dr_cli import runs
@@ -168,6 +170,18 @@ def test_predict_agrees_with_the_run(world):
             assert record["probabilities"][grade] == pytest.approx(
                 float(row[f"p{grade}"]), abs=1e-4
             )
+
+
+def test_predict_grades_a_photograph_within_an_npz(world, tmp_path):
+    file = next((world / "data" / "test").glob("*.jpeg"))
+    with Image.open(file) as image:
+        np.savez(tmp_path / "set.npz", train_images=np.asarray(image)[None])
+    names = (file, tmp_path / "set.npz#train/0", tmp_path / "set.npz#train/1")
+    done = dr("predict", *names, "--run", world / "runs" / "first", "--format", "jsonl")
+    plain, packed, absent = map(json.loads, done.stdout.splitlines())
+    assert packed["probabilities"] == plain["probabilities"]
+    assert packed["path"] == str(names[1])
+    assert "no photograph 'train/1'" in absent["error"]
 
 
 def test_predict_reads_folders_and_stdin(world):
@@ -520,9 +534,9 @@ def test_a_heatmap_folder_that_is_a_file_is_refused_before_anything_is_graded(wo
 
 def test_ungradable_photographs_are_reported_apart(world, tmp_path, monkeypatch):
     monkeypatch.setenv("DR_RUNS", str(tmp_path / "runs"))
-    monkeypatch.setattr("dr_cli.photographs.fundus.GRADABLE_FROM", 0.5)
+    monkeypatch.setattr("dr_cli.photographs.quality.GRADABLE_FROM", 0.5)
     judged = iter([0.1, 0.9] * 100)
-    monkeypatch.setattr("dr_cli.photographs.fundus.judge", lambda field, filled: next(judged))
+    monkeypatch.setattr("dr_cli.photographs.quality.judge", lambda field, filled: next(judged))
     data = photographs.course(tmp_path / "data", train=20, test=10, size=60)
     done = dr("train", data, "--size", 32, "--epochs", 1, "--name", "run", "--quiet")
     assert done.exit_code == 0, done.output

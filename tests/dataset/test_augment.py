@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 from dr_cli.dataset import augment as module
 from dr_cli.dataset.augment import LEVELS, SCALE, augment, normalise
-from dr_cli.photographs.fundus import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
+from dr_cli.photographs.crop import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 
 MEAN = torch.tensor(IMAGENET_MEAN)[:, None, None]
 STD = torch.tensor(IMAGENET_STD)[:, None, None]

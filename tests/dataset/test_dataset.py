@@ -1,5 +1,6 @@
 """FundusDataset and its batches."""
 
+import doctest
 import multiprocessing
 import pickle
 import threading
@@ -12,12 +13,14 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from dr_cli import FundusDataset
-from dr_cli.dataset.dataset import batches, hold, measured_size, resident
+from dr_cli.dataset import dataset as dataset_module
+from dr_cli.dataset.dataset import measured_size
+from dr_cli.dataset.feeding import batches, hold
 from dr_cli.device import choose
 from dr_cli.errors import UsageError
-from dr_cli.events import Observer
-from dr_cli.photographs import fundus
-from dr_cli.photographs.fundus import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, UnreadableImage
+from dr_cli.photographs.crop import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, load_crop
+from dr_cli.photographs.decoding import UnreadableImage
+from tests.builders.listener import Listener
 
 WAY = Preprocessing(24)
 
@@ -55,7 +58,7 @@ def test_crops_are_uint8_in_the_order_asked_for(photographs):
     assert dataset.crop(3).shape == (3, 24, 24)
     assert dataset.crop(3).dtype == np.uint8
     assert reds(dataset.crops([5, 0, 5])) == [110, 10, 110]
-    expected = fundus.load_crop(photographs[0] / "3.png", WAY).pixels
+    expected = load_crop(photographs[0] / "3.png", WAY).pixels
     assert np.array_equal(dataset.crop(3), expected)
 
 
@@ -124,19 +127,10 @@ def test_it_can_be_pickled(photographs):
     assert len(pickle.dumps(dataset)) < 20_000  # the pixels stay where they are
 
 
-def test_a_hook_reads_pictures_that_are_no_files(tmp_path):
-    def read(root, path):
-        assert root == tmp_path
-        value = int(path.partition("#")[2])
-        if value > 255:
-            raise OSError(f"no picture {value}")
-        return Image.new("RGB", (30, 30), (value, 90, 30))
-
-    (tmp_path / "all").touch()
-    paths = ["all#10", "all#200", "all#300"]
-    dataset = FundusDataset(tmp_path, paths, [0, 1, 2], WAY, read_image=read)
-    assert reds(dataset.crops([0, 1])) == [10, 200]
-    assert dataset.failed == [("all#300", "no picture 300")]
+def test_the_example_in_its_docstring_runs():
+    failed, run = doctest.testmod(dataset_module)
+    assert run >= 8
+    assert failed == 0
 
 
 def test_pictures_in_an_npz_file_are_read(tmp_path):
@@ -179,17 +173,11 @@ def test_a_folder_becomes_a_dataset_in_one_call(folder):
         FundusDataset.from_folder(folder, "valid")
 
 
-def test_unreadable_files_of_a_folder_are_left_out_with_a_warning(folder):
-    class Watcher(Observer):
-        def __init__(self):
-            self.warnings = []
-
-        def warning(self, text):
-            self.warnings.append(text)
-
+@pytest.mark.parametrize("cache", [True, False])
+def test_unreadable_files_of_a_folder_are_left_out_with_a_warning(folder, cache):
     (folder / "test" / "2" / "24.png").write_bytes(b"nothing")
-    watcher = Watcher()
-    dataset = FundusDataset.from_folder(folder, "test", size=32, observer=watcher)
+    watcher = Listener()
+    dataset = FundusDataset.from_folder(folder, "test", size=32, observer=watcher, cache=cache)
     assert len(dataset) == 9
     assert dataset.failed == []
     assert len(watcher.warnings) == 1
@@ -203,7 +191,7 @@ def test_both_splits_of_idrid_get_photographs_of_their_own(shared):
     assert len(test) == 103
     assert all("Testing Set" in path for path in test.paths)
     assert np.bincount(test.grades).tolist() == [34, 5, 32, 19, 13]
-    expected = fundus.load_crop(folder / test.paths[0], Preprocessing(64)).pixels
+    expected = load_crop(folder / test.paths[0], Preprocessing(64)).pixels
     assert np.array_equal(test.crop(0), expected)
 
 
@@ -284,19 +272,14 @@ def test_crops_held_on_a_device_give_the_same_batches(photographs):
     data = FundusDataset(*photographs, WAY, cache=False)
     order = [3, 0, 11, 11, 1]
     plain = list(batches(data, order, 2))
-    data.resident = resident(data, torch.device("cpu"))
+    data.keep_on(torch.device("cpu"))
     for one, other in zip(plain, batches(data, order, 2), strict=True):
         assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
 
 
 def test_where_crops_are_is_said(photographs):
     data = FundusDataset(*photographs, WAY)
-    said = []
-
-    class Listener(Observer):
-        def note(self, text):
-            said.append(text)
-
-    hold(data, choose("cpu", "fp32"), Listener())
+    listener = Listener()
+    hold(data, choose("cpu", "fp32"), listener)
     assert data.resident is None
-    assert said == ["crops: 12 of 24 px, 0.0 GB, mapped from disk"]
+    assert listener.notes == ["crops: 12 of 24 px, 0.0 GB, mapped from disk"]

@@ -11,7 +11,7 @@ from dr_cli.errors import UsageError
 from dr_cli.grades import Calibration, softmax
 from dr_cli.network.grader import FIELDS, Grader, Member, logits_of
 from dr_cli.network.resnet import ResNet, build_resnet
-from dr_cli.photographs.fundus import Preprocessing, load_crop
+from dr_cli.photographs.crop import Preprocessing, load_crop
 from tests.builders.photographs import picture
 
 WAY = Preprocessing(64)

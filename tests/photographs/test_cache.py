@@ -11,30 +11,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from PIL import Image
 
 from dr_cli.errors import UsageError
-from dr_cli.events import Observer
-from dr_cli.photographs import cache, fundus
-from dr_cli.photographs.fundus import Preprocessing, UnreadableImage
+from dr_cli.photographs import cache, quality
+from dr_cli.photographs.crop import Preprocessing, load_crop
+from dr_cli.photographs.decoding import UnreadableImage
+from tests.builders.listener import Listener
 
 SIZE = 16
 WAY = Preprocessing(SIZE)
 CROP = 3 * SIZE * SIZE
-
-
-class Listener(Observer):
-    def __init__(self):
-        self.warnings, self.notes, self.done = [], [], []
-
-    def warning(self, text):
-        self.warnings.append(text)
-
-    def note(self, text):
-        self.notes.append(text)
-
-    def progress(self, what, done, total):
-        self.done.append((done, total))
 
 
 @pytest.fixture(autouse=True)
@@ -67,8 +55,7 @@ class Counted:
 
     def __call__(self, number):
         self.asked.append(number)
-        crop = fundus.load_crop(self.folder / self.paths[number], self.way)
-        return crop.pixels, crop.quality
+        return load_crop(self.paths[number], self.way, self.folder)
 
 
 def build(folder, paths, way=WAY, observer=None, workers=1):
@@ -80,7 +67,7 @@ def build(folder, paths, way=WAY, observer=None, workers=1):
 
 
 def right(crops, folder, paths, way=WAY):
-    expected = [fundus.load_crop(folder / path, way).pixels for path in paths]
+    expected = [load_crop(folder / path, way).pixels for path in paths]
     return np.array_equal(crops.gather(range(len(paths))), expected)
 
 
@@ -95,14 +82,13 @@ def test_each_photograph_is_decoded_once_for_all_runs(photographs):
     assert sorted(load.asked) == list(range(10))
     assert crops.kept == "disk"
     assert right(crops, folder, paths)
-    assert watcher.done[-1] == (10, 10)
+    assert watcher.steps[-1] == ("decoding photographs", 10, 10)
     again, load = build(folder, paths[::-1])  # another order: found by key, not by place
     assert load.asked == []
     assert right(again, folder, paths[::-1])
     more, load = build(folder, paths[:3])
     assert load.asked == []
     assert right(more, folder, paths[:3])
-    assert len(load.asked) == 0
 
 
 def test_another_way_of_making_crops_has_crops_of_its_own(photographs):
@@ -142,7 +128,7 @@ def test_a_damaged_shard_is_made_again(photographs, own_cache, harm):
     build(folder, paths)
     shard = shards(own_cache)[1]
     content = shard.read_bytes()
-    end, keys = cache._END.size, len(content) - cache._END.size - 1
+    keys = len(content) - cache._END.size - 1
     flipped = content[:keys] + bytes([content[keys] ^ 1]) + content[keys + 1 :]
     shard.write_bytes(
         {
@@ -153,7 +139,6 @@ def test_a_damaged_shard_is_made_again(photographs, own_cache, harm):
             "empty": b"",
         }[harm]
     )
-    assert end == 20
     crops, load = build(folder, paths)
     assert len(load.asked) in (2, 4)  # what that shard held
     assert right(crops, folder, paths)
@@ -265,7 +250,7 @@ def test_the_least_recently_used_shards_go_first_and_never_ones_own(
     first, _ = build(folder, paths[:4])
     build(folder, paths[4:8])
     old, new = shards(own_cache)
-    if not np.array_equal(cache._mapped(old, SIZE), first.gather(range(4))):
+    if not np.array_equal(cache._open_shard(old, SIZE), first.gather(range(4))):
         old, new = new, old
     os.utime(old, ns=(10**18, 10**18))
     os.utime(new, ns=(10**18 + 1, 10**18 + 1))
@@ -312,18 +297,18 @@ def test_old_leftovers_of_killed_builds_are_removed(photographs, own_cache):
 BUILD = """
 import sys, time
 from pathlib import Path
-from dr_cli.photographs import cache, fundus
+from dr_cli.photographs import cache
+from dr_cli.photographs.crop import Preprocessing, load_crop
 from dr_cli.events import Observer
 cache._rows_a_shard = lambda count, size: 4
 folder, pause = Path(sys.argv[1]), float(sys.argv[2])
 paths = sorted(p.name for p in folder.glob("*.png"))
-way = fundus.Preprocessing(16)
+way = Preprocessing(16)
 decoded = []
 def load(number):
     time.sleep(pause)
     decoded.append(number)
-    crop = fundus.load_crop(folder / paths[number], way)
-    return crop.pixels, crop.quality
+    return load_crop(paths[number], way, folder)
 class Tell(Observer):
     def progress(self, what, done, total):
         print(done, flush=True)
@@ -370,13 +355,12 @@ def test_two_builds_at_once_share_the_work(photographs):
 def test_an_interrupted_build_keeps_what_it_decoded(photographs):
     folder, paths = photographs
 
-    class Impatient(Observer):
-        def progress(self, what, done, total):
-            if done == 5:
-                raise KeyboardInterrupt
+    def stop(what, done, total):
+        if done == 5:
+            raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        build(folder, paths, observer=Impatient())
+        build(folder, paths, observer=Listener(progress=stop))
     crops, load = build(folder, paths)
     assert load.asked == [5, 6, 7, 8, 9]
     assert right(crops, folder, paths)
@@ -432,7 +416,77 @@ def test_quality_is_kept_beside_the_crops(photographs):
     first, _ = build(folder, paths)
     again, load = build(folder, paths[::-1])
     assert load.asked == []
-    expected = [fundus.load_crop(folder / path, WAY).quality for path in paths]
+    expected = [load_crop(folder / path, WAY).quality for path in paths]
     np.testing.assert_allclose(first.quality, expected, rtol=1e-6)
     np.testing.assert_array_equal(again.quality, first.quality[::-1])
     np.testing.assert_array_equal(again.subset([3, 1], load).quality, again.quality[[3, 1]])
+
+
+def test_a_changed_quality_rule_judges_anew(photographs, monkeypatch):
+    """Qualities lie beside the crops: a folder filled by an older rule must not give them."""
+    folder, paths = photographs
+    build(folder, paths)
+    monkeypatch.setattr(quality, "VERSION", quality.VERSION + 1)
+    monkeypatch.setattr(quality, "judge", lambda thumbnail, filled: 0.75)
+    again, load = build(folder, paths)
+    assert len(load.asked) == 10
+    assert again.quality.tolist() == [0.75] * 10
+
+
+def test_mean_and_deviation_do_not_change_the_crops():
+    """They are taken off later: other weights must not decode a whole data set again."""
+    other = Preprocessing(SIZE, mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2))
+    assert cache.shards_folder(other) == cache.shards_folder(WAY)
+
+
+def test_a_number_sign_in_a_file_name_is_no_place_within_a_file(photographs):
+    folder, _ = photographs
+    (folder / "3.png").rename(folder / "eye#3.png")
+    crops, _ = build(folder, ["eye#3.png"])
+    assert crops.kept == "disk"
+
+
+def test_a_second_build_tells_that_it_waits(photographs):
+    folder, paths = photographs
+    where = cache.shards_folder(WAY)
+    where.mkdir(parents=True)
+    lock = FileLock(where / "building")
+    lock.acquire()
+    waiting = Listener(note=lambda text: lock.release())
+    crops, load = build(folder, paths, observer=waiting)
+    assert waiting.notes == ["another process is filling the same cache: waiting for it"]
+    assert len(load.asked) == 10
+    assert crops.kept == "disk"
+
+
+@pytest.mark.parametrize("error", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_where_there_are_no_locks_builds_go_side_by_side(photographs, monkeypatch, error):
+    fcntl = pytest.importorskip("fcntl")
+
+    def refuse(*given):
+        raise OSError(error, os.strerror(error))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    folder, paths = photographs
+    watcher = Listener()
+    for _ in range(2):
+        crops, _ = build(folder, paths, observer=watcher)
+        assert crops.kept == "disk"
+    assert watcher.warnings == watcher.notes == []
+
+
+def test_a_reader_of_a_folder_that_it_may_not_write_uses_what_is_there(photographs, monkeypatch):
+    folder, paths = photographs
+    build(folder, paths[:8])
+
+    def refuse(*given, **named):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "touch", refuse)  # root may write anywhere, so no chmod
+    watcher = Listener()
+    crops, load = build(folder, paths[:8], observer=watcher)
+    assert (crops.kept, load.asked, watcher.warnings) == ("disk", [], [])
+    crops, load = build(folder, paths, observer=watcher)
+    assert load.asked == [8, 9]
+    assert "held in memory" in watcher.warnings[0]
+    assert right(crops, folder, paths)

@@ -6,13 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageOps
 
 from dr_cli.errors import UsageError
-from dr_cli.events import Observer
 from dr_cli.labels import reading as labels
 from dr_cli.photographs import cache, duplicates
 from dr_cli.training import audit
+from tests.builders.listener import Listener
 
 
 def eye(seed: int, size: int = 320) -> Image.Image:
@@ -128,14 +130,6 @@ def lay_out(root: Path) -> Path:
     return root
 
 
-class Watcher(Observer):
-    def __init__(self) -> None:
-        self.steps: list[tuple[str, int, int]] = []
-
-    def progress(self, what: str, done: int, total: int) -> None:
-        self.steps.append((what, done, total))
-
-
 def test_exact_and_near_doubles_of_files(tmp_path: Path) -> None:
     lay_out(tmp_path)
     paths = ["a.png", "a_again.bmp", "b.png", "b_small.png", "c.png", "broken.jpg"]
@@ -159,7 +153,7 @@ def test_a_second_look_decodes_nothing_but_what_changed(
     lay_out(tmp_path / "set")
     paths = ["a.png", "b.png", "c.png", "broken.jpg"]
     first = duplicates.find(tmp_path / "set", paths)
-    watcher = Watcher()
+    watcher = Listener()
     eye(9).save(tmp_path / "set" / "c.png")
     again = duplicates.find(tmp_path / "set", paths, observer=watcher)
     assert [step for step in watcher.steps if step[0] == "decoding"] == [
@@ -170,6 +164,34 @@ def test_a_second_look_decodes_nothing_but_what_changed(
     kept = next((cache.folder() / "hashes").iterdir())
     kept.write_bytes(kept.read_bytes()[:100])
     assert np.array_equal(duplicates.find(tmp_path / "set", paths).near, first.near)
+
+
+def test_a_photograph_turned_by_exif_is_an_exact_double(tmp_path: Path) -> None:
+    """Sizes are upright: else the same pixels, stored turned, would count as near alone."""
+    upright = eye(1)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    upright.save(tmp_path / "a.png")
+    upright.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "b.png", exif=exif)
+    found = duplicates.find(tmp_path, ["a.png", "b.png"])
+    assert found.sizes.tolist() == [[360, 320], [360, 320]]
+    assert found.exact.tolist() == [0, 0]
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(1, 12).flatmap(lambda n: st.tuples(
+    st.just(n), st.lists(st.tuples(st.integers(0, n - 1), st.integers(0, n - 1)), max_size=14)
+)))  # fmt: skip
+def test_what_pairs_connect_has_one_number(case: tuple[int, list[tuple[int, int]]]) -> None:
+    """Against groups merged pair by pair."""
+    n, pairs = case
+    groups = [{k} for k in range(n)]
+    for a, b in pairs:
+        both = groups[a] | groups[b]
+        for k in both:
+            groups[k] = both
+    found = duplicates.connect(n, np.array(pairs, np.int64).reshape(-1, 2))
+    assert all((found[a] == found[b]) == (b in groups[a]) for a in range(n) for b in range(n))
 
 
 def test_photographs_in_an_npz(tmp_path: Path) -> None:
@@ -193,7 +215,7 @@ def test_audit_of_a_small_set(tmp_path: Path) -> None:
     assert record["images_missing"] == 1
     assert record["left_out"] == {"unreadable": 1, "image missing": 1}
     assert [bad["path"] for bad in record["unreadable"]] == ["broken.jpg"]
-    assert ":" not in record["unreadable"][0]["reason"][:1]
+    assert record["unreadable"][0]["reason"] == "the file is cut short (truncated)"
     assert record["leaks"]["duplicates_across_splits"] == 2
     doubles = record["duplicates"]
     assert doubles["exact_groups"] == 1

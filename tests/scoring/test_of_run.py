@@ -13,7 +13,7 @@ from dr_cli.errors import UsageError
 from dr_cli.grades import Calibration, OperatingPoint, Threshold
 from dr_cli.network.grader import Grader
 from dr_cli.network.resnet import build_resnet
-from dr_cli.photographs.fundus import Preprocessing
+from dr_cli.photographs.crop import Preprocessing
 from dr_cli.runs import PREDICTIONS, DataRecord, ModelRecord, Run, RunConfig
 from dr_cli.scoring.calibration import choose_operating_point, fit_thresholds
 from dr_cli.scoring.of_run import Rules, choose_split, compare_runs, evaluate, recalibrate

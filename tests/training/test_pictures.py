@@ -7,7 +7,7 @@ from PIL import Image
 
 from dr_cli.dataset.dataset import FundusDataset
 from dr_cli.network.resnet import build_resnet
-from dr_cli.photographs.fundus import Preprocessing
+from dr_cli.photographs.crop import Preprocessing
 from dr_cli.training import pictures
 from tests.builders import photographs
 

@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from dr_cli import device, runs
-from dr_cli.dataset.dataset import resident
 from dr_cli.errors import DrError
 from dr_cli.events import Observer
 from dr_cli.labels import reading as labels
@@ -181,7 +180,7 @@ def test_fast_paths_learn_what_the_plain_loop_learns(planned):
     fast = learner(planned, augment="none", lr=0.001)
     fast.network.to(memory_format=torch.channels_last)
     fast.planned = dataclasses.replace(fast.planned, dataset=planned.dataset.subset(range(30)))
-    fast.planned.dataset.resident = resident(fast.planned.dataset, torch.device("cpu"))
+    fast.planned.dataset.keep_on(torch.device("cpu"))
     fast.network.double().train()
     fast.forward = lambda inputs: fast.network(inputs.double())
     fast.optimizer = trainer._optimizer(fast.network, fast.config)

@@ -1,0 +1,203 @@
+"""A photograph as a network sees it: its field cut out to a square, its quality judged.
+
+What is done to a photograph is named by `Preprocessing`, which travels with the weights: a method
+that changes pixels gets a new name there, and old weights keep asking for the old one.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from dr_cli.errors import DrError
+from dr_cli.photographs import packed, quality
+from dr_cli.photographs.decoding import decode, to_rgb
+from dr_cli.photographs.field import Box, Field, find_field
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """All that decides the pixels a network sees. Stored with the weights; `recipe` is part of the
+    crops' key."""
+
+    size: int
+    """Side of the square crop, pixels."""
+    decoding: str = "draft"
+    """"draft": a JPEG is decoded at 1/2, 1/4 or 1/8 (scaled DCT) while enough pixels are left;
+    "full": always at its own size."""
+    field: str = "runs-1"
+    """How the field is found: `find_field`, version 1; or "whole": no cropping."""
+    resize: str = "bicubic"
+    """The antialiased filter that makes the crop."""
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+    """Of each channel of pixels in [0, 1]: what normalisation subtracts and divides by."""
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise DrError(f"the size of a crop must be at least 1 pixel, not {self.size}")
+        for name, known in _KNOWN.items():
+            if getattr(self, name) not in known:
+                raise DrError(
+                    f"unknown preprocessing: {name} = {getattr(self, name)!r}, where this dr knows"
+                    f" {', '.join(known)}; these weights were made by a newer dr: upgrade it"
+                )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+
+    def recipe(self) -> dict[str, Any]:
+        """What a crop is made by; mean and deviation come later and are not in it."""
+        return {k: v for k, v in asdict(self).items() if k not in ("mean", "std")}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Preprocessing":
+        """The inverse of `to_dict`. DrError on a key or a method that this version lacks."""
+        unknown = set(values) - set(cls.__dataclass_fields__)
+        if unknown or "size" not in values:
+            what = f"unknown {', '.join(sorted(unknown))}" if unknown else "no size"
+            raise DrError(f"preprocessing record with {what}: made by a newer dr? upgrade it")
+        plain: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in values.items()
+        }
+        return cls(**plain)
+
+
+_RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+_KNOWN = {"decoding": ("draft", "full"), "field": ("runs-1", "whole"), "resize": tuple(_RESAMPLING)}
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A photograph as a network sees it."""
+
+    pixels: NDArray[np.uint8]
+    """[3, S, S] uint8 RGB: the field, aspect kept, black where the square exceeds the picture."""
+    original_size: tuple[int, int]
+    """Width and height of the upright original, pixels."""
+    box: Box
+    """The field in the upright original."""
+    origin: tuple[float, float]
+    """Where the crop's top left corner lies in the upright original (may be negative)."""
+    scale: float
+    """Original pixels a crop pixel, the same both ways."""
+    quality: float
+    """In [0, 1]; see `quality.judge`."""
+
+    @property
+    def gradable(self) -> bool:
+        """Whether a grade of it means much."""
+        return self.quality >= quality.GRADABLE_FROM
+
+    def to_original(self, x: float, y: float) -> tuple[float, float]:
+        """A point of the crop, in pixels from its top left corner, in the upright original."""
+        return self.origin[0] + x * self.scale, self.origin[1] + y * self.scale
+
+
+# --- the crop -----------------------------------------------------------------------------------
+
+_SEEN_AT = 224  # pixels that finding the field and judging quality want, whatever the crop's size
+
+
+def load_crop(path: Path | str, preprocessing: Preprocessing, root: Path | str = Path()) -> Crop:
+    """A photograph, as `decode` takes it, as a network sees it. Raises UnreadableImage."""
+    if preprocessing.decoding == "full":
+        picture, original = decode(root, path)
+        return _cut(picture, original, _locate(picture, preprocessing), preprocessing)
+    at_least = max(preprocessing.size, _SEEN_AT)
+    picture, original = decode(root, path, at_least)
+    found = _locate(picture, preprocessing)
+    if found.box.side < preprocessing.size and picture.size != original:
+        # A small field in a large picture: decoded again, larger by what it lacks.
+        larger = -(-at_least * preprocessing.size // found.box.side)
+        picture, original = decode(root, path, larger)
+        found = _locate(picture, preprocessing)
+    return _cut(picture, original, found, preprocessing)
+
+
+def from_image(image: Image.Image, preprocessing: Preprocessing) -> Crop:
+    """As `load_crop`, of a picture that is already in memory, in any Pillow mode."""
+    picture = to_rgb(image)
+    return _cut(picture, picture.size, _locate(picture, preprocessing), preprocessing)
+
+
+def field_size(path: Path | str, root: Path | str = Path()) -> tuple[int, int]:
+    """Width and height of the field in the original, pixels. Raises UnreadableImage."""
+    picture, original = decode(root, path, _SEEN_AT)
+    if packed.inside(path):  # cut to the field already; the last rows of its disc are field, too
+        return original
+    box = find_field(picture).box
+    scale = original[0] / picture.width
+    return round((box.right - box.left) * scale), round((box.bottom - box.top) * scale)
+
+
+def auto_size(sizes: Sequence[tuple[int, int]]) -> int:
+    """The crop's size for photographs whose fields have these widths and heights, in pixels.
+
+    The median of the longer sides, which become the crop's: so at least half of the photographs
+    are not enlarged. At most 512, at least 32, a multiple of 32 (the stride of a ResNet); 224
+    for no sizes.
+    """
+    if not sizes:
+        return 224
+    median = sorted(max(size) for size in sizes)[(len(sizes) - 1) // 2]
+    return int(np.clip(median // 32 * 32, 32, 512))
+
+
+def _locate(picture: Image.Image, preprocessing: Preprocessing) -> Field:
+    found = find_field(picture)
+    whole = preprocessing.field == "whole"
+    return found._replace(box=Box(0, 0, *picture.size)) if whole else found
+
+
+def _cut(
+    picture: Image.Image, original: tuple[int, int], found: Field, preprocessing: Preprocessing
+) -> Crop:
+    """The square round the field, at the wanted size.
+
+    Only what lies in the picture is resized, to whole pixels of the crop: the source is cut by
+    less than one of them at each end, so that the scale stays exactly the same both ways.
+    """
+    size, box = preprocessing.size, found.box
+    scale = box.side / size  # the picture's pixels a crop pixel
+    width, left, right = _span(box.left, box.right, scale)
+    height, top, bottom = _span(box.top, box.bottom, scale)
+    part = picture.resize(
+        (width, height),
+        _RESAMPLING[preprocessing.resize],
+        box=(left, top, right, bottom),
+        reducing_gap=2.0,
+    )
+    x, y = (size - width) // 2, (size - height) // 2
+    pixels = np.zeros((3, size, size), np.uint8)
+    pixels[:, y : y + height, x : x + width] = np.asarray(part).transpose(2, 0, 1)
+    enlarged = original[0] / picture.width  # original pixels a decoded pixel
+    return Crop(
+        pixels=pixels,
+        original_size=original,
+        box=_scale(box, original, picture.size),
+        origin=((left - x * scale) * enlarged, (top - y * scale) * enlarged),
+        scale=scale * enlarged,
+        quality=quality.judge(found.thumbnail, found.filled),
+    )
+
+
+def _span(start: int, stop: int, scale: float) -> tuple[int, float, float]:
+    """Whole crop pixels that fit between two source pixels, and the source that they cover."""
+    count = max(1, int((stop - start) / scale + 1e-6))
+    spare = max(0.0, (stop - start) - count * scale) / 2
+    return count, start + spare, stop - spare
+
+
+def _scale(box: Box, original: tuple[int, int], decoded: tuple[int, int]) -> Box:
+    x, y = original[0] / decoded[0], original[1] / decoded[1]
+    return Box(round(box.left * x), round(box.top * y), round(box.right * x), round(box.bottom * y))

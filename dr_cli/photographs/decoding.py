@@ -1,0 +1,153 @@
+"""The one door to a photograph: a file, or a picture within an .npz, as an upright 8-bit picture.
+
+Needs numpy and Pillow alone, because `dr predict` goes through here for every photograph.
+"""
+
+import importlib
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, UnidentifiedImageError
+
+from dr_cli.errors import DrError
+from dr_cli.photographs import packed
+
+# What Pillow may open. Named, because its whole list holds formats that start other programs (EPS).
+FORMATS = {
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
+    "PNG": (".png",),
+    "TIFF": (".tif", ".tiff"),
+    "BMP": (".bmp",),
+    "GIF": (".gif",),
+    "PPM": (".ppm", ".pgm", ".pnm"),
+    "WEBP": (".webp",),
+    "JPEG2000": (".jp2", ".j2k"),
+}
+EXTENSIONS = frozenset(extension for each in FORMATS.values() for extension in each)
+for _plugin in ("Jpeg", "Png", "Tiff", "Bmp", "Gif", "Ppm", "WebP", "Jpeg2K"):
+    importlib.import_module(f"PIL.{_plugin}ImagePlugin")  # else Pillow looks for each when asked
+# Pillow refuses 178 million pixels; its warning from half of that on would name a library's line.
+# For the process, because `warnings.catch_warnings` is not safe among the threads that decode.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
+
+class UnreadableImage(DrError):  # noqa: N818 - named as what it is about
+    """A file that gives no picture; `reason` says why in plain words."""
+
+    def __init__(self, path: Path | str, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path, self.reason = str(path), reason
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.path, self.reason)  # crosses to and from worker processes
+
+
+def decode(
+    root: Path | str, path: Path | str, at_least: int | None = None
+) -> tuple[Image.Image, tuple[int, int]]:
+    """The upright picture as 8-bit RGB, and the width and height of the upright original.
+
+    path: relative to root; a file, or a picture within one, such as "set.npz#train/3".
+    at_least: pixels that the shorter side must keep; a JPEG much larger than that is decoded at
+    1/2, 1/4 or 1/8, which takes a quarter of the time. None: at its own size.
+    Transparent parts become black; 16-bit grey is scaled to 8 by the bit depth its values need.
+    Raises UnreadableImage, and nothing else.
+    """
+    file = Path(root) / path
+    try:
+        if packed.inside(path):
+            picture = to_rgb(packed.read(root, path))
+            return picture, picture.size
+        return _decode_file(file, at_least)
+    except Exception as problem:  # each codec raises errors of its own on foreign bytes
+        raise UnreadableImage(file, _reason(file, problem)) from problem
+
+
+def _decode_file(path: Path, at_least: int | None) -> tuple[Image.Image, tuple[int, int]]:
+    with Image.open(path, formats=tuple(FORMATS)) as image:
+        width, height = image.size
+        if at_least is not None:
+            image.draft("RGB", (at_least, at_least))
+        image.load()
+        turn = _TURNS.get(_orientation(image))
+        picture = to_rgb(image)
+    if turn is None:
+        return picture, (width, height)
+    sideways = turn in _SIDEWAYS
+    return picture.transpose(turn), (height, width) if sideways else (width, height)
+
+
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_SIDEWAYS = tuple(_TURNS[orientation] for orientation in (5, 6, 7, 8))
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation; 1 (upright) where the file has none, or a broken one."""
+    try:
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # a broken EXIF block is no reason to refuse the picture
+        return 1
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """8-bit RGB of a picture in any mode, as `decode` makes it."""
+    if image.mode[0] in "IF":  # 16 or 32 bits a pixel, grey
+        return Image.fromarray(_to_8_bits(np.asarray(image))).convert("RGB")
+    if "A" in image.getbands() or "transparency" in image.info:
+        image = image.convert("RGBA")
+        black = Image.new("RGB", image.size)
+        black.paste(image, mask=image.getchannel("A"))
+        return black
+    return image.convert("RGB")
+
+
+def _to_8_bits(grey: NDArray[Any]) -> NDArray[np.uint8]:
+    """Grey of any depth -> uint8. Cameras store 10, 12 or 14 bits in files of 16."""
+    values = np.nan_to_num(grey.astype(np.float32), posinf=0.0, neginf=0.0)
+    highest = float(values.max(initial=0.0))
+    unit = [1.0] if grey.dtype.kind == "f" else []
+    depths = [*unit, 255.0, 1023.0, 4095.0, 16383.0, 65535.0, highest]
+    white = next(depth for depth in depths if highest <= depth)
+    return np.clip(values * (255 / white) + 0.5, 0, 255).astype(np.uint8)
+
+
+def _reason(path: Path, problem: Exception) -> str:
+    """Why no picture came of it, in plain words."""
+    if isinstance(problem, DrError):
+        return str(problem)
+    if isinstance(problem, FileNotFoundError):
+        return "no such file"
+    if path.is_dir():
+        return "a folder, not a photograph"
+    if isinstance(problem, PermissionError):
+        return "may not be read (permission denied)"
+    if isinstance(problem, Image.DecompressionBombError):
+        return "has more pixels than is safe to decode (over 178 million)"
+    if isinstance(problem, MemoryError):
+        return "too large for this machine's memory"
+    if isinstance(problem, UnidentifiedImageError):
+        return _no_image(path)
+    if "truncated" in str(problem).lower():
+        return "the file is cut short (truncated)"
+    return f"cannot be decoded ({' '.join(str(problem).split()) or type(problem).__name__})"
+
+
+def _no_image(path: Path) -> str:
+    with open(path, "rb") as file:
+        start = file.read(132)
+    if not start:
+        return "the file is empty (0 bytes)"
+    if start[128:] == b"DICM":
+        return "a DICOM file: export it as PNG or JPEG first"
+    return f"not an image, or in a format that dr does not read ({', '.join(FORMATS)} are)"

@@ -1,0 +1,182 @@
+"""The door to a photograph: formats, orientation, and what cannot be read."""
+
+import os
+import pickle
+import sys
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dr_cli.photographs import decoding
+from dr_cli.photographs.crop import Preprocessing, load_crop
+from dr_cli.photographs.decoding import UnreadableImage
+from tests.builders.photographs import eye
+
+
+def save(picture, path, **options):
+    Image.fromarray(picture).save(path, **options)
+    return path
+
+
+def decode(path, at_least=None):
+    return decoding.decode(path.parent, path.name, at_least)[0]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif"])
+def test_exif_orientation_is_honoured(tmp_path, orientation, suffix):
+    """Each orientation is the inverse of a turn; a picture stored turned comes out upright."""
+    upright = Image.fromarray(eye(600, 400, centre=(200, 150), radius=120))
+    turns = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # Image.Transpose that stores it so
+    stored = upright.transpose(Image.Transpose(turns[orientation])) if orientation > 1 else upright
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / f"eye{suffix}"
+    stored.save(path, exif=exif)
+    back = decode(path, 200)
+    assert back.size in ((600, 400), (300, 200))
+    same = np.asarray(back.resize((60, 40))).astype(int) - np.asarray(upright.resize((60, 40)))
+    assert np.abs(same).mean() < 3
+    assert load_crop(path, Preprocessing(64)).original_size == (600, 400)
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
+def test_a_broken_exif_block_does_not_lose_the_picture(tmp_path):
+    path = save(eye(), tmp_path / "eye.jpg", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff garbage")
+    assert decode(path).size == (400, 300)
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
+def test_grey_of_any_depth_fills_8_bits(tmp_path, bits):
+    grey = np.linspace(0, 2**bits - 1, 64 * 64).reshape(64, 64).astype(np.uint16)
+    Image.fromarray(grey).save(tmp_path / "deep.png")
+    pixels = np.asarray(decode(tmp_path / "deep.png"))
+    assert pixels.shape == (64, 64, 3)
+    assert (pixels.min(), pixels.max()) == (0, 255)
+    assert np.abs(pixels[..., 0] - grey * (255 / (2**bits - 1))).max() <= 1
+
+
+def test_float_pictures_in_0_to_1_fill_8_bits(tmp_path):
+    Image.fromarray(np.linspace(0, 1, 100, dtype=np.float32).reshape(10, 10)).save(
+        tmp_path / "unit.tif"
+    )
+    pixels = np.asarray(decode(tmp_path / "unit.tif"))
+    assert (pixels.min(), pixels.max()) == (0, 255)
+
+
+def test_transparent_parts_are_black(tmp_path):
+    rgba = np.full((20, 30, 4), (200, 90, 30, 0), np.uint8)
+    rgba[5:15, 10:20, 3] = 255
+    for mode in ("RGBA", "P"):
+        Image.fromarray(rgba).convert(mode).save(tmp_path / f"{mode}.png")
+        pixels = np.asarray(decode(tmp_path / f"{mode}.png"))
+        assert pixels[0, 0].max() == 0, mode
+        assert pixels[10, 15].tolist() == [200, 90, 30], mode
+
+
+def test_a_cmyk_jpeg_has_its_colours(tmp_path):
+    Image.new("RGB", (64, 64), (200, 90, 30)).convert("CMYK").save(tmp_path / "press.jpg")
+    pixels = np.asarray(decode(tmp_path / "press.jpg")).astype(int)
+    assert np.abs(pixels - (200, 90, 30)).max() <= 6
+
+
+def unreadable(folder: Path):
+    """Path and what the reason must say, one of each kind."""
+    whole = save(eye(), folder / "whole.jpg").read_bytes()
+    (folder / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+    yield folder / "cut.jpg", "truncated"
+    png = save(eye(), folder / "whole.png").read_bytes()
+    (folder / "cut.png").write_bytes(png[: len(png) // 2])
+    yield folder / "cut.png", "truncated"
+    (folder / "start.jpg").write_bytes(whole[:10])
+    yield folder / "start.jpg", "truncated"
+    (folder / "text.jpg").write_text("hello", encoding="utf-8")
+    yield folder / "text.jpg", "not an image"
+    (folder / "empty.png").touch()
+    yield folder / "empty.png", "empty"
+    (folder / "scan.dcm").write_bytes(bytes(128) + b"DICM" + bytes(40))
+    yield folder / "scan.dcm", "DICOM"
+    (folder / "folder.jpg").mkdir()
+    yield folder / "folder.jpg", "folder"
+    yield folder / "absent.jpg", "no such file"
+    # A PNG header that promises 65,500 x 65,500 pixels.
+    bomb = bytearray(png)
+    bomb[16:24] = (65500).to_bytes(4, "big") * 2
+    bomb[29:33] = zlib.crc32(bomb[12:29]).to_bytes(4, "big")
+    (folder / "bomb.png").write_bytes(bomb)
+    yield folder / "bomb.png", "more pixels"
+
+
+def test_each_unreadable_file_is_refused_with_its_reason(tmp_path):
+    for path, said in unreadable(tmp_path):
+        with pytest.raises(UnreadableImage, match=said) as caught:
+            load_crop(path, Preprocessing(32))
+        assert str(caught.value) == f"{path}: {caught.value.reason}"
+        assert "\n" not in str(caught.value)
+        assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+
+
+@pytest.mark.skipif(
+    sys.platform == "win32" or getattr(os, "geteuid", lambda: 1)() == 0,
+    reason="needs a user whom permissions bind",
+)
+def test_a_forbidden_file_says_so(tmp_path):
+    path = save(eye(), tmp_path / "mine.jpg")
+    path.chmod(0)
+    with pytest.raises(UnreadableImage, match="permission"):
+        load_crop(path, Preprocessing(32))
+
+
+def test_formats_that_start_other_programs_are_not_opened(tmp_path):
+    Image.fromarray(eye()).save(tmp_path / "eye.eps")
+    with pytest.raises(UnreadableImage, match="not an image"):
+        decode(tmp_path / "eye.eps")
+
+
+# --- pictures within an .npz
+
+
+def pack(path, *greys):
+    stack = np.stack([np.full((20, 30), grey, np.uint8) for grey in greys])
+    np.savez(path, train_images=stack, val_images=stack[:1])
+
+
+def test_a_picture_within_a_file_comes_through_the_same_door(tmp_path):
+    pack(tmp_path / "set.npz", 40, 90)
+    picture, size = decoding.decode(tmp_path, "set.npz#train/1", 224)
+    assert (picture.mode, picture.size, size) == ("RGB", (30, 20), (30, 20))
+    assert picture.getpixel((3, 3)) == (90, 90, 90)
+    assert load_crop(tmp_path / "set.npz#val/0", Preprocessing(16)).pixels.max() == 40
+
+
+def test_a_changed_npz_file_is_read_anew(tmp_path):
+    pack(tmp_path / "set.npz", 40)
+    decoding.decode(tmp_path, "set.npz#train/0")
+    pack(tmp_path / "set.npz", 90)
+    os.utime(tmp_path / "set.npz", ns=(1, 1))
+    assert decoding.decode(tmp_path, "set.npz#train/0")[0].getpixel((3, 3)) == (90, 90, 90)
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("set.npz#train/2", "no photograph 'train/2'; train has 2"),
+        ("set.npz#test/0", "'test_images' cannot be read"),
+        ("absent.npz#train/0", "no such file"),
+        ("broken.npz#train/0", "cannot be read"),
+        ("real.npz#train/0", "not pictures"),
+        ("five.npz#train/0", "cannot be decoded"),
+        ("set.npz#train/x", "no such file"),
+        ("set.npz", "not an image"),
+    ],
+)
+def test_what_is_not_within_a_file_is_refused_with_its_reason(tmp_path, path, said):
+    pack(tmp_path / "set.npz", 40, 90)
+    (tmp_path / "broken.npz").write_bytes(b"no archive")
+    np.savez(tmp_path / "real.npz", train_images=np.zeros((2, 8, 8)))
+    np.savez(tmp_path / "five.npz", train_images=np.zeros((2, 8, 8, 5), np.uint8))
+    with pytest.raises(UnreadableImage, match=said):
+        decoding.decode(tmp_path, path)
