@@ -31,10 +31,9 @@ SHADES = {
 }
 
 
-# Every third colour of `heatmap.VIRIDIS` and its strongest opacity: that room needs torch.
+# MERGE: every third of `dr_cli.plots.heat.VIRIDIS.split()`, and its STRONGEST; then these go
 HEAT = ("440154", "414487", "2a788e", "22a884", "7ad151", "fde725")
 HEAT_OPACITY = 0.6
-FUNDUS = "#a85414"
 
 
 @dataclass(frozen=True)
@@ -195,52 +194,6 @@ def ridges(
         )
     told = ". ".join(f"{name}: {sum(counts)} images" for name, counts in rows)
     return axes.draw(inside, f"Histogram of the {x_label} in each true grade. {told}")
-
-
-def odds(probabilities: Sequence[float], grade: int, predicted: int) -> Markup:
-    """The five probabilities of one photograph as columns, the predicted grade's filled."""
-    columns = Markup("").join(
-        Markup(
-            '<rect class="{}" x="{}" y="{}" width="40" height="{}"/>'
-            '<text x="{x}" y="{}">{:.0%}</text><text x="{x}" y="58">{}{}</text>'
-        ).format(
-            "said" if g == predicted else "other",
-            60 * g + 10,
-            round(43 - 28 * p, 1),
-            round(28 * p, 1),
-            round(40 - 28 * p, 1),
-            p,
-            g,
-            " true" if g == grade else "",
-            x=60 * g + 30,
-        )
-        for g, p in enumerate(probabilities)
-    )
-    told = ", ".join(f"grade {g} {p:.0%}" for g, p in enumerate(probabilities))
-    return Markup(
-        '<svg class="odds" viewBox="0 0 300 62" role="img" aria-label="Probabilities: {}">'
-        '<path class="grid" d="M0,43H300"/>{}</svg>'
-    ).format(told, columns)
-
-
-def heat_key(name: str) -> Markup:
-    """What a heatmap's colours mean, over the colour of a fundus as in the heatmap itself.
-
-    name: an id of the page that nothing else has.
-    """
-    last = len(HEAT) - 1
-    stops = Markup("").join(
-        Markup('<stop offset="{:.3g}" stop-color="#{}" stop-opacity="{:.3g}"/>').format(
-            i / last, colour, HEAT_OPACITY * i / last
-        )
-        for i, colour in enumerate(HEAT)
-    )
-    return Markup(
-        '<svg class="key" viewBox="0 0 160 14" role="img" aria-label="from the photograph itself '
-        'over blue and green to yellow"><linearGradient id="{0}">{1}</linearGradient>'
-        '<rect width="160" height="14" fill="{2}"/><rect width="160" height="14" '
-        'fill="url(#{0})"/></svg>'
-    ).format(name, stops, FUNDUS)
 
 
 def swatch(line: Line) -> Markup:

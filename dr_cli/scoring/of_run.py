@@ -251,15 +251,24 @@ def beside(run: Run, split: str) -> dict[str, Any]:
 
 
 def compared(
-    compared_runs: Sequence[Run], split: str, rules: Rules | None = None, bootstrap: int = 2000
+    compared_runs: Sequence[Run],
+    split: str,
+    rules: Rules | None = None,
+    bootstrap: int = 2000,
+    names: Sequence[str] | None = None,
 ) -> list[dict[str, Any]]:
     """Every pair of two or more runs on the same images, see `comparison.compare`.
 
     rules hold for each of them; what has to be chosen anew is chosen on its own validation.
+    names: what a pair calls them, by default their folders.
     """
     from dr_cli.scoring import comparison
 
-    chosen = {str(run.folder): calibration_of(run, rules or Rules()) for run in compared_runs}
+    names = names or [str(run.folder) for run in compared_runs]
+    chosen = {
+        name: calibration_of(run, rules or Rules())
+        for name, run in zip(names, compared_runs, strict=True)
+    }
     return comparison.compare(
         [
             (name, _decided(predictions_of(run, split), run, calibration))
