@@ -348,20 +348,6 @@ def test_markdown_keeps_a_name_in_its_cell(tmp_path: Path) -> None:
     assert r"| a\|b \<b\>\*c\* |" in page.to_markdown(data)
 
 
-@pytest.mark.parametrize(
-    ("value", "told"),
-    [(None, "n/a"), (0.5, "0.500"), (3, "3"), (1234567, "1,234,567"), (-0.02, "−0.020")],
-)
-def test_numbers_in_words(value: float | None, told: str) -> None:
-    assert words.number(value) == told
-
-
-def test_figures_in_words() -> None:
-    assert words.figure({"value": 0.5, "ci95": [0.4, 0.6]}) == "0.500 (0.400–0.600)"
-    assert words.figure({"value": 0, "ci95": [-0.1, 0.1]}) == "0 (−0.100 to 0.100)"
-    assert words.figure({"value": None, "ci95": None}) == "n/a"
-
-
 def test_one_run_alone_is_not_the_best(runs: Path) -> None:
     assert 'class="tag"' in page.render(reading.collect([runs]))
     assert 'class="tag"' not in page.render(reading.collect([runs / "resnet18"]))
@@ -477,13 +463,6 @@ def test_both_targets_and_both_calibrations_are_shown(tmp_path: Path) -> None:
     assert "Sensitivity, sight-threatening85.0% (80.0%–90.0%)" in text
     assert "Calibration before temperatureECE 0.210, Brier 0.610, NLL 2.100" in text
     assert "Calibration after temperature 1.300ECE 0.050" in text
-
-
-def test_a_difference_in_words() -> None:
-    assert words.signed(-0.0001) == "+0.000"
-    record = {"difference": -0.0411, "ci95": [-0.0722, 0.0011], "p_holm": 0.0002}
-    assert words.difference(record) == "−0.041 (−0.072 to +0.001), p < 0.001"
-    assert words.difference(None) == "n/a"
 
 
 def test_the_weights_say_their_epoch_and_decision(tmp_path: Path) -> None:
