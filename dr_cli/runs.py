@@ -170,12 +170,14 @@ class Run:
         return self.read_json("pictures.json") if self["pictures.json"].is_file() else []
 
     def predictions(self, split: str) -> "pd.DataFrame":
-        """predictions-<split>.csv. Raises UsageError where the run has none."""
-        return self._table(f"predictions-{split}.csv")
+        """predictions-<split>.csv. Raises UsageError where the run has none, or no such table."""
+        return self._table(f"predictions-{split}.csv", PREDICTIONS)
 
     def splits(self) -> "pd.DataFrame":
-        """splits.csv, every row of the data set with its split or the reason why it has none."""
-        return self._table("splits.csv")
+        """splits.csv, every row of the data set with its split or the reason why it has none.
+
+        Raises as `predictions`."""
+        return self._table("splits.csv", SPLITS)
 
     def history(self) -> list[dict[str, float | None]]:
         """metrics.csv, a dictionary an epoch; None for an empty field, nan or infinity."""
@@ -199,17 +201,27 @@ class Run:
             return chosen
         return model_record(self.folder).calibration
 
+    def epoch(self) -> int | None:
+        """The one whose weights were kept, from 1; None of a cross-validation, which has many."""
+        return model_record(self.folder).epoch if self[MODEL].is_file() else None
+
     def has(self, split: str) -> bool:
         """Whether the run predicted this split."""
         return self[f"predictions-{split}.csv"].is_file()
 
-    def _table(self, name: str) -> "pd.DataFrame":
+    def _table(self, name: str, columns: Sequence[str]) -> "pd.DataFrame":
         import pandas as pd
 
         if not self[name].is_file():
             raise UsageError(f"{self.folder} has no {name}: no finished run of dr train")
-        texts = {"path": "str", "patient": "str", "eye": "str", "split": "str", "reason": "str"}
-        return pd.read_csv(self[name], dtype=texts, keep_default_na=False, na_values=[""])
+        texts = dict.fromkeys(("path", "patient", "eye", "split", "reason"), "str")
+        try:
+            table = pd.read_csv(self[name], dtype=texts, keep_default_na=False, na_values=[""])
+        except (OSError, ValueError) as error:  # pandas' own are ValueErrors
+            raise UsageError(f"{self[name]} cannot be read: {str(error).strip()}") from error
+        if missing := [column for column in columns if column not in table]:
+            raise UsageError(f"{self[name]} has no column {', '.join(missing)}: train it again")
+        return table
 
     def save_model(self, tensors: Mapping[str, Any], record: ModelRecord) -> None:
         """Weights with all that `predict` must know in the file's own metadata."""

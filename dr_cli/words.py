@@ -1,4 +1,4 @@
-"""Numbers as the report writes them; "n/a" where a figure is undefined."""
+"""Numbers for people, in terminal, page and Markdown alike; "n/a" where one is undefined."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -60,3 +60,14 @@ def percent(value: float | None, digits: int = 1) -> str:
 def scaled(value: float | None, by: float, unit: str) -> str:
     """Three digits of a large number in its unit: 11,179,077 by 1e6 in "M" is "11.2 M"."""
     return "n/a" if value is None else f"{value / by:.3g} {unit}"
+
+
+def count(n: int, what: str) -> str:
+    """So many of a thing: "1 epoch", "3 epochs", "1,200 images"."""
+    return f"{n:,} {what}" + "s" * (n != 1)
+
+
+def size(count: int) -> str:
+    """Bytes of memory or disk: "1.5 GiB", "12.0 MiB"; less than none is none."""
+    count = max(0, count)
+    return f"{count / 2**30:.1f} GiB" if count >= 2**29 else f"{count / 2**20:.1f} MiB"

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 import dr_cli
 from dr_cli.cli import app
-from tests.report.test_report import write_run
+from tests.builders.runs import write_run
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]

@@ -10,7 +10,7 @@ from dr_cli.cli import options
 from dr_cli.cli.console import Console, comparison_table, print_table, short
 from dr_cli.errors import UsageError
 from dr_cli.runs import runs_folder
-from dr_cli.writing import write_text
+from dr_cli.writing import to_json, write_text
 
 
 class Format(enum.StrEnum):
@@ -23,7 +23,7 @@ class Format(enum.StrEnum):
 
 
 def report(data: dict[str, Any], folders: list[Path], out: Path | None = None) -> Path:
-    """Writes the page of what `page.collect(folders)` gave; returns where: `out`, or the folder.
+    """Writes the page of what `reading.collect(folders)` gave; returns where: `out`, or the folder.
 
     Raises UsageError for several folders without `out`.
     """
@@ -60,11 +60,11 @@ def command(
 
     Example: dr report runs/
     """
-    from dr_cli.report import page, paper
+    from dr_cli.report import page, paper, reading
 
     folders = folders or [runs_folder()]
     with Console(quiet) as console:
-        data = page.collect(folders, no_pictures=no_pictures)
+        data = reading.collect(folders, no_pictures=no_pictures)
         if figures is not None:
             made = paper.save(data, figures)
             console.note(f"{len(made)} figures in {short(figures)}")
@@ -73,7 +73,7 @@ def command(
         if form is not Format.html:
             if out is not None or opened:
                 raise UsageError("--out and --open are of the page: --format html")
-            write = {"json": page.to_json, "csv": page.to_csv, "markdown": page.to_markdown}
+            write = {"json": to_json, "csv": page.to_csv, "markdown": page.to_markdown}
             typer.echo(write[form.value](data).rstrip("\n"))
             return
         target = report(data, folders, out)

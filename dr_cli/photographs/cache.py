@@ -44,7 +44,7 @@ import PIL
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from dr_cli import machine
+from dr_cli import machine, words
 from dr_cli.errors import UsageError
 from dr_cli.events import NOTHING, Observer
 from dr_cli.photographs import packed, quality
@@ -283,11 +283,11 @@ class Crops:
         needed = len(missing) * self._bytes
         why = f"crops cannot be kept on disk ({problem.strerror or problem}; set DR_CACHE)"
         if needed <= (machine.free_memory() or 2**32) // 2:
-            observer.warning(f"{why}: held in memory, {_readable(needed)}, for this run alone")
+            observer.warning(f"{why}: held in memory, {words.size(needed)}, for this run alone")
             self._note(missing, self._memory.__setitem__, observer)
         else:
             observer.warning(
-                f"{why}, and memory is too small for {_readable(needed)}: every epoch decodes anew"
+                f"{why}, and memory is too small for {words.size(needed)}: every epoch decodes anew"
             )
             self._note(missing, lambda number, crop: None, observer)
 
@@ -437,7 +437,7 @@ def _make_room(where: Path, needed: int, keep: set[Path]) -> None:
     idle = sorted(entry for entry in shards if entry[2] not in keep)
     reach = room + sum(size for _, size, _ in idle)
     if reach < needed:
-        text = f"{_readable(needed)} needed, DR_CACHE_MAX and the disk leave {_readable(reach)}"
+        text = f"{words.size(needed)} needed, DR_CACHE_MAX and the disk leave {words.size(reach)}"
         raise OSError(errno.ENOSPC, text)
     for _, size, shard in idle:
         if room >= needed:
@@ -467,8 +467,3 @@ def _alone(where: Path, observer: Observer) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-def _readable(count: int) -> str:
-    count = max(0, count)
-    return f"{count / 2**30:.1f} GiB" if count >= 2**29 else f"{count / 2**20:.1f} MiB"

@@ -1,4 +1,4 @@
 """What a person looks at: run folders become one dictionary, the dictionary becomes a page.
 
-`page.collect` reads, `page.render` writes HTML, `figures` draws.
+`reading.collect` reads, `prose` puts into words, `page.render` writes HTML, `svg` draws.
 """

@@ -1,9 +1,9 @@
-"""The dictionary of `collect` -> an HTML page, a Markdown text, a CSV table, or JSON."""
+"""The dictionary of `reading.collect` -> an HTML page, a Markdown text, a CSV table."""
 
 import csv
 import io
-import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from importlib.resources import files
 from typing import Any, NamedTuple
 
@@ -11,24 +11,35 @@ import jinja2
 from markupsafe import Markup
 
 from dr_cli import grades
-from dr_cli.report import gallery
-from dr_cli.report import svg as figures
-from dr_cli.report.reading import collect, value_of
+from dr_cli.plots import heat
+from dr_cli.report import gallery, svg
+from dr_cli.report.reading import figure_of, value_of
 from dr_cli.report.svg import Line
-from dr_cli.words import (
-    difference,
-    figure,
-    mcnemar,
-    number,
-    p_value,
-    percent,
-    scaled,
-    signed,
-)
-
-__all__ = ["collect", "render", "to_csv", "to_json", "to_markdown"]
+from dr_cli.words import difference, figure, mcnemar, number, p_value, percent, scaled, signed
 
 Run = Mapping[str, Any]
+
+
+class Figure(NamedTuple):
+    """How a figure of a record is shown."""
+
+    heading: str
+    percent: bool = False
+
+
+FIGURES = {  # MERGE: `from dr_cli.scoring.metrics import FIGURES` has these, then this goes
+    "accuracy": Figure("Accuracy", True),
+    "balanced_accuracy": Figure("Balanced accuracy", True),
+    "macro_f1": Figure("Macro F1", True),
+    "qwk": Figure("QWK"),
+    "mean_absolute_error": Figure("Mean absolute error, grades"),
+    "referable.auc": Figure("Referable AUC"),
+    "referable.sensitivity": Figure("Sensitivity, referable", True),
+    "referable.specificity": Figure("Specificity, referable", True),
+    "sight_threatening.auc": Figure("Sight-threatening AUC"),
+    "sight_threatening.sensitivity": Figure("Sensitivity, sight-threatening", True),
+    "sight_threatening.specificity": Figure("Specificity, sight-threatening", True),
+}
 
 
 class Column(NamedTuple):
@@ -39,31 +50,32 @@ class Column(NamedTuple):
     text: Callable[[Run], str]
 
 
-def _plain(heading: str, key: str, write: Callable[[Any], str]) -> Column:
+def show(record: Mapping[str, Any], name: str) -> str:
+    """A figure of a record with its interval, as everybody reads it."""
+    return figure(figure_of(record, name), FIGURES[name].percent)
+
+
+def _column_of(heading: str, key: str, write: Callable[[Any], str]) -> Column:
     return Column(heading, lambda run: run[key], lambda run: write(run[key]))
 
 
-def _metric(heading: str, *keys: str, as_percent: bool = False) -> Column:
-    def text(run: Run) -> str:
-        found: Any = run["record"]
-        for key in keys:
-            found = (found or {}).get(key)
-        return figure(found, as_percent)
-
-    return Column(heading, lambda run: value_of(run["record"], *keys), text)
+def _column_of_figure(name: str) -> Column:
+    return Column(
+        FIGURES[name].heading,
+        lambda run: value_of(run["record"], name),
+        lambda run: show(run["record"], name),
+    )
 
 
 TABLE = (
-    _plain("Architecture", "architecture", lambda value: value or "n/a"),
-    _plain("Start", "start", str),
-    _metric("QWK", "qwk"),
-    _metric("Accuracy", "accuracy", as_percent=True),
-    _metric("Referable AUC", "referable", "auc"),
-    _plain("Epochs", "epochs", number),
-    _plain("Seconds an epoch", "seconds_per_epoch", lambda value: number(value, 1)),
-    _plain("Images/s", "images_per_second", lambda value: number(value, 1)),
-    _plain("Parameters", "parameters", lambda value: scaled(value, 1e6, "M")),
-    _plain("Multiply-adds", "multiply_adds", lambda value: scaled(value, 1e9, "G")),
+    _column_of("Architecture", "architecture", str),
+    _column_of("Start", "start", str),
+    *map(_column_of_figure, ("qwk", "accuracy", "referable.auc")),
+    _column_of("Epochs", "epochs", number),
+    _column_of("Seconds an epoch", "seconds_per_epoch", lambda value: number(value, 1)),
+    _column_of("Images/s", "images_per_second", lambda value: number(value, 1)),
+    _column_of("Parameters", "parameters", lambda value: scaled(value, 1e6, "M")),
+    _column_of("Multiply-adds", "multiply_adds", lambda value: scaled(value, 1e9, "G")),
 )
 
 PAIRS: tuple[tuple[str, Callable[[Mapping[str, Any]], str]], ...] = (  # heading, text of a pair
@@ -85,29 +97,25 @@ def render(data: Mapping[str, Any]) -> str:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters |= {"figure": figure, "percent": percent, "number": number}
-    environment.filters |= {"stacked": _stacked, "shade": figures.shade}
-    environment.filters |= {"p_value": p_value, "signed": signed}
+    environment.filters |= {"percent": percent, "number": number, "p_value": p_value}
+    environment.filters |= {"signed": signed, "stacked": _stack, "shade": svg.shade}
     return environment.get_template("page.html.jinja").render(
         data=data,
         style=Markup(files("dr_cli.report").joinpath("style.css").read_text(encoding="utf-8")),
         names=grades.NAMES,
         columns=TABLE,
         pairs=PAIRS,
+        figures={n: f for n, f in FIGURES.items() if not n.startswith("calibration.")},
+        show=show,
+        figure_of=figure_of,
         matrices=_matrices(data),
-        calibrations=_calibrations,
-        charts=[chart for chart in _comparison(data["runs"]) if chart],
-        run_charts=_run_charts,
-        swatch=figures.swatch,
-        odds=figures.odds,
-        heat_key=figures.heat_key,
+        charts=_draw_comparison(data["runs"]),
+        charts_of=_draw_run,
+        swatch=svg.swatch,
+        heat=heat.VIRIDIS.split()[::3],
+        heat_opacity=heat.STRONGEST,
         most_bytes=gallery.MOST_BYTES,
     )
-
-
-def to_json(data: Mapping[str, Any]) -> str:
-    """The dictionary itself."""
-    return json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def to_csv(data: Mapping[str, Any]) -> str:
@@ -120,80 +128,61 @@ def to_csv(data: Mapping[str, Any]) -> str:
     return text.getvalue()
 
 
-def to_markdown(data: Mapping[str, Any]) -> str:
-    """Intended use, summary, warnings, the table of runs and that of pairs."""
-    table = [["Run", *(column.heading for column in TABLE)]]
-    table += [[run["name"], *(column.text(run) for column in TABLE)] for run in data["runs"]]
-    told = [
-        "# Grading diabetic retinopathy",
-        data["intended_use"],
-        *map(_markdown, data["summary"]),
-        *(f"**Warning.** {_markdown(warning)}" for warning in data["warnings"]),
-        _table(table),
-        "Brackets hold 95% intervals.",
-        *_pairs(data["comparisons"]),
-        *(f"**{item['title']}.** {_markdown(item['text'])}" for item in data["card"][1:]),
-    ]
-    return "\n\n".join(told) + "\n"
-
-
 def _csv_row(run: Run) -> dict[str, Any]:
     plain = (
         "name", "architecture", "start", "epochs", "best_epoch", "size", "parameters",
         "multiply_adds", "seconds_per_epoch", "images_per_second", "split",
     )  # fmt: skip
-    row = {key: run[key] for key in plain}
-    record = run["record"]
-    row["n"] = record.get("n")
-    figures_of = {key: record.get(key) for key in ("accuracy", "qwk", "mean_absolute_error")}
-    figures_of["referable_auc"] = (record.get("referable") or {}).get("auc")
-    for key, found in figures_of.items():
-        low, high = (found or {}).get("ci95") or (None, None)
-        row |= {key: (found or {}).get("value"), f"{key}_low": low, f"{key}_high": high}
+    row = {key: run[key] for key in plain} | {"n": run["record"]["n"]}
+    for name in ("accuracy", "qwk", "mean_absolute_error", "referable.auc"):
+        key, found = name.replace(".", "_"), figure_of(run["record"], name) or {}
+        low, high = found.get("ci95") or (None, None)
+        row |= {key: found.get("value"), f"{key}_low": low, f"{key}_high": high}
     return row
 
 
-def _pairs(comparisons: Sequence[Mapping[str, Any]]) -> list[str]:
-    if not comparisons:
-        return []
-    table = [[heading for heading, _ in PAIRS]]
-    table += [[text(pair) for _, text in PAIRS] for pair in comparisons]
-    return [
-        "First less second, on the same patients (paired bootstrap); McNemar: images that the "
-        "first : the second alone got right; p of each column corrected for their number (Holm).",
-        _table(table),
+def to_markdown(data: Mapping[str, Any]) -> str:
+    """Intended use, summary, warnings, the table of runs and that of pairs."""
+    runs = [[run["name"], *(column.text(run) for column in TABLE)] for run in data["runs"]]
+    pairs = [[text(pair) for _, text in PAIRS] for pair in data["comparisons"]]
+    told = [
+        "# Grading diabetic retinopathy",
+        data["intended_use"],
+        *map(_escape, data["summary"]),
+        *(f"**Warning.** {_escape(warning)}" for warning in data["warnings"]),
+        _tabulate([["Run", *(column.heading for column in TABLE)], *runs]),
+        "Brackets hold 95% intervals.",
     ]
+    if pairs:
+        told += [
+            "First less second, on the same patients (paired bootstrap); McNemar: images that the "
+            "first : the second alone got right; p of each column corrected for their number "
+            "(Holm).",
+            _tabulate([[heading for heading, _ in PAIRS], *pairs]),
+        ]
+    told += [f"**{item['title']}.** {_escape(item['text'])}" for item in data["card"][1:]]
+    return "\n\n".join(told) + "\n"
 
 
-def _table(table: Sequence[Sequence[str]]) -> str:
+def _tabulate(table: Sequence[Sequence[str]]) -> str:
     """Rows of cells, the first one the headings, in Markdown."""
-    rows = ["| " + " | ".join(map(_markdown, row)) + " |" for row in table]
+    rows = ["| " + " | ".join(map(_escape, row)) + " |" for row in table]
     return "\n".join([rows[0], "| --- " * len(table[0]) + "|", *rows[1:]])
 
 
-def _markdown(text: str) -> str:
-    """No character of a name may end a cell or begin a tag."""
+def _escape(text: str) -> str:
+    """In Markdown no character of a name may end a cell or begin a tag."""
     for mark in "\\`*_[]<>|":
         text = text.replace(mark, "\\" + mark)
     return text.replace("\n", " ")
 
 
-def _stacked(text: str) -> Markup:
+def _stack(text: str) -> Markup:
     """A figure above its interval, so that a table of many stays narrow."""
     value, bracket, interval = text.partition(" (")
     if not bracket:
         return Markup.escape(text)
     return Markup("{} <small>({}</small>").format(value, interval)
-
-
-def _calibrations(found: Mapping[str, Any] | None) -> list[tuple[str, Mapping[str, Any]]]:
-    """ECE, Brier and NLL before and after the temperature, as far as they are known."""
-    if not found:
-        return []
-    temperature = found.get("temperature")
-    after = "" if temperature is None else f" after temperature {temperature:.3f}"
-    before = found.get("before")
-    return [*([(" before temperature", before)] if before else []), (after, found)]
 
 
 def _matrices(data: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -202,23 +191,32 @@ def _matrices(data: Mapping[str, Any]) -> list[dict[str, Any]]:
     A row holds a cell a run: (difference, corrected p), or None on the diagonal and if undefined.
     """
     names, pairs = [run["name"] for run in data["runs"]], data["comparisons"]
-    made = []
+    found = []
     for key, title in (("qwk", "QWK"), ("referable_auc", "Referable AUC")):
         cells = {}
         for pair in pairs:
-            if found := pair[key]:
-                cells[pair["a"], pair["b"]] = (found["difference"], found["p_holm"])
-                cells[pair["b"], pair["a"]] = (-found["difference"], found["p_holm"])
+            if tested := pair[key]:
+                cells[pair["a"], pair["b"]] = (tested["difference"], tested["p_holm"])
+                cells[pair["b"], pair["a"]] = (-tested["difference"], tested["p_holm"])
         rows = [[cells.get((a, b)) for b in names] for a in names]
         if cells and len(names) > 2:
-            made.append({"title": title, "count": len(cells) // 2, "rows": rows})
-    return made
+            found.append({"title": title, "count": len(cells) // 2, "rows": rows})
+    return found
 
 
 # ---------------------------------------------------------------- charts
 
-Chart = dict[str, Any] | None  # {"title", "svg", "lines": for the legend}
-_WORDS = {"train": "training", "val": "validation", "test": "testing"}
+
+class Chart(NamedTuple):
+    """A picture under its title; the lines are its legend's."""
+
+    title: str
+    svg: Markup
+    lines: Sequence[Line] = ()
+
+
+DIAGONAL = Line("chance", [(0, 0), (1, 1)], svg.NEUTRAL, True, marked=False)
+_NAMES = {"train": "training", "val": "validation", "test": "testing"}  # of a split's line
 
 
 def comparison_lines(runs: Sequence[Run], first: str, metric: str) -> list[Line]:
@@ -231,153 +229,125 @@ def comparison_lines(runs: Sequence[Run], first: str, metric: str) -> list[Line]
         last = "test" if _points(run, f"test_{metric}") else "val"
         for split in dict.fromkeys((first, last)):
             if points := _points(run, f"{split}_{metric}"):
-                lines.append(Line(f"{run['name']}, {_WORDS[split]}", points, i, split != last))
+                lines.append(Line(f"{run['name']}, {_NAMES[split]}", points, i, split != last))
     return lines
 
 
 def roc_lines(runs: Sequence[Run]) -> list[Line]:
     """Chance, and the ROC of referable retinopathy of every run that has one."""
-    chance = Line("chance", [(0, 0), (1, 1)], figures.NEUTRAL, True, marked=False)
-    return [chance] + [
-        Line(f"{run['name']}, AUC {_auc(run)}", run["curves"]["roc"], i)
+    return [DIAGONAL] + [
+        Line(f"{run['name']}, AUC {show(run['record'], 'referable.auc')}", run["curves"]["roc"], i)
         for i, run in enumerate(runs)
-        if (run["curves"] or {}).get("roc")
+        if run["curves"]["roc"]
     ]
 
 
-def _comparison(runs: Sequence[Run]) -> list[Chart]:
-    """The course's figure (accuracy against epoch in training and testing, every run), and QWK."""
-    accuracy, qwk = (
-        comparison_lines(runs, first, metric)
-        for first, metric in (("train", "accuracy"), ("val", "qwk"))
-    )
-    return [
-        _chart("Accuracy against epoch", accuracy, y_label="Accuracy", percent=True),
-        _chart("QWK against epoch", qwk, y_label="QWK"),
-        _time_against_quality(runs),
-    ]
-
-
-def _time_against_quality(runs: Sequence[Run]) -> Chart:
-    """A point a run; nothing for a single run."""
-    lines = [
+def _draw_comparison(runs: Sequence[Run]) -> list[Chart]:
+    """The course's figure (accuracy against epoch in training and testing, every run), QWK, and
+    for several runs what their time of training bought, a point a run."""
+    accuracy = comparison_lines(runs, "train", "accuracy")
+    times = [
         Line(f"{run['name']}, {run['seconds']:,.0f} s, QWK {number(qwk)}", [(minutes, qwk)], i)
         for i, run in enumerate(runs)
         if (qwk := value_of(run["record"], "qwk")) is not None
         and (minutes := (run["seconds"] or 0) / 60)
     ]
-    if len(lines) < 2:
-        return None
-    return _chart(
-        "QWK against time of training", lines, x_label="minutes", y_label="QWK", wide=True
-    )
+    return [
+        *_draw("Accuracy against epoch", accuracy, y_label="Accuracy", percent=True),
+        *_draw("QWK against epoch", comparison_lines(runs, "val", "qwk"), y_label="QWK"),
+        *_draw(
+            "QWK against time of training", times if len(times) > 1 else [],
+            x_label="minutes", y_label="QWK", wide=True,
+        ),
+    ]  # fmt: skip
 
 
-def _auc(run: Run) -> str:
-    return figure((run["record"].get("referable") or {}).get("auc"))
-
-
-def _run_charts(run: Run, style: int) -> list[dict[str, Any]]:
-    """The charts of one run: loss and learning rate, and those that predictions give."""
-    charts = [_loss(run, style), _learning_rate(run, style), _where_the_time_went(run, style)]
-    if curves := run["curves"]:
-        charts += [_roc(run, curves, style), _reliability(curves, style), _expected(curves, style)]
-    return [chart for chart in charts if chart]
-
-
-def _loss(run: Run, style: int) -> Chart:
-    lines = [
-        Line(_WORDS[split], points, style, split == "train")
+def _draw_run(run: Run, style: int) -> list[Chart]:
+    """The charts of one run: its epochs' and its predictions'."""
+    loss = [
+        Line(_NAMES[split], points, style, split == "train")
         for split in ("train", "val")
         if (points := _points(run, f"{split}_loss"))
     ]
-    return _chart("Loss against epoch", lines, y_label="loss")
+    rate = [Line("learning rate", _points(run, "lr"), style)]
+    times = _time_lines(run, style)
+    return [
+        *_draw("Loss against epoch", loss, y_label="loss"),
+        *_draw("Learning rate against epoch", rate, y_label="learning rate"),
+        *_draw("Where the time went", times, y_label="seconds an epoch", from_zero=True),
+        *_draw(
+            "Referable retinopathy: ROC", _operating_lines(run, style),
+            x_label="1 − specificity", y_label="sensitivity", square=True,
+        ),
+        *_draw(
+            "Reliability: is 80% sure right in 80%?", _reliability_lines(run, style),
+            x_label="probability of the likeliest grade", y_label="share right", square=True,
+        ),
+        _draw_expected(run, style),
+    ]  # fmt: skip
 
 
-def _learning_rate(run: Run, style: int) -> Chart:
-    lines = [Line("learning rate", _points(run, "lr"), style)]
-    return _chart("Learning rate against epoch", lines, y_label="learning rate")
-
-
-def _where_the_time_went(run: Run, style: int) -> Chart:
+def _time_lines(run: Run, style: int) -> list[Line]:
     """Seconds of each epoch; their sums in the legend."""
-    sums = [sum(row[k] for row in run["phases"]) for k in (1, 2)]
-    lines = [
-        Line(
-            f"{what}: {total:,.0f} s ({percent(total / (sum(sums) or 1), 0)})",
-            [(row[0], row[k]) for row in run["phases"]],
-            style,
-            k == 1,
-        )
-        for k, what, total in zip(
-            (1, 2), ("training", "predicting validation and test"), sums, strict=True
-        )
-    ]
-    return _chart("Where the time went", lines, y_label="seconds an epoch", from_zero=True)
+    lines = []
+    whole = sum(training + predicting for _, training, predicting in run["phases"]) or 1
+    for k, what in ((1, "training"), (2, "predicting validation and test")):
+        total = sum(row[k] for row in run["phases"])
+        points = [(row[0], row[k]) for row in run["phases"]]
+        name = f"{what}: {total:,.0f} s ({percent(total / whole, 0)})"
+        lines.append(Line(name, points, style, k == 1))
+    return lines
 
 
-def _roc(run: Run, curves: Mapping[str, Any], style: int) -> Chart:
-    if not curves["roc"]:
-        return None
-    referable = run["record"].get("referable") or {}
-    sensitivity = value_of(referable, "sensitivity")
-    specificity = value_of(referable, "specificity")
+def _operating_lines(run: Run, style: int) -> list[Line]:
+    """The ROC with the point on it that the run calls referable from."""
+    record, roc = run["record"], run["curves"]["roc"]
+    if not roc:
+        return []
     lines = [
-        Line("chance", [(0, 0), (1, 1)], figures.NEUTRAL, True, marked=False),
-        Line(f"AUC {_auc(run)}", curves["roc"], style, marked=False),
+        DIAGONAL,
+        Line(f"AUC {show(record, 'referable.auc')}", roc, style, marked=False),
     ]
+    told = [value_of(record, f"referable.{key}") for key in ("sensitivity", "specificity")]
+    sensitivity, specificity = told
     if sensitivity is not None and specificity is not None:
-        threshold = number(referable.get("threshold"))
         name = (
-            f"operating point {threshold}: sensitivity {percent(sensitivity)}, "
-            f"specificity {percent(specificity)}"
+            f"operating point {number(value_of(record, 'referable.threshold'))}: "
+            f"sensitivity {percent(sensitivity)}, specificity {percent(specificity)}"
         )
         lines.append(Line(name, [(1 - specificity, sensitivity)], style))
-    return _chart(
-        "Referable retinopathy: ROC",
-        lines,
-        x_label="1 − specificity",
-        y_label="sensitivity",
-        square=True,
-    )
+    return lines
 
 
-def _reliability(curves: Mapping[str, Any], style: int) -> Chart:
-    lines = [Line("perfect", [(0, 0), (1, 1)], figures.NEUTRAL, True, marked=False)]
-    for when, dashed in (("before", True), ("after", False)):
-        if bins := curves["reliability"][when]:
-            points = [(confidence, right) for confidence, right, _ in bins]
-            lines.append(Line(f"{when} temperature", points, style, dashed))
-    return _chart(
-        "Reliability: is 80% sure right in 80%?",
-        lines,
-        x_label="probability of the likeliest grade",
-        y_label="share right",
-        square=True,
-    )
+def _reliability_lines(run: Run, style: int) -> list[Line]:
+    bins = run["curves"]["reliability"]
+    return [replace(DIAGONAL, name="perfect")] + [
+        Line(f"{when} temperature", [(sure, right) for sure, right, _ in bins[when]], style, dashed)
+        for when, dashed in (("before", True), ("after", False))
+        if bins[when]
+    ]
 
 
-def _expected(curves: Mapping[str, Any], style: int) -> Chart:
+def _draw_expected(run: Run, style: int) -> Chart:
     rows = [
         (f"{grade} {name}", counts)
-        for grade, (name, counts) in enumerate(zip(grades.NAMES, curves["expected"], strict=True))
+        for grade, (name, counts) in enumerate(
+            zip(grades.NAMES, run["curves"]["expected"], strict=True)
+        )
     ]
-    return {
-        "title": "Expected grade by true grade",
-        "svg": figures.ridges(rows, (0, grades.NUM_GRADES - 1), "expected grade", style),
-        "lines": [],
-    }
+    picture = svg.ridges(rows, (0, grades.NUM_GRADES - 1), "expected grade", style)
+    return Chart("Expected grade by true grade", picture)
 
 
-def _chart(title: str, lines: Sequence[Line], **how: Any) -> Chart:
-    """A chart with its legend and a description for those who cannot see it."""
-    described = f"{title}. " + ". ".join(
+def _draw(title: str, lines: Sequence[Line], **how: Any) -> list[Chart]:
+    """A chart with a description for those who cannot see it; none where there is no point."""
+    told = f"{title}. " + ". ".join(
         f"{line.name}: from {line.points[0][1]:.3g} to {line.points[-1][1]:.3g}"
         for line in lines
         if line.points
     )
-    svg = figures.line_chart(lines, described=described, **how)
-    return {"title": title, "svg": svg, "lines": lines} if svg else None
+    picture = svg.line_chart(lines, described=told, **how)
+    return [Chart(title, picture, lines)] if picture else []
 
 
 def _points(run: Run, column: str) -> list[tuple[float, float]]:

@@ -6,14 +6,13 @@ Without pictures the dictionary itself holds no file name, no patient and no pat
 that every form of it is fit to share.
 """
 
-import csv
-import json
 import math
 import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,47 +20,18 @@ from numpy.typing import NDArray
 from dr_cli import __version__
 from dr_cli.errors import UsageError
 from dr_cli.grades import NUM_GRADES, REFERABLE_FROM, expected_grade, referable_probability
-from dr_cli.report import gallery
-from dr_cli.scoring.record import verdict
+from dr_cli.report import gallery, prose
+from dr_cli.runs import DataRecord, Run
 from dr_cli.training.config import TrainConfig, flag
-from dr_cli.words import figure, number, percent
 
-INTENDED_USE = (
-    "For research and teaching. This is no medical device: it makes no diagnosis, "
-    "and nobody's treatment may rest on it."
-)
-CARD = (
-    ("Intended use", INTENDED_USE),
-    (
-        "Out of scope",
-        "Diagnosis, triage, or any decision about a person's care; photographs from cameras, "
-        "fields or populations that the training data do not hold, before they were measured on "
-        "such; photographs that a reader would call ungradable; eye diseases other than diabetic "
-        "retinopathy.",
-    ),
-    (
-        "Metrics",
-        "QWK is Cohen's kappa with quadratic weights: 0 is chance, 1 is full agreement, and a "
-        "mistake by two grades weighs four times one by a single grade. Referable is grade 2 or "
-        "more. Intervals come from a bootstrap that draws patients, with both their eyes. "
-        "Epoch, temperature and thresholds are chosen on validation images unless a warning says "
-        "otherwise.",
-    ),
-    (
-        "Limits",
-        "The true grades are human readings and carry their readers' disagreement. A test set "
-        "from the training data's own source says little about another clinic's. An interval "
-        "tells how far chance in the choice of patients reaches, and nothing of such shifts.",
-    ),
-)
-DRAWN = "drawn_"  # how the file names of the built-in sample set begin
-BUILT_IN = re.compile(r"[/\\]sample[/\\][^/\\]+$")  # where the cache keeps that set
+if TYPE_CHECKING:
+    import pandas as pd
+
 SAMPLE_SET = "the built-in sample set"
 MOST_IN_A_CELL = 100  # images listed of one confusion cell, the most confident first
 MOST_IN_CELLS = 400  # of one confusion cell over all runs: a page of ten stays under 4 MB
 MOST_ON_ROC = 200  # points kept of a curve: a page of ten runs stays under 4 MB
 EXPECTED_BINS = 20  # of the expected grade, from 0 to 4
-SPLITS = ("train", "val", "test")
 
 
 def collect(folders: Sequence[Path], *, no_pictures: bool = False) -> dict[str, Any]:
@@ -73,38 +43,38 @@ def collect(folders: Sequence[Path], *, no_pictures: bool = False) -> dict[str, 
     cannot be read.
     """
     found = [run for folder in folders for run in find_runs(Path(folder))]
-    paths = list({path.resolve(): path for path in found}.values())
-    names = _names(paths)
-    listed = 0 if no_pictures else min(MOST_IN_A_CELL, -(-MOST_IN_CELLS // len(paths)))
-    runs = [_read_run(p, name, no_pictures, listed) for p, name in zip(paths, names, strict=True)]
-    _add_pictures(paths, runs, no_pictures)
-    best, chosen_by = _best(runs)
-    comparisons = _comparisons(paths, runs)
+    runs = list({run.folder.resolve(): run for run in found}.values())
+    names = _tell_apart(runs)
+    listed = 0 if no_pictures else min(MOST_IN_A_CELL, -(-MOST_IN_CELLS // len(runs)))
+    told = [_read_run(r, name, no_pictures, listed) for r, name in zip(runs, names, strict=True)]
+    _add_pictures(runs, told, no_pictures)
+    best, chosen_by = _choose_best(told)
+    comparisons = _compare(runs, told)
     return {
         "schema": 1,
         "version": __version__,
-        "intended_use": INTENDED_USE,
-        "card": [{"title": title, "text": text} for title, text in _card(runs)],
+        "intended_use": prose.INTENDED_USE,
+        "card": prose.card(told),
         "pictures": not no_pictures,
-        "privacy": _privacy(runs, no_pictures),
-        "best": runs[best]["name"],
-        "summary": _sentences(runs[best], len(runs), chosen_by),
-        "warnings": _comparison_warnings(runs, comparisons is not None),
+        "privacy": prose.privacy(told, no_pictures),
+        "best": best["name"],
+        "summary": prose.summarise(best, len(told), chosen_by),
+        "warnings": list(prose.warn(told, comparable=comparisons is not None)),
         "comparisons": comparisons or [],
-        "runs": runs,
+        "runs": told,
     }
 
 
-def find_runs(folder: Path) -> list[Path]:
+def find_runs(folder: Path) -> list[Run]:
     """The finished runs in `folder`: itself, or those one or two levels below, by name."""
     if not folder.is_dir():
         raise UsageError(f"{folder}: no such folder; give a run folder or a folder of runs")
-    if (folder / "summary.json").is_file():
-        return [folder]
-    below = sorted({*folder.glob("*/summary.json"), *folder.glob("*/*/summary.json")})
+    if Run(folder).finished:
+        return [Run(folder)]
+    summaries = (*folder.glob("*/summary.json"), *folder.glob("*/*/summary.json"))
+    below = {path.parent for path in summaries}
     if below:  # the folds of a cross-validation are read as the one run that pools them
-        runs = {path.parent for path in below}
-        return [path.parent for path in below if path.parent.parent not in runs]
+        return [Run(path) for path in sorted(below) if path.parent not in below]
     if (folder / "config.json").is_file():
         raise UsageError(
             f"{folder}: this run is not finished (no summary.json); "
@@ -113,177 +83,115 @@ def find_runs(folder: Path) -> list[Path]:
     raise UsageError(f"{folder}: no finished run (no summary.json in it); make one with dr train")
 
 
+def value_of(record: Mapping[str, Any] | None, figure: str) -> float | None:
+    """The value of a figure such as "qwk" or "referable.auc"; None where it is undefined."""
+    found = figure_of(record, figure)
+    return found.get("value") if isinstance(found, Mapping) else found
+
+
+def figure_of(record: Mapping[str, Any] | None, figure: str) -> Any:
+    """What a record holds of a figure, {"value", "ci95"} or the value; None without it."""
+    found: Any = record
+    for key in figure.split("."):
+        found = (found or {}).get(key)
+    return found
+
+
 # ---------------------------------------------------------------- one run
 
 
-def _read_run(folder: Path, name: str, no_pictures: bool, listed: int) -> dict[str, Any]:
-    summary = _read_json(folder / "summary.json")
-    split = next((s for s in ("test", "val") if summary.get(s)), None)
-    if split is None:
-        raise UsageError(f"{folder / 'summary.json'}: neither test nor val in it; train it again")
-    config = _read_json(folder / "config.json") if (folder / "config.json").is_file() else {}
-    options = dict(config.get("options") or {})
-    data = dict(config.get("data") or {})
-    model = _read_model(folder / "model.safetensors")
-    history = _read_history(folder / "metrics.csv")
-    splits = _read_splits(folder / "splits.csv")
-    predictions = _Predictions(folder / f"predictions-{split}.csv")
-    if predictions.drawn and BUILT_IN.search(data.get("root") or ""):
-        data["root"] = SAMPLE_SET
-    elif no_pictures:
-        data.pop("root", None)
-    if no_pictures:
-        options = _without_paths(options)
-    command = ["dr", "train", *_data_words(data), *_flags(options)]
-    record = _record(summary[split])
+def _read_run(run: Run, name: str, no_pictures: bool, listed: int) -> dict[str, Any]:
+    from dr_cli.scoring.predictions import check
+
+    summary, config, history = run.summary(), run.config(), run.history()
+    split = "test" if summary.get("test") else "val"
+    record = _without_run(summary[split])
+    predictions = run.predictions(split)
+    check(predictions, str(run[f"predictions-{split}.csv"]))
+    drawn = _are_drawn(predictions)
+    splits = _read_splits(run)
+    data = _data(config.data, drawn, no_pictures)
+    options = _without_paths(config.options) if no_pictures else dict(config.options)
     return {
         "name": name,
-        "architecture": options.get("arch"),
+        "architecture": options["arch"],
         "start": _start(options),
-        "epochs": len(history) or options.get("epochs"),
-        "best_epoch": config.get("best_epoch", model.get("epoch")),
-        "size": options.get("size"),
-        "parameters": config.get("parameters"),
-        "multiply_adds": config.get("multiply_adds"),
+        "epochs": len(history) or options["epochs"],
+        "best_epoch": run.epoch(),
+        "size": options["size"],
+        "parameters": config.parameters,
+        "multiply_adds": config.multiply_adds,
         "seconds_per_epoch": _median(row.get("seconds") for row in history),
         "seconds": sum(row.get("seconds") or 0 for row in history) or None,
         "images_per_second": _median(row.get("images_per_second") for row in history),
         "phases": _phases(history, splits),
-        "drawn": predictions.drawn,
-        "decision": model.get("decision") or (config.get("chosen") or {}).get("decision"),
+        "drawn": drawn,
+        "decision": run.calibration().to_record()["decision"],
         "split": split,
         "record": record,
-        "val": _record(summary.get("val") or {}) or None,
+        "val": _without_run(summary.get("val") or {}) or None,
         "history": history,
-        "curves": predictions.curves((record.get("calibration") or {}).get("temperature")),
-        "cells": predictions.cells(listed) if listed else {},
+        "curves": _curves(predictions, value_of(record, "calibration.temperature")),
+        "cells": _cells(predictions, listed) if listed else {},
         "splits": splits,
         "options": options,
-        "made_with": {k: config[k] for k in ("device", "precision", "threads") if k in config}
-        | dict(config.get("versions") or {}),
+        "made_with": {
+            "device": config.device,
+            "precision": config.precision,
+            "threads": config.threads,
+            **config.versions,
+        },
         "data": data,
-        "preprocessing": config.get("preprocessing") or {},
-        "command": " ".join(command),
+        "preprocessing": dict(config.preprocessing),
+        "command": " ".join(["dr", "train", *_data_words(data), *_flags(options)]),
     }
 
 
-class _Predictions:
-    """A predictions file; a missing one is an empty one.
-
-    grade, predicted: [N] int64; probabilities: [N, 5] float64 after temperature; paths: N.
-    """
-
-    def __init__(self, path: Path) -> None:
-        rows = _read_csv(path)
-        self.paths, grade, predicted, probabilities = [], [], [], []
-        for line, row in enumerate(rows, start=2):
-            try:
-                grade.append(_grade(row["grade"]))
-                predicted.append(_grade(row["predicted"]))
-                probabilities.append([float(row[f"p{i}"]) for i in range(NUM_GRADES)])
-                self.paths.append(row["path"])
-            except (KeyError, TypeError, ValueError) as error:
-                raise UsageError(
-                    f"{path}, line {line}: not a row of path,grade,...,p0,p1,p2,p3,p4,predicted"
-                ) from error
-        self.grade, self.predicted = np.array(grade, np.int64), np.array(predicted, np.int64)
-        self.probabilities = np.array(probabilities, np.float64).reshape(-1, NUM_GRADES)
-
-    @property
-    def drawn(self) -> bool:
-        """Whether these are the sample set's drawn eyes, and no photographs."""
-        names = [path.rpartition("/")[2] for path in self.paths]
-        return bool(names) and all(name.startswith(DRAWN) for name in names)
-
-    def cells(self, most: int) -> dict[str, list[dict[str, Any]]]:
-        """At most `most` images of each confusion cell: "true-predicted" -> path, probability."""
-        cells: dict[str, list[dict[str, Any]]] = {}
-        sure = self.probabilities[np.arange(len(self.paths)), self.predicted]
-        for i in np.argsort(-sure, kind="stable"):
-            cell = cells.setdefault(f"{self.grade[i]}-{self.predicted[i]}", [])
-            if len(cell) < most:
-                cell.append({"path": self.paths[i], "probability": round(float(sure[i]), 4)})
-        return cells
-
-    def curves(self, temperature: float | None) -> dict[str, Any] | None:
-        """What the charts of a run are drawn from; None without predictions.
-
-        roc: [false positive rate, sensitivity] of referable retinopathy, None with one class
-        reliability: before and after temperature, [confidence, share right, images] a bin
-        expected: for each true grade, images in each of EXPECTED_BINS bins of the expected grade
-        """
-        if not self.paths:
-            return None
-        from dr_cli.scoring.calibration import retemper
-
-        before = retemper(self.probabilities, temperature) if temperature else None
-        return {
-            "roc": self._roc(),
-            "reliability": {
-                "before": None if before is None else _reliability(self.grade, before),
-                "after": _reliability(self.grade, self.probabilities),
-            },
-            "expected": [
-                np.histogram(
-                    expected_grade(self.probabilities[self.grade == g]),
-                    EXPECTED_BINS,
-                    (0, NUM_GRADES - 1),
-                )[0].tolist()
-                for g in range(NUM_GRADES)
-            ],
-        }
-
-    def _roc(self) -> list[list[float]] | None:
-        truth = self.grade >= REFERABLE_FROM
-        if truth.all() or not truth.any():
-            return None
-        from sklearn.metrics import roc_curve
-
-        false, true, _ = roc_curve(truth, referable_probability(self.probabilities))
-        points = np.column_stack([false, true])
-        if len(points) > MOST_ON_ROC:
-            points = points[np.linspace(0, len(points) - 1, MOST_ON_ROC).round().astype(int)]
-        return points.round(4).tolist()
+def _without_run(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A record less what its run says already: its name, and where its data lie."""
+    return {key: value for key, value in record.items() if key not in ("run", "data")}
 
 
-def _grade(text: str) -> int:
-    if (grade := int(text)) not in range(NUM_GRADES):
-        raise ValueError(text)
-    return grade
+def _data(data: DataRecord, drawn: bool, no_pictures: bool) -> dict[str, Any]:
+    """What config.json says of the data set; its place only where that may be told."""
+    told = asdict(data)
+    if drawn and _is_kept_sample(data.root):
+        told["root"] = SAMPLE_SET
+    elif no_pictures:
+        del told["root"]
+    if "root" not in told or told["root"] == SAMPLE_SET:
+        del told["source"]
+    return told
 
 
-def _reliability(grade: NDArray[np.int64], probabilities: NDArray[Any]) -> list[list[float]]:
-    from dr_cli.scoring.metrics import reliability_curve
-
-    return [
-        [round(b["confidence"], 4), round(b["accuracy"], 4), b["n"]]
-        for b in reliability_curve(grade, probabilities)
-        if b["n"]
-    ]
+def _are_drawn(predictions: "pd.DataFrame") -> bool:
+    """Whether these are the sample set's drawn eyes, by their names, and no photographs."""
+    return bool(predictions["path"].str.fullmatch(r"(.*/)?drawn_[^/]*").all())
 
 
-def _read_splits(path: Path) -> list[dict[str, Any]]:
+def _is_kept_sample(root: str) -> bool:
+    """Whether a folder is where the cache keeps the built-in sample set."""
+    return re.search(r"[/\\]sample[/\\][^/\\]+$", root) is not None
+
+
+def _read_splits(run: Run) -> list[dict[str, Any]]:
     """What each split holds, and how many of its images have the patient's other eye in train."""
-    rows = _read_csv(path)
+    from dr_cli.labels import splits
+
+    table = run.splits()
     try:
-        trained = {row["patient"] for row in rows if row["split"] == "train" and row["patient"]}
-        return [
-            {
-                "split": split,
-                "n": len(here),
-                "patients": len({row["patient"] for row in here} - {""}) or None,
-                "grade_counts": [
-                    sum(row["grade"] == str(g) for row in here) for g in range(NUM_GRADES)
-                ],
-                "patient_also_in_train": sum(row["patient"] in trained for row in here)
-                if split != "train" and trained
-                else None,
-            }
-            for split in SPLITS
-            if (here := [row for row in rows if row["split"] == split])
-        ]
-    except KeyError as error:
-        raise UsageError(f"{path} has no column {error}; train the run again") from error
+        placed = table[table["split"].notna()].astype({"grade": int})
+        found = splits.summary(placed)
+    except (ValueError, TypeError) as error:
+        raise UsageError(f"{run['splits.csv']} cannot be read: {error}") from error
+    trained = placed.loc[placed["split"] == "train", "patient"].dropna()
+    told = []
+    for split, counts in found.items():
+        also = None
+        if split != "train" and len(trained):
+            also = int(placed.loc[placed["split"] == split, "patient"].isin(trained).sum())
+        told.append({"split": split, **counts, "patient_also_in_train": also})
+    return told
 
 
 def _phases(
@@ -303,47 +211,84 @@ def _phases(
     return phases
 
 
-def _record(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Without what the run says already: its name, and where its data lie."""
-    return {key: value for key, value in record.items() if key not in ("run", "data")}
+def _median(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.median(known)) if known else None
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"), parse_constant=lambda _: None)
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path} cannot be read ({error}); train the run again") from error
-    if not isinstance(value, dict):
-        raise UsageError(f"{path} holds no JSON object; train the run again")
-    return value
+# ---------------------------------------------------------------- its predictions
 
 
-def _read_model(path: Path) -> dict[str, Any]:
-    """What the weights' own metadata say, without the weights; {} without such a file."""
-    if not path.is_file():
-        return {}
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, "numpy") as file:
-            return {key: json.loads(text) for key, text in (file.metadata() or {}).items()}
-    except (OSError, ValueError, SafetensorError) as error:
-        raise UsageError(f"{path} cannot be read ({error}); train the run again") from error
-
-
-def _read_history(path: Path) -> list[dict[str, float | None]]:
-    """The rows of metrics.csv as numbers; an empty field, nan or infinity is None."""
-    return [{key: _finite(text) for key, text in row.items()} for row in _read_csv(path)]
+def _cells(predictions: "pd.DataFrame", most: int) -> dict[str, list[dict[str, Any]]]:
+    """At most `most` images of each confusion cell: "true-predicted" -> path, probability."""
+    cells: dict[str, list[dict[str, Any]]] = {}
+    paths = predictions["path"].to_list()
+    grade, predicted = (predictions[name].to_numpy(int) for name in ("grade", "predicted"))
+    sure = _probabilities(predictions)[np.arange(len(paths)), predicted]
+    for i in np.argsort(-sure, kind="stable"):
+        cell = cells.setdefault(f"{grade[i]}-{predicted[i]}", [])
+        if len(cell) < most:
+            cell.append({"path": paths[i], "probability": round(float(sure[i]), 4)})
+    return cells
 
 
-def _read_csv(path: Path) -> list[dict[str, str]]:
-    if not path.is_file():
-        return []
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            return list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UsageError(f"{path} cannot be read ({error}); train the run again") from error
+def _curves(predictions: "pd.DataFrame", temperature: float | None) -> dict[str, Any]:
+    """What the charts of a run are drawn from.
+
+    roc: [false positive rate, sensitivity] of referable retinopathy, None with one class
+    reliability: before and after temperature, [confidence, share right, images] a bin
+    expected: for each true grade, images in each of EXPECTED_BINS bins of the expected grade
+    """
+    from dr_cli.scoring.calibration import retemper
+
+    grade, after = predictions["grade"].to_numpy(int), _probabilities(predictions)
+    before = _reliability(grade, retemper(after, temperature)) if temperature else None
+    roc = roc_curve(grade >= REFERABLE_FROM, referable_probability(after))
+    if roc is not None and len(roc) > MOST_ON_ROC:
+        roc = roc[np.linspace(0, len(roc) - 1, MOST_ON_ROC).round().astype(int)]
+    ends = (0, NUM_GRADES - 1)
+    return {
+        "roc": None if roc is None else roc.round(4).tolist(),
+        "reliability": {"before": before, "after": _reliability(grade, after)},
+        "expected": [
+            np.histogram(expected_grade(after[grade == g]), EXPECTED_BINS, ends)[0].tolist()
+            for g in range(NUM_GRADES)
+        ],
+    }
+
+
+def roc_curve(truth: NDArray[np.bool_], score: NDArray[Any]) -> NDArray[np.float64] | None:
+    """[M, 2] false positive rate and sensitivity, from (0, 0) to (1, 1): truth [N], score [N].
+
+    A point a threshold, without those that lie on a line with their neighbours, as
+    scikit-learn's `roc_curve` gives them. None where all images are of one class.
+    """
+    if truth.all() or not truth.any():
+        return None
+    order = np.argsort(-score, kind="stable")
+    last = np.append(np.diff(score[order]) != 0, True)  # image of each score
+    called = np.column_stack([~truth[order], truth[order]]).cumsum(axis=0)[last]
+    bends = np.ones(len(called), bool)
+    bends[1:-1] = np.diff(called, 2, axis=0).any(axis=1)
+    return np.vstack([[0, 0], called[bends]]) / called[-1]
+
+
+def _reliability(grade: NDArray[np.int64], probabilities: NDArray[Any]) -> list[list[float]]:
+    from dr_cli.scoring.metrics import reliability_curve
+
+    return [
+        [round(b["confidence"], 4), round(b["accuracy"], 4), b["n"]]
+        for b in reliability_curve(grade, probabilities)
+        if b["n"]
+    ]
+
+
+def _probabilities(predictions: "pd.DataFrame") -> NDArray[np.float64]:
+    """[N, 5], after temperature."""
+    return predictions[[f"p{k}" for k in range(NUM_GRADES)]].to_numpy(np.float64)
+
+
+# ---------------------------------------------------------------- the command that repeats it
 
 
 def _start(options: Mapping[str, Any]) -> str:
@@ -387,9 +332,12 @@ def _flags(options: Mapping[str, Any]) -> list[str]:
     return words
 
 
-def _names(paths: Sequence[Path]) -> list[str]:
+# ---------------------------------------------------------------- several runs
+
+
+def _tell_apart(runs: Sequence[Run]) -> list[str]:
     """The folders' names, with as many parents as it takes to tell them apart."""
-    whole = [path.resolve().parts for path in paths]
+    whole = [run.folder.resolve().parts for run in runs]
     for depth in range(1, max(map(len, whole)) + 1):
         names = ["/".join(parts[-depth:]) for parts in whole]
         if len(set(names)) == len(names):
@@ -397,176 +345,39 @@ def _names(paths: Sequence[Path]) -> list[str]:
     return names
 
 
-# ---------------------------------------------------------------- several runs
-
-
-def value_of(record: Mapping[str, Any] | None, *keys: str) -> float | None:
-    """The figure at a path such as "referable", "auc"; None where it is undefined."""
-    found: Any = record
-    for key in keys:
-        found = (found or {}).get(key)
-    return found.get("value") if isinstance(found, dict) else found
-
-
-def _best(runs: Sequence[Mapping[str, Any]]) -> tuple[int, str]:
+def _choose_best(runs: Sequence[Mapping[str, Any]]) -> tuple[Mapping[str, Any], str]:
     """The best run and what chose it: validation QWK where every run has it, else test QWK."""
-    scores, chosen_by = [value_of(run["val"], "qwk") for run in runs], "validation QWK"
-    if any(score is None for score in scores):
-        scores, chosen_by = [value_of(run["record"], "qwk") for run in runs], "test QWK"
-    known = [-math.inf if score is None else score for score in scores]
-    return known.index(max(known)), chosen_by
+    by = "val" if all(value_of(run["val"], "qwk") is not None for run in runs) else "record"
+
+    def score(run: Mapping[str, Any]) -> float:
+        found = value_of(run[by], "qwk")
+        return -math.inf if found is None else found
+
+    return max(runs, key=score), "validation QWK" if by == "val" else "test QWK"
 
 
-def _sentences(run: Mapping[str, Any], count: int, chosen_by: str) -> list[str]:
-    record = run["record"]
-    on = {"test": "test", "val": "validation"}[run["split"]]
-    chosen = run["name"] if count == 1 else f"Of {count} runs, {run['name']} has the best "
-    chosen += "" if count == 1 else chosen_by
-    patients = f" of {record['patients']:,} patients" if record.get("patients") else ""
-    first = (
-        f"{chosen}: on {record.get('n', 0):,} {on} images{patients} it reaches "
-        f"QWK {figure(record.get('qwk'))} and accuracy {figure(record.get('accuracy'), True)}."
-    )
-    baselines = record.get("baselines") or {}
-    told = [
-        f"{what} scores QWK {number(base.get('qwk'))} and accuracy {percent(base.get('accuracy'))}"
-        for key, what in (
-            ("majority", "always predicting the commonest grade"),
-            ("fellow_eye", "copying the grade of the patient's other eye"),
-        )
-        if (base := baselines.get(key))
-    ]
-    found = [first] + ([f"For comparison, {', and '.join(told)}."] if told else [])
-    found += [f"Data: {told}." for told in [_data(run)] if told] + _leaks(record)
-    if record.get("baselines") and record.get("qwk") and (said := verdict(record)):
-        found.append(f"{said}.")
-    return found
+def _compare(runs: Sequence[Run], told: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]] | None:
+    """Every pair of runs as `comparison.compare` gives it, each by its own calibration.
 
-
-def _card(runs: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
-    """The model card, with every data set that the runs were made on."""
-    told = []
-    for run in runs:
-        mark = run["data"].get("fingerprint")
-        told.append(_data(run) + (f"; fingerprint {mark}" if mark else ""))
-    data = ". ".join(text for text in dict.fromkeys(told) if text)
-    place = [title for title, _ in CARD].index("Metrics")
-    return [*CARD[:place], *([("Data", f"{data}.")] if data else []), *CARD[place:]]
-
-
-def _data(run: Mapping[str, Any]) -> str:
-    """Data set, layout and images by split, without the path that leads there."""
-    data = run["data"]
-    name = re.split(r"[/\\]", (data.get("root") or "").rstrip("/\\"))[-1]
-    layout = f"layout {data['layout']}" if data.get("layout") else ""
-    words = {"train": "training", "val": "validation", "test": "test"}
-    counts = [f"{row['n']:,} {words[row['split']]}" for row in run["splits"]]
-    told = [", ".join(filter(None, [name, layout]))]
-    told += [f"{', '.join(counts)} images"] if counts else []
-    told = [text for text in told if text]
-    return ": ".join(told)
-
-
-def _leaks(record: Mapping[str, Any]) -> list[str]:
-    """How many test images are half known from train or val; nothing where that is not known."""
-    if (leaks := record.get("leaks")) is None:
-        return []
-    n = record["n"]
-    found = [
-        f"{leaks[key]:,} of these {n:,} images have {what} in train or validation"
-        for key, what in (
-            ("fellow_eye_in_train", "their fellow eye"),
-            ("duplicates_across_splits", "a duplicate"),
-        )
-        if leaks.get(key)
-    ]
-    none = "No fellow eye and no duplicate of these images stands in train or validation"
-    return [f"Leaks: {'; '.join(found)}." if found else f"{none}."]
-
-
-def _comparisons(
-    paths: Sequence[Path], runs: Sequence[Mapping[str, Any]]
-) -> list[dict[str, Any]] | None:
-    """Every pair of runs as `comparison.compare` gives it, each at its own threshold.
-
-    None where the runs were not measured on the same images; empty without predictions.
+    None where the runs were not measured on the same images; empty for a run alone, and for
+    runs measured on different splits.
     """
-    files = [p / f"predictions-{run['split']}.csv" for p, run in zip(paths, runs, strict=True)]
-    if (
-        len(runs) < 2
-        or len({run["split"] for run in runs}) > 1
-        or not all(file.is_file() for file in files)
-    ):
+    if len(runs) < 2 or len({run["split"] for run in told}) > 1:
         return []
-    from dr_cli.runs import Run
-    from dr_cli.scoring.comparison import compare
+    from dr_cli.scoring.of_run import compare_runs
 
-    tables = [
-        (run["name"], Run(path).predictions(run["split"]))
-        for path, run in zip(paths, runs, strict=True)
-    ]
-    operating = {
-        run["name"]: run["record"].get("referable")
-        for run in runs
-        if value_of(run["record"], "referable", "threshold") is not None
-    }
     try:
-        return compare(tables, operating=operating)
+        return compare_runs(runs, told[0]["split"], names=[run["name"] for run in told])
     except UsageError:  # other images or grades; its text would name one of them
         return None
 
 
-def _add_pictures(paths: Sequence[Path], runs: list[dict[str, Any]], no_pictures: bool) -> None:
-    """To each run the pictures it shows, and how many more its file has."""
-    found = [[] if no_pictures else gallery.read(path / "pictures.json") for path in paths]
-    for run, all_of_them, shown in zip(runs, found, gallery.share(found), strict=True):
-        run |= {"pictures": shown, "pictures_left_out": len(all_of_them) - len(shown)}
-
-
-def _privacy(runs: Sequence[Mapping[str, Any]], no_pictures: bool) -> str:
-    """Whose images are in it, for whoever is about to share it."""
-    if no_pictures:
-        return "No photograph, file name or patient is in this page."
-    if all(run["drawn"] for run in runs):
-        return "Every eye in this page is drawn by a program: it holds no patient's image."
-    images = sum(len(run["pictures"]) for run in runs if not run["drawn"])
-    holds = f"holds {images} photographs of patients and" if images else "holds no photograph, but"
-    return (
-        f"This page {holds} names patients' images: ask before you share it. "
-        "dr report --no-pictures makes one without any."
-    )
-
-
-def _comparison_warnings(runs: Sequence[Mapping[str, Any]], comparable: bool) -> list[str]:
-    told = []
-    measured_on = {(r["data"].get("fingerprint"), r["record"].get("n"), r["split"]) for r in runs}
-    if not comparable or len(measured_on) > 1:
-        told.append(
-            "These runs were not all measured on the same images with the same grades: "
-            "their figures cannot be compared as they stand."
-        )
-    if any(run["drawn"] for run in runs):
-        told.append(
-            "The eyes of the built-in sample set are drawn, no photographs: "
-            "these figures say nothing about real patients."
-        )
-    optimistic = [run["name"] for run in runs if run["options"].get("val") == "test"]
-    if optimistic:
-        told.append(
-            f"The best epoch was picked on the test images ({', '.join(optimistic)}): "
-            "those figures are optimistic."
-        )
-    return told
-
-
-def _finite(text: str | None) -> float | None:
-    try:
-        value = float(text or "nan")
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None
-
-
-def _median(values: Iterable[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return float(np.median(known)) if known else None
+def _add_pictures(runs: Sequence[Run], told: list[dict[str, Any]], no_pictures: bool) -> None:
+    """To each run the pictures it shows, an equal share of the page, and how many more it has."""
+    found = [
+        [] if no_pictures else gallery.check(run.pictures(), run["pictures.json"]) for run in runs
+    ]
+    share = gallery.MOST_BYTES // max(1, sum(map(bool, found)))
+    for record, entries in zip(told, found, strict=True):
+        shown = gallery.fit(entries, share)
+        record |= {"pictures": shown, "pictures_left_out": len(entries) - len(shown)}

@@ -10,8 +10,6 @@ from math import floor, log10
 
 from markupsafe import Markup
 
-from dr_cli.plots import heat
-
 # Drawn about the origin, 10 units across.
 MARKERS = (
     "M-5,0a5,5 0 1,0 10,0a5,5 0 1,0 -10,0z",
@@ -31,9 +29,6 @@ SHADES = {
     "light": ((255, 255, 255), (8, 81, 156)),
     "dark": ((27, 31, 36), (158, 202, 225)),
 }
-
-
-FUNDUS = "#a85414"
 
 
 @dataclass(frozen=True)
@@ -76,45 +71,29 @@ class Axes:
 
     def draw(self, inside: Iterable[Markup], described: str) -> Markup:
         """The whole picture: grid, tick labels, axis names, then `inside`."""
+        foot, middle = self.height - 10, (self.left + self.width - self.right) / 2
+        side = (self.top + self.height - self.bottom) / 2
         return Markup(
-            '<svg class="chart" viewBox="0 0 {w} {h}" role="img" aria-label="{d}">{grid}{inside}'
-            '<text x="{mid}" y="{foot}" text-anchor="middle">{x}</text>'
-            '<text transform="translate(17,{side}) rotate(-90)" text-anchor="middle">{y}</text>'
-            "</svg>"
+            '<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}">{}{}'
+            '<text transform="translate(17,{}) rotate(-90)" text-anchor="middle">{}</text></svg>'
         ).format(
-            w=self.width,
-            h=self.height,
-            d=described,
-            grid=self._grid(),
-            inside=Markup("").join(inside),
-            mid=(self.left + self.width - self.right) / 2,
-            foot=self.height - 10,
-            side=(self.top + self.height - self.bottom) / 2,
-            x=self.x_label,
-            y=self.y_label,
-        )
+            self.width, self.height, described, self._grid() + Markup("").join(inside),
+            _text(middle, foot, self.x_label), side, self.y_label,
+        )  # fmt: skip
+
+    def rule(self, y: float) -> Markup:
+        """A faint line from side to side."""
+        end = self.width - self.right
+        return Markup('<path class="grid" d="M{},{}H{}"/>').format(self.left, self.py(y), end)
 
     def _grid(self) -> Markup:
-        lines = [
-            Markup(
-                '<path class="grid" d="M{},{}H{}"/><text x="{}" y="{}" text-anchor="end">{}</text>'
-            ).format(
-                self.left,
-                self.py(y),
-                self.width - self.right,
-                self.left - 8,
-                self.py(y) + 5,
-                f"{y:.0%}" if self.percent else f"{y:.10g}",
-            )
-            for y in (ticks(*self.y) if self.ticked else ())
-        ]
-        lines += [
-            Markup('<text x="{}" y="{}" text-anchor="middle">{:.10g}</text>').format(
-                self.px(x), self.height - self.bottom + 21, x
-            )
-            for x in ticks(*self.x, whole=self.x_label == "epoch")
-        ]
-        return Markup("").join(lines)
+        grid = Markup("")
+        for y in ticks(*self.y) if self.ticked else ():
+            told = f"{y:.0%}" if self.percent else f"{y:.10g}"
+            grid += self.rule(y) + _text(self.left - 8, self.py(y) + 5, told, "end")
+        for x in ticks(*self.x, whole=self.x_label == "epoch"):
+            grid += _text(self.px(x), self.height - self.bottom + 21, f"{x:.10g}")
+        return grid
 
 
 def ticks(low: float, high: float, most: int = 6, whole: bool = False) -> list[float]:
@@ -147,19 +126,12 @@ def line_chart(
     points = [point for line in lines for point in line.points]
     if not points:
         return Markup("")
-    heights = [y for _, y in points]
-    y = (
-        (0, 1.05 * max(heights) or 1)
-        if from_zero
-        else _widened(heights, 0.05, 1 if percent else None)
-    )
-    axes = Axes(
-        (0, 1) if square else _widened([x for x, _ in points], 0.05 if wide else 0),
-        (0, 1) if square else y,
-        x_label,
-        y_label,
-        percent,
-    )
+    xs, ys = ([point[k] for point in points] for k in (0, 1))
+    x = y = (0.0, 1.0)
+    if not square:
+        x = _widened(xs, 0.05 if wide else 0)
+        y = (0, 1.05 * max(ys) or 1) if from_zero else _widened(ys, 0.05, 1 if percent else None)
+    axes = Axes(x, y, x_label, y_label, percent)
     return axes.draw((_line(axes, line) for line in lines), described)
 
 
@@ -170,77 +142,17 @@ def ridges(
     axes = Axes(x, (0, len(rows)), x_label, "", ticked=False, left=184)
     width = (x[1] - x[0]) / len(rows[0][1])
     inside = []
-    for i, (name, counts) in enumerate(rows):
-        foot = len(rows) - 1 - i
+    for foot, (name, counts) in zip(reversed(range(len(rows))), rows, strict=True):
         steps = "".join(
             f"V{axes.py(foot + 0.9 * n / (max(counts) or 1))}H{axes.px(x[0] + (b + 1) * width)}"
             for b, n in enumerate(counts)
         )
-        inside.append(
-            Markup(
-                '<path class="grid" d="M{l},{y}H{r}"/><path class="bars" '
-                'style="--c:var(--run-{c})" d="M{l},{y}{steps}V{y}z"/>'
-                '<text x="{at}" y="{low}" text-anchor="end">{name}</text>'
-            ).format(
-                l=axes.px(x[0]),
-                r=axes.px(x[1]),
-                y=axes.py(foot),
-                c=style % NUM_COLOURS,
-                steps=steps,
-                at=axes.left - 8,
-                low=axes.py(foot) - 6,
-                name=name,
-            )
+        bars = Markup('<path class="bars" style="--c:var(--run-{})" d="M{},{y}{}V{y}z"/>').format(
+            style % NUM_COLOURS, axes.px(x[0]), steps, y=axes.py(foot)
         )
+        inside += [axes.rule(foot), bars, _text(axes.left - 8, axes.py(foot) - 6, name, "end")]
     told = ". ".join(f"{name}: {sum(counts)} images" for name, counts in rows)
     return axes.draw(inside, f"Histogram of the {x_label} in each true grade. {told}")
-
-
-def odds(probabilities: Sequence[float], grade: int, predicted: int) -> Markup:
-    """The five probabilities of one photograph as columns, the predicted grade's filled."""
-    columns = Markup("").join(
-        Markup(
-            '<rect class="{}" x="{}" y="{}" width="40" height="{}"/>'
-            '<text x="{x}" y="{}">{:.0%}</text><text x="{x}" y="58">{}{}</text>'
-        ).format(
-            "said" if g == predicted else "other",
-            60 * g + 10,
-            round(43 - 28 * p, 1),
-            round(28 * p, 1),
-            round(40 - 28 * p, 1),
-            p,
-            g,
-            " true" if g == grade else "",
-            x=60 * g + 30,
-        )
-        for g, p in enumerate(probabilities)
-    )
-    told = ", ".join(f"grade {g} {p:.0%}" for g, p in enumerate(probabilities))
-    return Markup(
-        '<svg class="odds" viewBox="0 0 300 62" role="img" aria-label="Probabilities: {}">'
-        '<path class="grid" d="M0,43H300"/>{}</svg>'
-    ).format(told, columns)
-
-
-def heat_key(name: str) -> Markup:
-    """What a heatmap's colours mean, over the colour of a fundus as in the heatmap itself.
-
-    name: an id of the page that nothing else has.
-    """
-    colours = heat.VIRIDIS.split()[::3]
-    last = len(colours) - 1
-    stops = Markup("").join(
-        Markup('<stop offset="{:.3g}" stop-color="#{}" stop-opacity="{:.3g}"/>').format(
-            i / last, colour, heat.STRONGEST * i / last
-        )
-        for i, colour in enumerate(colours)
-    )
-    return Markup(
-        '<svg class="key" viewBox="0 0 160 14" role="img" aria-label="from the photograph itself '
-        'over blue and green to yellow"><linearGradient id="{0}">{1}</linearGradient>'
-        '<rect width="160" height="14" fill="{2}"/><rect width="160" height="14" '
-        'fill="url(#{0})"/></svg>'
-    ).format(name, stops, FUNDUS)
 
 
 def swatch(line: Line) -> Markup:
@@ -272,37 +184,28 @@ def _luminance(colour: Sequence[int]) -> float:
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
+def _text(x: float, y: float, told: str, anchor: str = "middle") -> Markup:
+    return Markup('<text x="{}" y="{}" text-anchor="{}">{}</text>').format(x, y, anchor, told)
+
+
 def _line(axes: Axes, line: Line, titles: bool = True) -> Markup:
     if not line.points:
         return Markup("")
-    if line.style == NEUTRAL:
-        colour = Markup("var(--soft)")
-    else:
-        colour = Markup("var(--run-{})").format(line.style % NUM_COLOURS)
+    colour = "var(--soft)" if line.style == NEUTRAL else f"var(--run-{line.style % NUM_COLOURS})"
     places = [(axes.px(x), axes.py(y)) for x, y in line.points]
     every = -(-len(places) // MOST_MARKERS)
-    shown = [i for i in range(len(places)) if i % every == 0 or i == len(places) - 1]
-    shape = MARKERS[line.style % len(MARKERS)]
-    marks = Markup("").join(
-        Markup('<path d="{}" transform="translate({},{})">{}</path>').format(
-            shape,
-            *places[i],
-            Markup("<title>{}: {} {:.10g}, {}</title>").format(
-                line.name,
-                axes.x_label,
-                line.points[i][0],
-                f"{line.points[i][1]:.1%}" if axes.percent else f"{line.points[i][1]:.4g}",
+    marks = Markup("")
+    for i, ((x, y), place) in enumerate(zip(line.points, places, strict=True)):
+        if line.marked and (i % every == 0 or i == len(places) - 1):
+            value = f"{y:.1%}" if axes.percent else f"{y:.4g}"
+            title = Markup("<title>{}: {} {:.10g}, {}</title>").format(
+                line.name, axes.x_label, x, value
             )
-            if titles
-            else "",
-        )
-        for i in (shown if line.marked else ())
-    )
+            marks += Markup('<path d="{}" transform="translate({},{})">{}</path>').format(
+                MARKERS[line.style % len(MARKERS)], *place, title if titles else ""
+            )
     return Markup('<g class="line{}" style="--c:{}"><path class="stroke" d="M{}"/>{}</g>').format(
-        " dashed" if line.dashed else "",
-        colour,
-        "L".join(f"{x},{y}" for x, y in places),
-        marks,
+        " dashed" if line.dashed else "", colour, "L".join(f"{x},{y}" for x, y in places), marks
     )
 
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from dr_cli.report import page
-from tests.report.test_report import write_pictures, write_run
+from dr_cli.report import page, reading
+from tests.builders.runs import write_pictures, write_run
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -34,7 +34,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_run(runs / "resnet50-pretrained", seed=1, qwk=0.7, arch="resnet50", pretrained=True)
     write_run(runs / "a-run-with-a-name-that-is-rather-too-long-for-a-phone", seed=2, qwk=0.5)
     file = runs / "report.html"
-    file.write_text(page.render(page.collect([runs])), encoding="utf-8")
+    file.write_text(page.render(reading.collect([runs])), encoding="utf-8")
     return file
 
 

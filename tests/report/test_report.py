@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import fields
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -15,135 +16,15 @@ from typing import Any
 import numpy as np
 import PIL.Image
 import pytest
-from safetensors.numpy import save_file
-from sklearn.metrics import cohen_kappa_score
+import sklearn.metrics
 
 from dr_cli import words
 from dr_cli.errors import UsageError
-from dr_cli.grades import NAMES
-from dr_cli.report import gallery, page, paper, reading
-from dr_cli.report import svg as figures
-
-
-def interval(value: float) -> dict[str, Any]:
-    return {"value": value, "ci95": [value - 0.05, min(1, value + 0.05)]}
-
-
-def record(confusion: np.ndarray, split: str, qwk: float) -> dict[str, Any]:
-    counts = confusion.sum(axis=1)
-    return {
-        "run": "runs/x",
-        "data": "/data/secret-clinic",
-        "split": split,
-        "n": int(counts.sum()),
-        "patients": int(counts.sum()) // 2,
-        "failed": 0,
-        "grade_counts": counts.tolist(),
-        "accuracy": interval(confusion.trace() / counts.sum()),
-        "balanced_accuracy": interval(0.4),
-        "qwk": interval(qwk),
-        "macro_f1": interval(0.39),
-        "mean_absolute_error": interval(0.6),
-        "referable": {
-            "auc": {"value": None, "ci95": None},
-            "threshold": 0.31,
-            "sensitivity": interval(0.85),
-            "specificity": interval(0.8),
-            "threshold_from": "val of runs/x",
-        },
-        "calibration": {"ece": 0.05, "brier": 0.4, "nll": 1.1, "temperature": 1.3},
-        "per_grade": [
-            {"grade": g, "name": NAMES[g], "support": int(counts[g]), "precision": 0.5}
-            | {"recall": 0.5, "specificity": 0.9, "f1": 0.5, "auc": None if g == 4 else 0.8}
-            for g in range(5)
-        ],
-        "confusion": confusion.tolist(),
-        "baselines": {"majority": {"accuracy": 0.33, "qwk": 0.0}, "fellow_eye": None},
-        "warnings": ["only 4 images of grade 1"],
-    }
-
-
-def write_run(folder: Path, *, seed: int = 0, qwk: float = 0.6, **options: Any) -> Path:
-    """A finished run as `dr train` leaves it, without weights; its figures are invented."""
-    rng = np.random.default_rng(seed)
-    folder.mkdir(parents=True)
-    grade = np.random.default_rng(5).permutation(np.repeat(range(5), [40, 4, 30, 16, 10]))
-    probabilities = rng.dirichlet(np.ones(5), grade.size) + 0.4 * np.eye(5)[grade]
-    probabilities /= probabilities.sum(axis=1, keepdims=True)
-    confusion = np.zeros((5, 5), int)
-    np.add.at(confusion, (grade, probabilities.argmax(axis=1)), 1)
-    for split in ("val", "test"):
-        with (folder / f"predictions-{split}.csv").open("w", newline="", encoding="utf-8") as file:
-            out = csv.writer(file)
-            out.writerow(
-                ["path", "grade", "patient", "eye", *(f"p{i}" for i in range(5)), "predicted"]
-            )
-            for i, (g, p) in enumerate(zip(grade, probabilities, strict=True)):
-                eye = ("left", "right")[i % 2]
-                out.writerow(
-                    [f"img/patient{i // 2}_{eye}.jpg", g, f"patient{i // 2}", eye, *p, p.argmax()]
-                )
-    summary = {"val": record(confusion, "val", qwk), "test": record(confusion, "test", qwk - 0.02)}
-    (folder / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
-    config = {
-        "schema": 1,
-        "options": {
-            "arch": "resnet18",
-            "pretrained": False,
-            "epochs": 4,
-            "size": 224,
-            "val": "0.15",
-        }
-        | options,
-        "versions": {"torch": "2.9"},
-        "device": "cpu",
-        "threads": 2,
-        "seconds": 61.5,
-        "best_epoch": 3,
-        "parameters": 11_179_077,
-        "multiply_adds": 1_800_000_000,
-        "data": {"root": "/data/secret-clinic", "layout": "idrid", "fingerprint": "ab12"},
-    }
-    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    lines = [
-        "epoch,lr,train_loss,train_accuracy,val_loss,val_accuracy,val_qwk,test_accuracy,"
-        "test_qwk,seconds,images_per_second"
-    ]
-    lines += [
-        f"{e},0.01,{2 / e},{0.3 + 0.12 * e + seed / 50},{2.2 / e},{0.3 + 0.1 * e},{0.15 * e},"
-        f"{0.3 + 0.09 * e + seed / 40},{'nan' if e == 1 else 0.14 * e + seed / 30},"
-        f"{15 + e},{60 - e}"
-        for e in range(1, 5)
-    ]
-    (folder / "metrics.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return folder
-
-
-def jpeg(colour: tuple[int, int, int], side: int = 32, kind: str = "JPEG") -> str:
-    data = io.BytesIO()
-    PIL.Image.new("RGB", (side, side), colour).save(data, kind)
-    return base64.b64encode(data.getvalue()).decode("ascii")
-
-
-def write_pictures(run: Path, **changed: Any) -> list[dict[str, Any]]:
-    """pictures.json with three mistakes and two right ones of each grade, as a run ends with."""
-    entries = [
-        {
-            "kind": "right" if right else "mistake",
-            "path": f"img/{'right' if right else 'mistake'}{i}.jpg",
-            "grade": grade,
-            "predicted": grade if right else 0,
-            "probabilities": [0.5, 0.2, 0.1, 0.15, 0.05],
-            "photograph": jpeg((200, 20 * i, 0)),
-            "heatmap": jpeg((0, 20 * i, 200)),
-        }
-        | changed
-        for i, (right, grade) in enumerate(
-            [(False, 4), (False, 3), (False, 1)] + [(True, g) for g in range(5) for _ in range(2)]
-        )
-    ]
-    (run / "pictures.json").write_text(json.dumps(entries), encoding="utf-8")
-    return entries
+from dr_cli.grades import Calibration
+from dr_cli.plots import heat
+from dr_cli.report import gallery, page, paper, reading, svg
+from dr_cli.runs import DataRecord, ModelRecord, Run, RunConfig, model_record
+from tests.builders.runs import edit, figure, jpeg, replace_in, write_pictures, write_run
 
 
 @pytest.fixture
@@ -188,10 +69,8 @@ def test_dictionary_is_plain_json(runs: Path) -> None:
 
 
 def test_best_run_is_chosen_by_validation(runs: Path) -> None:
-    summary = runs / "resnet50-pretrained" / "summary.json"
-    told = json.loads(summary.read_text(encoding="utf-8"))
-    told["test"]["qwk"] = interval(0.1)
-    summary.write_text(json.dumps(told), encoding="utf-8")
+    with edit(runs / "resnet50-pretrained" / "summary.json") as told:
+        told["test"]["qwk"] = figure(0.1)
     data = reading.collect([runs])
     assert data["best"] == "resnet50-pretrained"
     assert "validation QWK" in data["summary"][0]
@@ -199,9 +78,15 @@ def test_best_run_is_chosen_by_validation(runs: Path) -> None:
     assert "commonest grade scores QWK 0.000 and accuracy 33.0%" in data["summary"][1]
 
 
+def test_the_builder_writes_what_a_run_holds(tmp_path: Path) -> None:
+    config = json.loads((write_run(tmp_path / "run") / "config.json").read_text(encoding="utf-8"))
+    assert config.keys() == {f.name for f in fields(RunConfig)} - {"chosen"}
+    assert config["data"].keys() == {f.name for f in fields(DataRecord)}
+
+
 def test_finds_runs_at_each_depth_once(runs: Path) -> None:
-    one = reading.find_runs(runs / "resnet18")
-    assert one == [runs / "resnet18"]
+    [one] = reading.find_runs(runs / "resnet18")
+    assert one.folder == runs / "resnet18"
     assert len(reading.find_runs(runs)) == len(reading.find_runs(runs.parent)) == 2
     assert len(reading.collect([runs, runs / "resnet18"])["runs"]) == 2
 
@@ -235,12 +120,44 @@ def test_a_bad_prediction_row_is_named(runs: Path, row: str) -> None:
         reading.collect([runs])
 
 
-def test_only_summary_is_needed(runs: Path) -> None:
-    for name in ("config.json", "metrics.csv", "predictions-test.csv", "predictions-val.csv"):
-        (runs / "resnet18" / name).unlink()
-    html = page.render(reading.collect([runs / "resnet18"]))
-    assert "Unknown architecture" in html
-    assert 'class="confusion"' in html
+@pytest.mark.parametrize(
+    "name", ["config.json", "metrics.csv", "predictions-test.csv", "splits.csv"]
+)
+def test_what_every_run_has_is_asked_for(runs: Path, name: str) -> None:
+    (runs / "resnet18" / name).write_bytes(b"\xff\xfe half")
+    with pytest.raises(UsageError, match=f"{re.escape(name)} (cannot be read|has no column)"):
+        reading.collect([runs])
+    (runs / "resnet18" / name).unlink()
+    with pytest.raises(UsageError, match=re.escape(name)):
+        reading.collect([runs])
+
+
+def test_a_split_without_its_grade_is_named(runs: Path) -> None:
+    replace_in(runs / "resnet18" / "splits.csv", "jpg,1,", "jpg,one,")
+    with pytest.raises(UsageError, match=r"splits\.csv cannot be read"):
+        reading.collect([runs])
+
+
+def test_a_cross_validation_is_one_run_without_weights(tmp_path: Path) -> None:
+    """As `crossval.pool` leaves it: no weights, no validation; its folds are not runs beside it."""
+    pool = write_run(tmp_path / "pool", folds=2)
+    for fold in (1, 2):
+        write_run(pool / f"fold-{fold}")
+    for name in ("model.safetensors", "predictions-val.csv"):
+        (pool / name).unlink()
+    run = Run(pool)
+    calibration = Calibration((0.5, 1.5, 2.5, 3.5), None)
+    with edit(pool / "config.json") as config:
+        config["chosen"] = calibration.to_record()
+    with edit(pool / "summary.json") as summary:
+        del summary["val"]
+    [told] = reading.collect([tmp_path])["runs"]
+    assert (told["name"], told["best_epoch"], told["val"]) == ("pool", None, None)
+    assert told["decision"] == {"kind": "thresholds", "thresholds": [0.5, 1.5, 2.5, 3.5]}
+    assert run.calibration() == calibration
+    text = Elements(page.render(reading.collect([tmp_path]))).text
+    assert "weights of epoch" not in text
+    assert "cut from the expected grade" in text
 
 
 def test_page_is_whole_and_reaches_for_nothing(runs: Path) -> None:
@@ -304,11 +221,8 @@ def test_without_pictures_nothing_names_a_patient(runs: Path) -> None:
 @pytest.mark.skipif(os.name == "nt", reason="Windows allows no < in a folder's name")
 def test_everything_from_outside_is_escaped(tmp_path: Path) -> None:
     evil = "<script>alert(1)<"
-    run = write_run(tmp_path / evil, optimizer='"><img src=x onerror=alert(1)>')
-    table = run / "predictions-test.csv"
-    table.write_text(
-        table.read_text(encoding="utf-8").replace("img/", "<b onclick=alert(1)>"), encoding="utf-8"
-    )
+    run = write_run(tmp_path / evil, val='"><img src=x onerror=alert(1)>')
+    replace_in(run / "predictions-test.csv", "img/", "<b onclick=alert(1)>")
     html = page.render(reading.collect([run]))
     tags = Elements(html).tags
     assert sum(tag == "script" for tag, _ in tags) == 1
@@ -326,8 +240,7 @@ def test_command_repeats_the_run(runs: Path) -> None:
 
 
 def test_runs_on_other_images_are_not_compared_silently(runs: Path) -> None:
-    config = runs / "resnet18" / "config.json"
-    config.write_text(config.read_text(encoding="utf-8").replace("ab12", "cd34"), encoding="utf-8")
+    replace_in(runs / "resnet18" / "config.json", "ab12", "cd34")
     assert "cannot be compared" in reading.collect([runs])["warnings"][0]
 
 
@@ -340,27 +253,37 @@ def test_runs_on_other_images_are_not_compared_silently(runs: Path) -> None:
     ],
 )
 def test_ticks_are_round_and_inside(low: float, high: float, expected: list[float]) -> None:
-    assert figures.ticks(low, high) == expected
+    assert svg.ticks(low, high) == expected
 
 
 def test_a_single_epoch_still_draws() -> None:
-    svg = figures.line_chart([figures.Line("x", [(1, 0.5)])], y_label="a", described="b")
-    assert "nan" not in svg
-    assert svg.count("<title>") == 1
-    assert figures.line_chart([], y_label="a", described="b") == ""
+    chart = svg.line_chart([svg.Line("x", [(1, 0.5)])], y_label="a", described="b")
+    assert "nan" not in chart
+    assert chart.count("<title>") == 1
+    assert svg.line_chart([], y_label="a", described="b") == ""
 
 
-def test_roc_ends_where_it_must_and_agrees_with_the_area(runs: Path) -> None:
-    table = list(
-        csv.DictReader((runs / "resnet18" / "predictions-test.csv").open(encoding="utf-8"))
-    )
-    score = np.array([sum(float(row[f"p{i}"]) for i in (2, 3, 4)) for row in table])
-    truth = np.array([int(row["grade"]) >= 2 for row in table])
+@pytest.mark.parametrize("digits", [6, 1])
+@pytest.mark.parametrize("n", [2, 3, 8, 400])
+def test_roc_is_scikit_learns(n: int, digits: int) -> None:
+    rng = np.random.default_rng(n)
+    score = rng.random(n).round(digits)  # with ties and without
+    truth = rng.random(n) < score
+    truth[:2] = True, False
+    points = reading.roc_curve(truth, score)
+    false, true, _ = sklearn.metrics.roc_curve(truth, score)
+    np.testing.assert_array_equal(points, np.column_stack([false, true]))
+    one = reading.roc_curve(truth, np.full(n, 0.5))
+    assert one is not None
+    assert one.tolist() == [[0, 0], [1, 1]]
+    assert reading.roc_curve(np.ones(n, bool), score) is None
+
+
+def test_the_roc_of_a_run_is_of_referable_retinopathy(runs: Path) -> None:
+    table = Run(runs / "resnet18").predictions("test")
+    area = sklearn.metrics.roc_auc_score(table["grade"] >= 2, table[["p2", "p3", "p4"]].sum(axis=1))
     roc = np.array(reading.collect([runs / "resnet18"])["runs"][0]["curves"]["roc"])
-    assert roc[0].tolist() == [0, 0]
-    assert roc[-1].tolist() == [1, 1]
-    wins = (score[truth][:, None] > score[~truth]).mean()  # the area, by its definition
-    assert np.trapezoid(roc[:, 1], roc[:, 0]) == pytest.approx(wins, abs=1e-3)
+    assert np.trapezoid(roc[:, 1], roc[:, 0]) == pytest.approx(area, abs=1e-3)
 
 
 def test_reliability_and_histogram_count_every_image(runs: Path) -> None:
@@ -385,15 +308,16 @@ def test_no_roc_with_one_class(tmp_path: Path) -> None:
     assert "Referable retinopathy: ROC" not in page.render(data)
 
 
+def write_splits(run: Path, *rows: str) -> None:
+    text = "\n".join(["path,grade,patient,eye,split,reason", *rows])
+    (run / "splits.csv").write_text(text, encoding="utf-8")
+
+
 def test_splits_and_the_fellow_eyes_in_train(runs: Path) -> None:
-    rows = [
-        "path,grade,patient,eye,split,reason",
-        "a,0,p1,left,train,",
-        "b,2,p1,right,test,",
-        "c,4,p2,left,test,",
-        "d,4,p3,left,,image missing",
-    ]
-    (runs / "resnet18" / "splits.csv").write_text("\n".join(rows), encoding="utf-8")
+    write_splits(
+        runs / "resnet18", "a,0,p1,left,train,", "b,2,p1,right,test,", "c,4,p2,left,test,",
+        "d,,p3,left,,no grade",
+    )  # fmt: skip
     train, test = reading.collect([runs / "resnet18"])["runs"][0]["splits"]
     assert (train["n"], train["patients"], train["patient_also_in_train"]) == (1, 1, None)
     assert (test["n"], test["patients"], test["patient_also_in_train"]) == (2, 2, 1)
@@ -414,7 +338,6 @@ def test_csv_and_markdown_say_what_the_page_says(runs: Path) -> None:
     assert "0.680 (0.630–0.730)" in blocks[0][3]
     assert blocks[1][2].startswith("| resnet")
     assert "no diagnosis" in text
-    assert json.loads(page.to_json(data)) == data
 
 
 def test_markdown_keeps_a_name_in_its_cell(tmp_path: Path) -> None:
@@ -425,20 +348,6 @@ def test_markdown_keeps_a_name_in_its_cell(tmp_path: Path) -> None:
     assert r"| a\|b \<b\>\*c\* |" in page.to_markdown(data)
 
 
-@pytest.mark.parametrize(
-    ("value", "told"),
-    [(None, "n/a"), (0.5, "0.500"), (3, "3"), (1234567, "1,234,567"), (-0.02, "−0.020")],
-)
-def test_numbers_in_words(value: float | None, told: str) -> None:
-    assert words.number(value) == told
-
-
-def test_figures_in_words() -> None:
-    assert words.figure({"value": 0.5, "ci95": [0.4, 0.6]}) == "0.500 (0.400–0.600)"
-    assert words.figure({"value": 0, "ci95": [-0.1, 0.1]}) == "0 (−0.100 to 0.100)"
-    assert words.figure({"value": None, "ci95": None}) == "n/a"
-
-
 def test_one_run_alone_is_not_the_best(runs: Path) -> None:
     assert 'class="tag"' in page.render(reading.collect([runs]))
     assert 'class="tag"' not in page.render(reading.collect([runs / "resnet18"]))
@@ -446,8 +355,10 @@ def test_one_run_alone_is_not_the_best(runs: Path) -> None:
 
 def test_a_cell_can_be_read_on_any_ground() -> None:
     for share in np.linspace(0, 1, 101):
-        for ground, ink in re.findall(r"rgb\((.*?)\);--\w+-ink:#(\w+)", figures.shade(share)):
-            light = figures._luminance([int(v) for v in ground.split(",")])
+        for ground, ink in re.findall(r"rgb\((.*?)\);--\w+-ink:#(\w+)", svg.shade(share)):
+            colour = np.array([int(v) for v in ground.split(",")]) / 255  # WCAG 2.2's luminance
+            linear = np.where(colour <= 0.04045, colour / 12.92, ((colour + 0.055) / 1.055) ** 2.4)
+            light = linear @ [0.2126, 0.7152, 0.0722]
             ratio = {"000": (light + 0.05) / 0.05, "fff": 1.05 / (light + 0.05)}[ink]
             assert ratio >= 4.5, (share, ground, ink)
 
@@ -480,16 +391,9 @@ def test_every_pair_of_runs_is_compared(runs: Path) -> None:
     data = reading.collect([runs])
     [pair] = data["comparisons"]
     assert (pair["a"], pair["b"]) == ("resnet18", "resnet50-pretrained")
-    tables = [
-        list(csv.DictReader((runs / name / "predictions-test.csv").open(encoding="utf-8")))
-        for name in (pair["a"], pair["b"])
-    ]
+    tables = [Run(runs / name).predictions("test") for name in (pair["a"], pair["b"])]
     kappas = [
-        cohen_kappa_score(
-            [row["grade"] for row in table],
-            [row["predicted"] for row in table],
-            weights="quadratic",
-        )
+        sklearn.metrics.cohen_kappa_score(table["grade"], table["predicted"], weights="quadratic")
         for table in tables
     ]
     assert pair["qwk"]["difference"] == pytest.approx(kappas[0] - kappas[1])
@@ -498,15 +402,10 @@ def test_every_pair_of_runs_is_compared(runs: Path) -> None:
     text = Elements(page.render(data)).text
     assert words.difference(pair["qwk"]) in text
     assert words.mcnemar(pair["mcnemar_grade"]) in text
-    right = [  # at the threshold of the summary, 0.31
-        [
-            (sum(float(r[f"p{k}"]) for k in (2, 3, 4)) >= 0.31) == (int(r["grade"]) > 1)
-            for r in table
-        ]
-        for table in tables
-    ]
-    alone = sum(a and not b for a, b in zip(*right, strict=True))
-    assert pair["mcnemar_referable"]["a_only"] == alone > 0
+    first, second = (  # at the threshold of the weights, 0.31
+        (table[["p2", "p3", "p4"]].sum(axis=1) >= 0.31) == (table["grade"] > 1) for table in tables
+    )
+    assert pair["mcnemar_referable"]["a_only"] == (first & ~second).sum() > 0
 
 
 def test_three_runs_make_a_matrix_corrected_for_three_comparisons(runs: Path) -> None:
@@ -515,18 +414,16 @@ def test_three_runs_make_a_matrix_corrected_for_three_comparisons(runs: Path) ->
     assert len(data["comparisons"]) == 3
     html = page.render(data)
     assert "p corrected for 3 comparisons (Holm)" in html
-    (qwk, auc) = page._matrices(data)
-    assert [row[i] for i, row in enumerate(qwk["rows"])] == [None] * 3
-    assert (
-        qwk["rows"][0][2][0] == -qwk["rows"][2][0][0] == data["comparisons"][1]["qwk"]["difference"]
-    )
-    assert auc["rows"][2][1][1] == data["comparisons"][2]["referable_auc"]["p_holm"]
+    table = html[html.index("<caption>QWK, row less column") :].split("</table>")[0]
+    rows = [re.findall(r"<td>(?:<b>)?([–+−\d.]+)", row) for row in table.split("<tr>")[2:]]
+    differences = [pair["qwk"]["difference"] for pair in data["comparisons"]]
+    assert rows[0] == ["–", *map(words.signed, differences[:2])]
+    assert [row[2] for row in rows] == [*map(words.signed, differences[1:]), "–"]
+    assert rows[2][0] == words.signed(-differences[1])
 
 
 def test_runs_on_other_images_are_not_paired(runs: Path) -> None:
-    table = runs / "resnet18" / "predictions-test.csv"
-    text = table.read_text(encoding="utf-8").replace("img/", "other/")
-    table.write_text(text, encoding="utf-8")
+    replace_in(runs / "resnet18" / "predictions-test.csv", "img/", "other/")
     data = reading.collect([runs])
     assert data["comparisons"] == []
     assert "cannot be compared" in data["warnings"][0]
@@ -534,13 +431,10 @@ def test_runs_on_other_images_are_not_paired(runs: Path) -> None:
 
 def test_the_summary_names_data_splits_and_leaks(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run")
-    rows = ["path,grade,patient,eye,split,reason", "a,0,p1,left,train,", "b,2,p1,right,test,"]
-    (run / "splits.csv").write_text("\n".join(rows), encoding="utf-8")
-    summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
-    told = summary["test"]
-    told["leaks"] = {"fellow_eye_in_train": 80, "duplicates_across_splits": 0}
-    told["baselines"]["fellow_eye"] = {"accuracy": 0.8, "qwk": 0.9}
-    (run / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
+    write_splits(run, "a,0,p1,left,train,", "b,2,p1,right,test,")
+    with edit(run / "summary.json") as told:
+        told["test"]["leaks"] = {"fellow_eye_in_train": 80, "duplicates_across_splits": 0}
+        told["test"]["baselines"]["fellow_eye"] = {"accuracy": 0.8, "qwk": 0.9}
     data = reading.collect([run])
     said = " ".join(data["summary"])
     assert "Data: secret-clinic, layout idrid: 1 training, 1 test images." in said
@@ -553,62 +447,46 @@ def test_the_summary_names_data_splits_and_leaks(tmp_path: Path) -> None:
     shared = reading.collect([run], no_pictures=True)
     assert "secret" not in json.dumps(shared)
     assert "layout idrid: 1 training" in " ".join(shared["summary"])
-    told["leaks"]["fellow_eye_in_train"] = 0
-    (run / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
+    with edit(run / "summary.json") as told:
+        told["test"]["leaks"]["fellow_eye_in_train"] = 0
     assert "No fellow eye and no duplicate" in " ".join(reading.collect([run])["summary"])
 
 
 def test_both_targets_and_both_calibrations_are_shown(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run")
-    summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
-    told = summary["test"]
-    told["referable"]["rule"] = "sensitivity=0.90"
-    told["sight_threatening"] = told["referable"] | {"threshold": 0.123}
-    told["calibration"]["before"] = {"ece": 0.21, "brier": 0.61, "nll": 2.1}
-    (run / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
+    with edit(run / "summary.json") as told:
+        told["test"]["sight_threatening"] = told["test"]["referable"] | {"threshold": 0.123}
+        told["test"]["calibration"]["before"] = {"ece": 0.21, "brier": 0.61, "nll": 2.1}
     text = Elements(page.render(reading.collect([run]))).text
-    assert "0.310 (sensitivity=0.90, val of runs/x)" in text
+    assert "0.310 (sensitivity=0.90, val of x)" in text
     assert "Sight-threatening from probability0.123 (sensitivity=0.90" in text
+    assert "Sensitivity, sight-threatening85.0% (80.0%–90.0%)" in text
     assert "Calibration before temperatureECE 0.210, Brier 0.610, NLL 2.100" in text
     assert "Calibration after temperature 1.300ECE 0.050" in text
 
 
-def test_a_difference_in_words() -> None:
-    assert words.signed(-0.0001) == "+0.000"
-    record = {"difference": -0.0411, "ci95": [-0.0722, 0.0011], "p_holm": 0.0002}
-    assert words.difference(record) == "−0.041 (−0.072 to +0.001), p < 0.001"
-    assert words.difference(None) == "n/a"
-
-
 def test_the_weights_say_their_epoch_and_decision(tmp_path: Path) -> None:
-    run = write_run(tmp_path / "run")
-    config = json.loads((run / "config.json").read_text(encoding="utf-8"))
-    del config["best_epoch"]
-    (run / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    told = {"epoch": 2, "decision": {"kind": "thresholds", "thresholds": [0.5, 1.5, 2.5, 3.5]}}
-    metadata = {key: json.dumps(value) for key, value in told.items()}
-    save_file({"fc.bias": np.zeros(5)}, run / "model.safetensors", metadata)
-    html = page.render(reading.collect([run]))
+    run = Run(write_run(tmp_path / "run"))
+    record = model_record(run.folder)
+    cut = ModelRecord("resnet18", record.preprocessing, Calibration((0.5, 1.5, 2.5, 3.5)), epoch=2)
+    run.save_model({}, cut)
+    html = page.render(reading.collect([run.folder]))
     assert "weights of epoch 2; the grade is cut from the expected grade" in html
-    (run / "model.safetensors").write_bytes(b"half")
-    with pytest.raises(UsageError, match=r"model\.safetensors cannot be read"):
-        reading.collect([run])
+    run["model.safetensors"].write_bytes(b"half")
+    with pytest.raises(UsageError, match=r"model\.safetensors is no whole safetensors file"):
+        reading.collect([run.folder])
 
 
 def test_drawn_eyes_are_said_to_be_drawn(tmp_path: Path) -> None:
-    run = write_run(tmp_path / "run")
-    assert reading.collect([run])["warnings"] == []
-    table = run / "predictions-test.csv"
-    text = table.read_text(encoding="utf-8").replace("img/", "images/drawn_")
-    table.write_text(text, encoding="utf-8")
-    assert "nothing about real patients" in reading.collect([run])["warnings"][0]
+    assert reading.collect([write_run(tmp_path / "run")])["warnings"] == []
+    [warning] = reading.collect([write_run(tmp_path / "drawn", drawn=True)])["warnings"]
+    assert "nothing about real patients" in warning
 
 
 def test_command_names_the_columns_that_were_given(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run")
-    config = json.loads((run / "config.json").read_text(encoding="utf-8"))
-    config["data"]["columns"] = {"grade": "dr level"}
-    (run / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    with edit(run / "config.json") as config:
+        config["data"]["columns"] = {"grade": "dr level"}
     command = reading.collect([run])["runs"][0]["command"]
     assert command.startswith("dr train /data/secret-clinic --grade-column 'dr level' --epochs")
 
@@ -626,7 +504,7 @@ def test_pictures_are_shown_with_what_was_said_of_them(runs: Path) -> None:
     data = reading.collect([runs])
     assert data["runs"][0]["pictures"] == entries
     assert data["runs"][0]["pictures_left_out"] == 0
-    assert data["runs"][1]["pictures"] == []  # an older run, without the file
+    assert data["runs"][1]["pictures"] == []
     html = page.render(data)
     shown = [attrs for tag, attrs in Elements(html).tags if tag == "img"]
     wanted = [entry[what] for entry in entries for what in ("photograph", "heatmap")]
@@ -641,29 +519,29 @@ def test_pictures_are_shown_with_what_was_said_of_them(runs: Path) -> None:
     assert "holds 13 photographs of patients" in text
 
 
-def test_pictures_share_a_budget(tmp_path: Path) -> None:
+def test_a_budget_is_shared_by_mistakes_and_right_ones(tmp_path: Path) -> None:
     entries = write_pictures(write_run(tmp_path / "run"))
-    one = gallery.weight(entries[:1])
-    assert gallery.share([entries]) == [entries]
-    few, whole = gallery.share([entries, entries[:2]], 7 * one)  # a part that is not needed
-    assert whole == entries[:2]
-    assert gallery.weight(few) + gallery.weight(whole) <= 7 * one
+    one = max(map(gallery.weigh, entries))
+    few = gallery.fit(entries, 5 * one)
     assert [(e["kind"], e["grade"]) for e in few] == [
         ("mistake", 4), ("mistake", 3), ("mistake", 1), ("right", 0), ("right", 1)
     ]  # fmt: skip
-    assert gallery.share([entries], one - 1) == [[]]
+    assert gallery.fit(entries, 13 * one) == entries
+    assert gallery.fit(entries, 1) == []
 
 
-def test_the_page_says_how_many_pictures_it_leaves_out(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_runs_share_a_page_and_it_says_what_it_leaves_out(
+    runs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_pictures(write_run(tmp_path / "run"))
-    monkeypatch.setattr(gallery.share, "__defaults__", (4_000,))
-    data = reading.collect([tmp_path])
-    [run] = data["runs"]
-    assert len(run["pictures"]) + run["pictures_left_out"] == 13
-    assert 0 < gallery.weight(run["pictures"]) <= 4_000
-    assert f"{len(run['pictures'])} of 13 are shown: 2.0 MB" in page.render(data)
+    write_run(runs / "third")  # without pictures: it takes no share
+    for name in ("resnet18", "resnet50-pretrained"):
+        entries = write_pictures(runs / name)
+    one = max(map(gallery.weigh, entries))
+    monkeypatch.setattr(gallery, "MOST_BYTES", 8 * one)
+    data = reading.collect([runs])
+    assert [len(run["pictures"]) for run in data["runs"]] == [4, 4, 0]
+    assert [run["pictures_left_out"] for run in data["runs"]] == [9, 9, 0]
+    assert "4 of 13 are shown" in page.render(data)
 
 
 def test_without_pictures_there_is_no_picture(runs: Path) -> None:
@@ -677,11 +555,9 @@ def test_without_pictures_there_is_no_picture(runs: Path) -> None:
 @pytest.mark.parametrize(
     "changed",
     [
-        {"photograph": jpeg((0, 0, 0))[:-400]},
+        {"photograph": jpeg((0, 0, 0))[:-1]},
         {"photograph": jpeg((0, 0, 0)) + '" onerror="alert(1)'},
-        {"heatmap": jpeg((0, 0, 0), kind="PNG")},
-        {"heatmap": base64.b64encode(b"<svg/>").decode("ascii")},
-        {"heatmap": jpeg((0, 0, 0), side=2000)},
+        {"heatmap": "<svg/>"},
         {"heatmap": None},
         {"path": None},
         {"path": "\ud800.jpg"},
@@ -715,27 +591,27 @@ def test_a_pictures_name_is_escaped(tmp_path: Path) -> None:
     assert not any(key.startswith("on") for _, attrs in tags for key in attrs)
 
 
+def test_the_key_has_the_heatmaps_colours(runs: Path) -> None:
+    write_pictures(runs / "resnet18")
+    html = page.render(reading.collect([runs]))
+    key = html[html.index('<linearGradient id="heat-1">') :].split("</linearGradient>")[0]
+    stops = re.findall(r'offset="(.*?)" stop-color="#(\w+)" stop-opacity="(.*?)"', key)
+    assert [colour for _, colour, _ in stops] == heat.VIRIDIS.split()[::3]
+    assert (stops[0][::2], stops[-1][::2]) == (("0", "0"), ("1", "0.6"))
+
+
 def test_whose_eyes_they_are_is_said(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run")
     assert "names patients' images" in reading.collect([run])["privacy"]
     write_pictures(run)
     assert "holds 13 photographs of patients" in reading.collect([run])["privacy"]
-    table = run / "predictions-test.csv"
-    drawn = table.read_text(encoding="utf-8").replace("img/", "images/drawn_")
-    table.write_text(drawn, encoding="utf-8")
-    assert "holds no patient's image" in reading.collect([run])["privacy"]
-    write_run(tmp_path / "real")
+    drawn = write_run(tmp_path / "drawn", drawn=True)
+    assert "holds no patient's image" in reading.collect([drawn])["privacy"]
     assert "names patients' images" in reading.collect([tmp_path])["privacy"]
 
 
 def test_the_sample_set_is_named_without_its_place(tmp_path: Path) -> None:
-    run = write_run(tmp_path / "run", size=128)
-    table = run / "predictions-test.csv"
-    drawn = table.read_text(encoding="utf-8").replace("img/", "images/drawn_")
-    table.write_text(drawn, encoding="utf-8")
-    config = (run / "config.json").read_text(encoding="utf-8")
-    told = config.replace("/data/secret-clinic", "/home/me/.cache/dr/sample/1-600-224-0")
-    (run / "config.json").write_text(told, encoding="utf-8")
+    run = write_run(tmp_path / "run", drawn=True, size=128)
     data = reading.collect([run])
     assert data["runs"][0]["data"]["root"] == "the built-in sample set"
     assert data["runs"][0]["command"] == "dr train --epochs 4 --size 128"
@@ -743,16 +619,21 @@ def test_the_sample_set_is_named_without_its_place(tmp_path: Path) -> None:
     assert "/home/me" not in json.dumps(data)
 
 
+def test_a_set_elsewhere_is_not_taken_for_the_sample_set(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", drawn=True)
+    replace_in(run / "config.json", "/home/me/.cache/dr/sample/1-600-224-0", "/data/eyes")
+    assert reading.collect([run])["runs"][0]["data"]["root"] == "/data/eyes"
+
+
 def test_without_pictures_no_path_of_the_machine_is_left(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", weights="/home/me/start.pth", val="/home/me/other")
     [told] = reading.collect([run], no_pictures=True)["runs"]
     assert told["command"] == "dr train DATA --weights FILE --epochs 4 --size 224 --val PATH"
-    assert "/home/me" not in json.dumps(told)
+    assert not re.search("/home/me|/data/", json.dumps(told))
 
 
 def test_where_the_time_went(runs: Path) -> None:
-    rows = ["path,grade,patient,eye,split,reason", *(f"{i},0,,,train," for i in range(580))]
-    (runs / "resnet18" / "splits.csv").write_text("\n".join(rows), encoding="utf-8")
+    write_splits(runs / "resnet50-pretrained", "a,0,,,test,")
     first, second = reading.collect([runs])["runs"]
     assert first["phases"][1] == [2, 10, 7]  # 580 at 58 images a second, of 17 s
     assert second["phases"] == []  # it says not how many images it trained on
@@ -766,12 +647,13 @@ def test_where_the_time_went(runs: Path) -> None:
 def test_a_report_needs_no_network(runs: Path) -> None:
     """A process of its own, because other tests here have loaded torch."""
     write_pictures(runs / "resnet18")
-    code = "import sys; from dr_cli.report import page; data = page.collect([sys.argv[1]])"
-    code += "; page.render(data); print(data['runs'][0]['multiply_adds'], 'torch' in sys.modules)"
+    code = "import sys; from dr_cli.report import page, reading; "
+    code += "html = page.render(reading.collect([sys.argv[1]]))"
+    code += "; print(len(html) > 1e5, *{'torch', 'sklearn', 'matplotlib'} & set(sys.modules))"
     told = subprocess.run(
         [sys.executable, "-c", code, str(runs)], check=True, capture_output=True, text=True
     )
-    assert told.stdout.split() == ["1800000000", "False"]
+    assert told.stdout.split() == ["True"]
 
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "report.html"
@@ -785,7 +667,8 @@ def test_the_example_is_of_drawn_eyes_and_of_no_machine() -> None:
     pictures = [attrs["src"] for tag, attrs in elements.tags if tag == "img"]
     assert len(pictures) >= 20
     for source in pictures:
-        gallery._jpeg(str(source).removeprefix("data:image/jpeg;base64,"))
+        data = base64.b64decode(str(source).removeprefix("data:image/jpeg;base64,"), validate=True)
+        PIL.Image.open(io.BytesIO(data), formats=("JPEG",)).load()
     assert sum(tag == "section" and a.get("class") == "run" for tag, a in elements.tags) == 2
     words_of_it = re.sub(r"data:image/jpeg;base64,[^\"]*", "", html)
     for place in (r"/(home|root|tmp|work|Users|var|mnt)/", r"\b[A-Z]:\\", r"https?://", r"\\\\"):

@@ -1,0 +1,135 @@
+"""What the report says in sentences: summary, warnings, privacy, model card."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from dr_cli.scoring.record import verdict
+from dr_cli.words import figure, number, percent
+
+Run = Mapping[str, Any]  # one of the runs of `reading.collect`'s dictionary
+
+INTENDED_USE = (
+    "For research and teaching. This is no medical device: it makes no diagnosis, "
+    "and nobody's treatment may rest on it."
+)
+OUT_OF_SCOPE = (
+    "Diagnosis, triage, or any decision about a person's care; photographs from cameras, "
+    "fields or populations that the training data do not hold, before they were measured on "
+    "such; photographs that a reader would call ungradable; eye diseases other than diabetic "
+    "retinopathy."
+)
+METRICS = (
+    "QWK is Cohen's kappa with quadratic weights: 0 is chance, 1 is full agreement, and a "
+    "mistake by two grades weighs four times one by a single grade. Referable is grade 2 or "
+    "more. Intervals come from a bootstrap that draws patients, with both their eyes. "
+    "Epoch, temperature and thresholds are chosen on validation images unless a warning says "
+    "otherwise."
+)
+LIMITS = (
+    "The true grades are human readings and carry their readers' disagreement. A test set "
+    "from the training data's own source says little about another clinic's. An interval "
+    "tells how far chance in the choice of patients reaches, and nothing of such shifts."
+)
+NAMES = {"train": "training", "val": "validation", "test": "test"}  # of splits, before "images"
+
+
+def summarise(run: Run, runs: int, chosen_by: str) -> list[str]:
+    """What the best of so many runs reached, beside what needs no network, and on what data."""
+    record = run["record"]
+    best = f"Of {runs} runs, {run['name']} has the best {chosen_by}" if runs > 1 else run["name"]
+    patients = f" of {record['patients']:,} patients" if record.get("patients") else ""
+    return [
+        f"{best}: on {record['n']:,} {NAMES[run['split']]} images{patients} it reaches "
+        f"QWK {figure(record['qwk'])} and accuracy {figure(record['accuracy'], True)}.",
+        *_baselines(record),
+        *(f"Data: {told}." for told in [_data(run)] if told),
+        *_leaks(record),
+        *(f"{told}." for told in [verdict(record)] if told),
+    ]
+
+
+def card(runs: Sequence[Run]) -> list[dict[str, str]]:
+    """The model card, with every data set that the runs were made on."""
+    told = [f"{_data(run)}; fingerprint {run['data']['fingerprint']}" for run in runs]
+    parts = {
+        "Intended use": INTENDED_USE,
+        "Out of scope": OUT_OF_SCOPE,
+        "Data": ". ".join(dict.fromkeys(told)) + ".",
+        "Metrics": METRICS,
+        "Limits": LIMITS,
+    }
+    return [{"title": title, "text": text} for title, text in parts.items()]
+
+
+def privacy(runs: Sequence[Run], no_pictures: bool) -> str:
+    """Whose images are in it, for whoever is about to share it."""
+    if no_pictures:
+        return "No photograph, file name or patient is in this page."
+    if all(run["drawn"] for run in runs):
+        return "Every eye in this page is drawn by a program: it holds no patient's image."
+    images = sum(len(run["pictures"]) for run in runs if not run["drawn"])
+    holds = f"holds {images} photographs of patients and" if images else "holds no photograph, but"
+    return (
+        f"This page {holds} names patients' images: ask before you share it. "
+        "dr report --no-pictures makes one without any."
+    )
+
+
+def warn(runs: Sequence[Run], comparable: bool) -> Iterator[str]:
+    """What whoever reads the figures of these runs must know first."""
+    measured_on = {(r["data"]["fingerprint"], r["record"]["n"], r["split"]) for r in runs}
+    if not comparable or len(measured_on) > 1:
+        yield (
+            "These runs were not all measured on the same images with the same grades: "
+            "their figures cannot be compared as they stand."
+        )
+    if any(run["drawn"] for run in runs):
+        yield (
+            "The eyes of the built-in sample set are drawn, no photographs: "
+            "these figures say nothing about real patients."
+        )
+    if optimistic := [run["name"] for run in runs if run["options"]["val"] == "test"]:
+        yield (
+            f"The best epoch was picked on the test images ({', '.join(optimistic)}): "
+            "those figures are optimistic."
+        )
+
+
+def _baselines(record: Mapping[str, Any]) -> Iterator[str]:
+    found = record.get("baselines") or {}
+    told = [
+        f"{what} scores QWK {number(base['qwk'])} and accuracy {percent(base['accuracy'])}"
+        for key, what in (
+            ("majority", "always predicting the commonest grade"),
+            ("fellow_eye", "copying the grade of the patient's other eye"),
+        )
+        if (base := found.get(key))
+    ]
+    if told:
+        yield f"For comparison, {', and '.join(told)}."
+
+
+def _data(run: Run) -> str:
+    """Data set, layout and images by split, without the path that leads there."""
+    data = run["data"]
+    name = re.split(r"[/\\]", data.get("root", "").rstrip("/\\"))[-1]
+    counts = [f"{row['n']:,} {NAMES[row['split']]}" for row in run["splits"]]
+    told = ", ".join(filter(None, [name, f"layout {data['layout']}"]))
+    return f"{told}: {', '.join(counts)} images" if counts else told
+
+
+def _leaks(record: Mapping[str, Any]) -> Iterator[str]:
+    """How many test images are half known from train or val; nothing where that is not known."""
+    if (leaks := record.get("leaks")) is None:
+        return
+    found = [
+        f"{leaks[key]:,} of these {record['n']:,} images have {what} in train or validation"
+        for key, what in (
+            ("fellow_eye_in_train", "their fellow eye"),
+            ("duplicates_across_splits", "a duplicate"),
+        )
+        if leaks.get(key)
+    ]
+    none = "No fellow eye and no duplicate of these images stands in train or validation"
+    yield f"Leaks: {'; '.join(found)}." if found else f"{none}."
