@@ -1,13 +1,12 @@
 """`dr eval`: a run, graded photographs -> metrics."""
 
 import csv
-import enum
 import io
 import json
 import math
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -17,31 +16,10 @@ from dr_cli.cli.console import Console, confusion_table, print_table
 from dr_cli.errors import DrError, UsageError
 from dr_cli.writing import write_json
 
+Split = Literal["train", "val", "test", "all"]
+Format = Literal["table", "json", "csv"]
+Decision = Literal["argmax", "thresholds"]
 Figure = tuple[str, float | None, list[float] | None]  # name, value, interval
-
-
-class Split(enum.StrEnum):
-    """Which part of the data."""
-
-    train = "train"
-    val = "val"
-    test = "test"
-    all = "all"
-
-
-class Format(enum.StrEnum):
-    """How the record is printed."""
-
-    table = "table"
-    json = "json"
-    csv = "csv"
-
-
-class Decision(enum.StrEnum):
-    """How probabilities become a grade."""
-
-    argmax = "argmax"
-    thresholds = "thresholds"
 
 
 def evaluate(run: runs.Run, split: str | None = None, **options: Any) -> dict[str, Any]:
@@ -122,8 +100,8 @@ def command(
     grade_column: options.GradeColumn = None,
     patient_column: options.PatientColumn = None,
     split_column: options.SplitColumn = None,
-    device: options.DeviceOption = options.Device.auto,
-    precision: options.PrecisionOption = options.Precision.auto,
+    device: options.Device = "auto",
+    precision: options.Precision = "auto",
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
@@ -142,23 +120,22 @@ def command(
         raise UsageError("--against compares the runs' own predictions: leave DATA out")
     if tta and data is None:
         raise UsageError("--tta runs the network: give DATA, too")
-    chosen = split.value if split else None
     common: dict[str, Any] = {"bootstrap": bootstrap, "by": by}
     with Console(quiet) as console:
         if run is None:
-            record = _of_table(predictions, chosen, common)
+            record = _of_table(predictions, split, common)
         else:
             from dr_cli.scoring import of_run as results
 
-            rules = results.Rules(decision and decision.value, operating_point)
+            rules = results.Rules(decision, operating_point)
             if data is None:
-                record = evaluate(runs.Run(run), chosen, rules=rules, **common)
+                record = evaluate(runs.Run(run), split, rules=rules, **common)
             else:
                 record = results.on_data(
-                    runs.Run(run), data, chosen, rules, layout=layout,
+                    runs.Run(run), data, split, rules, layout=layout,
                     columns={"image": image_column, "grade": grade_column,
                              "patient": patient_column, "split": split_column},
-                    device=device.value, precision=precision.value, workers=workers,
+                    device=device, precision=precision, workers=workers,
                     batch_size=batch_size, tta=tta, observer=console, **common,
                 )  # fmt: skip
             if against:
@@ -170,7 +147,7 @@ def command(
             console.warning(warning)
     if out is not None:
         _write(record, out)
-    _print(record, form or (Format.table if sys.stdout.isatty() else Format.json))
+    _print(record, form or ("table" if sys.stdout.isatty() else "json"))
     if needed:
         from dr_cli.scoring.record import fail_under as check
 
@@ -218,9 +195,9 @@ def _write(record: dict[str, Any], folder: Path) -> None:
 
 
 def _print(record: dict[str, Any], form: Format) -> None:
-    if form is Format.json:
+    if form == "json":
         typer.echo(json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False))
-    elif form is Format.csv:
+    elif form == "csv":
         rows = csv.writer(text := io.StringIO(), lineterminator="\n")
         rows.writerow(("metric", "value", "low", "high"))
         for name, value, interval in [*_figures(record), *_groups_and_pairs(record)]:

@@ -1,8 +1,7 @@
 """`dr report`: runs -> one HTML page with figures."""
 
-import enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -12,14 +11,7 @@ from dr_cli.errors import UsageError
 from dr_cli.runs import runs_folder
 from dr_cli.writing import write_text
 
-
-class Format(enum.StrEnum):
-    """What is written: a page, or the same data for other programs."""
-
-    html = "html"
-    json = "json"
-    csv = "csv"
-    markdown = "markdown"
+Format = Literal["html", "json", "csv", "markdown"]
 
 
 def report(data: dict[str, Any], folders: list[Path], out: Path | None = None) -> Path:
@@ -45,7 +37,7 @@ def command(
     ] = None,
     form: Annotated[
         Format, typer.Option("--format", help="json, csv and markdown go to stdout.")
-    ] = Format.html,
+    ] = "html",
     figures: Annotated[
         Path | None, typer.Option("--figures", help="Folder for PNG and SVG fit for a paper.")
     ] = None,
@@ -70,11 +62,11 @@ def command(
             console.note(f"{len(made)} figures in {short(figures)}")
         if console.rich.is_terminal and not quiet:
             print_table(comparison_table(data), to_stdout=False)
-        if form is not Format.html:
+        if form != "html":
             if out is not None or opened:
                 raise UsageError("--out and --open are of the page: --format html")
             write = {"json": page.to_json, "csv": page.to_csv, "markdown": page.to_markdown}
-            typer.echo(write[form.value](data).rstrip("\n"))
+            typer.echo(write[form](data).rstrip("\n"))
             return
         target = report(data, folders, out)
         console.note(f"{target.stat().st_size / 1e6:.2f} MB, self-contained")

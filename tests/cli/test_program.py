@@ -2,9 +2,12 @@
 
 import subprocess
 import sys
+import typing
 
 import pytest
 
+from dr_cli import device
+from dr_cli.cli import options
 from tests.builders.program import dr
 
 HEAVY = ("torch", "torchvision", "pandas", "numpy", "sklearn", "matplotlib", "seaborn", "scipy")
@@ -52,3 +55,13 @@ def test_what_cannot_be_is_one_line_and_2(world, tmp_path, arguments, says):
     assert "Traceback" not in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1, done.stderr
     assert sorted((world / "runs").iterdir()) == before, "something half-written was left"
+
+
+def test_what_may_be_typed_is_what_the_network_runs_on():
+    """Two lists of words, as `device` brings torch and `dr --help` must not."""
+    for option, known in (
+        (options.Device, device.DEVICES),
+        (options.Precision, device.PRECISIONS),
+    ):
+        words, _ = typing.get_args(option)
+        assert typing.get_args(words) == known
