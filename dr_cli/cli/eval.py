@@ -11,15 +11,14 @@ from typing import Annotated, Any, Literal
 import typer
 
 from dr_cli import runs
-from dr_cli.cli import options
-from dr_cli.cli.console import Console, confusion_table, print_table
+from dr_cli.cli import options, tables
+from dr_cli.cli.console import Console
 from dr_cli.errors import DrError, UsageError
 from dr_cli.writing import write_json
 
 Split = Literal["train", "val", "test", "all"]
 Format = Literal["table", "json", "csv"]
 Decision = Literal["argmax", "thresholds"]
-Figure = tuple[str, float | None, list[float] | None]  # name, value, interval
 
 
 def evaluate(run: runs.Run, split: str | None = None, **options: Any) -> dict[str, Any]:
@@ -204,14 +203,14 @@ def _print(record: dict[str, Any], form: Format) -> None:
             rows.writerow((name, value, *(interval or ("", ""))))
         typer.echo(text.getvalue(), nl=False)
     else:
-        parts = [_table(record)]
-        parts += [confusion_table(record)] if record["confusion"] else []
-        parts += [_groups(record)] if record["subgroups"] else []
-        parts += [_pair(pair) for pair in record.get("against", [])]
-        print_table(*parts)
+        parts = [tables.figures_table(record, _figures(record))]
+        parts += [tables.confusion_table(record)] if record["confusion"] else []
+        parts += [tables.groups_table(record["subgroups"])] if record["subgroups"] else []
+        parts += [tables.pair_table(pair) for pair in record.get("against", [])]
+        tables.print_tables(*parts)
 
 
-def _figures(record: dict[str, Any]) -> list[Figure]:
+def _figures(record: dict[str, Any]) -> list[tables.Figure]:
     """Name, value, interval of each figure of a record, calibration before, and baselines."""
     from dr_cli.scoring.record import flatten
 
@@ -236,9 +235,9 @@ def _figures(record: dict[str, Any]) -> list[Figure]:
     return found
 
 
-def _groups_and_pairs(record: dict[str, Any]) -> list[Figure]:
+def _groups_and_pairs(record: dict[str, Any]) -> list[tables.Figure]:
     """The figures of --by (`by.camera=A.qwk`) and --against (`against.NAME.qwk`, with `.p`)."""
-    found: list[Figure] = []
+    found: list[tables.Figure] = []
     groups = record["subgroups"] or {"column": "", "groups": []}
     for group in groups["groups"]:
         value = "not known" if group["value"] is None else group["value"]
@@ -264,71 +263,3 @@ def _groups_and_pairs(record: dict[str, Any]) -> list[Figure]:
                 found.append((f"{where}.{name}", test["difference"], test["ci95"]))
             found += [(f"{where}.{name}.{key}", test[key], None) for key in ("p", "p_holm") if test]
     return found
-
-
-def _shown(figure: dict[str, Any]) -> str:
-    if figure["value"] is None:
-        return "n/a"
-    low_high = figure["ci95"] and f" ({figure['ci95'][0]:.3f}–{figure['ci95'][1]:.3f})"
-    return f"{figure['value']:.3f}{low_high or ''}"
-
-
-def _table(record: dict[str, Any]) -> Any:
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    title = f"{record['run'] or record['data']}, {record['split']}: {record['n']:,} images"
-    table = Table(title=Text(title), box=box.SIMPLE)
-    table.add_column("figure")
-    table.add_column("value", justify="right")
-    table.add_column("95% interval", justify="right")
-    for name, value, interval in _figures(record):
-        shown = f"{interval[0]:.3f} to {interval[1]:.3f}" if interval else ""
-        table.add_row(name, "n/a" if value is None else f"{value:.3f}", shown)
-    return table
-
-
-def _groups(record: dict[str, Any]) -> Any:
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    groups = record["subgroups"]
-    table = Table(title=Text(f"by {groups['column']}"), box=box.SIMPLE)
-    for column in (groups["column"], "images", "accuracy", "qwk", "referable AUC"):
-        table.add_column(Text(column))
-    for group in groups["groups"]:
-        table.add_row(
-            Text(str(group["value"] if group["value"] is not None else "not known")),
-            f"{group['n']:,}",
-            _shown(group["accuracy"]),
-            _shown(group["qwk"]),
-            _shown(group["referable"]["auc"]),
-        )
-    return table
-
-
-def _pair(pair: dict[str, Any]) -> Any:
-    """A comparison of two runs: the differences with their intervals, and both tests."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(title=Text(f"{pair['a']} − {pair['b']}"), box=box.SIMPLE)
-    for column in ("test", "difference", "95% interval", "p"):
-        table.add_column(column)
-    for name in ("qwk", "referable_auc"):
-        if (found := pair[name]) is not None:
-            low_high = found["ci95"]
-            shown = f"{low_high[0]:+.3f} to {low_high[1]:+.3f}" if low_high else "n/a"
-            table.add_row(name, f"{found['difference']:+.3f}", shown, _p(found["p"]))
-    for name in ("mcnemar_referable", "mcnemar_grade"):
-        if (found := pair[name]) is not None:
-            only = f"right alone: {found['a_only']} against {found['b_only']}"
-            table.add_row(name, only, "", _p(found["p"]))
-    return table
-
-
-def _p(value: float | None) -> str:
-    return "n/a" if value is None else "<0.0001" if value < 1e-4 else f"{value:.4f}"

@@ -12,7 +12,8 @@ import typer
 
 from dr_cli import runs
 from dr_cli.cli import options
-from dr_cli.cli.console import Console, print_table
+from dr_cli.cli.console import Console
+from dr_cli.cli.tables import grades_table, print_tables
 from dr_cli.errors import DrError, UsageError
 
 Format = Literal["table", "csv", "json", "jsonl"]
@@ -156,7 +157,7 @@ def _print(records: Iterator[dict[str, Any]], form: Format) -> None:
             opened = True
         print("\n]" if opened else "[]")
     else:
-        print_table(_table(list(records)))
+        print_tables(grades_table(records))
 
 
 def flat(record: dict[str, Any]) -> dict[str, Any]:
@@ -164,27 +165,3 @@ def flat(record: dict[str, Any]) -> dict[str, Any]:
     row = {k: str(v).lower() if isinstance(v, bool) else v for k, v in record.items()}
     probabilities = row.pop("probabilities") or [None] * 5
     return row | {f"p{grade}": p for grade, p in enumerate(probabilities)}
-
-
-def _table(records: list[dict[str, Any]]) -> Any:
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=box.SIMPLE)
-    table.add_column("photograph", overflow="fold")
-    for column in ("grade", "probability", "referable", "quality"):
-        table.add_column(column)
-    for record in records:
-        path = Text(record["path"])  # a name such as [b].jpg is no markup
-        if record["error"]:
-            table.add_row(path, Text(record["error"], "red"))
-            continue
-        table.add_row(
-            path,
-            f"{record['predicted']} {record['name']}",
-            f"{record['probabilities'][record['predicted']]:.2f}",
-            f"{'yes' if record['referable'] else 'no'} ({record['referable_probability']:.2f})",
-            f"{record['quality']:.2f}" + ("" if record["gradable"] else " ungradable"),
-        )
-    return table

@@ -1,12 +1,14 @@
 """`dr report`: runs -> one HTML page with figures."""
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
 from dr_cli.cli import options
-from dr_cli.cli.console import Console, comparison_table, print_table, short
+from dr_cli.cli.console import Console, short
+from dr_cli.cli.tables import print_tables, runs_table
 from dr_cli.errors import UsageError
 from dr_cli.runs import runs_folder
 from dr_cli.writing import write_text
@@ -61,7 +63,7 @@ def command(
             made = paper.save(data, figures)
             console.note(f"{len(made)} figures in {short(figures)}")
         if console.rich.is_terminal and not quiet:
-            print_table(comparison_table(data), to_stdout=False)
+            print_tables(runs_table(data), file=sys.stderr)
         if form != "html":
             if out is not None or opened:
                 raise UsageError("--out and --open are of the page: --format html")

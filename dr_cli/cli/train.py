@@ -304,9 +304,9 @@ def _show(record: dict[str, Any], form: Format) -> None:
     if form is Format.json:
         typer.echo(json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False))
     else:
-        from dr_cli.cli.console import audit_tables, print_table
+        from dr_cli.cli.tables import audit_tables, print_tables
 
-        print_table(*audit_tables(record))
+        print_tables(*audit_tables(record))
     if record["plan"] is None:
         raise DrError(
             f"none of the {record['rows']:,} images is in {record['root']}: put them anywhere "
