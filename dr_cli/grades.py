@@ -41,7 +41,7 @@ class Threshold:
 
     value: float
     rule: str
-    """What chose it, in words: see `metrics.choose_threshold`."""
+    """What chose it, in words: see `calibration.choose_threshold`."""
     sensitivity: float | None = None
     specificity: float | None = None
     """Both on the images that it was chosen on; None where those tell none."""

@@ -7,7 +7,6 @@ files: the same data set gives the same split on every machine, and a few images
 leave most others where they were.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -87,62 +86,6 @@ def folds(
     return table.assign(fold=fold)
 
 
-def leaks(
-    table: pd.DataFrame, duplicates: NDArray[Any] | None = None, judged: str = TEST
-) -> dict[str, int]:
-    """Images of the split `judged` that train or validation give away.
-
-    `fellow_eye_in_train`: the other eye of the same patient stands in train or val;
-    `patient_in_train`: any image of the same patient does; `duplicates_across_splits`: an image
-    of the same id in `duplicates` ([len(table)], None: not looked for) does.
-    """
-    split = table["split"].to_numpy(object)
-    asked = split == judged
-    known = _in(split, (TRAIN, VAL)) & ~asked
-    patient, eye = _codes(table["patient"]), _codes(table["eye"])
-    return {
-        "fellow_eye_in_train": int((_fellow_rows(patient, eye, known)[asked] >= 0).sum()),
-        "patient_in_train": int(_shares(patient, known)[asked].sum()),
-        "duplicates_across_splits": 0
-        if duplicates is None
-        else int(_shares(np.asarray(duplicates), known)[asked].sum()),
-    }
-
-
-def majority_grade(table: pd.DataFrame) -> int | None:
-    """Train's most frequent grade, the lower one of two; None without a train split."""
-    grades = table["grade"].to_numpy()[table["split"].to_numpy(object) == TRAIN]
-    return int(np.bincount(grades, minlength=NUM_GRADES).argmax()) if len(grades) else None
-
-
-def fellow_eye_prediction(table: pd.DataFrame, split: str = TEST) -> NDArray[np.int64]:
-    """What copying the other eye's grade predicts for each row of `split` ("all": every row that
-    has one), [n] int64, in the table's order.
-
-    The other eye counts where it stands in train or val, though not in the split that is judged;
-    else train's majority grade is predicted. Empty when there is no train split.
-    """
-    predicted, _ = _fellow_eye(table, split)
-    return predicted
-
-
-def baselines(table: pd.DataFrame, split: str = TEST) -> dict[str, dict[str, float | None] | None]:
-    """Figures that need no network: {"majority": {"accuracy", "qwk"}, "fellow_eye": {...}}.
-
-    Always train's majority grade, and the fellow eye's grade (`fellow_eye_prediction`; None
-    where no row of the split has a fellow eye to copy). Undefined figures are None.
-    """
-    grades = table["grade"].to_numpy()[_asked(table, split)].astype(np.int64)
-    majority = majority_grade(table)
-    if majority is None or not len(grades):
-        return {"majority": {"accuracy": None, "qwk": None}, "fellow_eye": None}
-    predicted, copied = _fellow_eye(table, split)
-    return {
-        "majority": _figures(grades, np.full(len(grades), majority)),
-        "fellow_eye": _figures(grades, predicted) if copied else None,
-    }
-
-
 def summary(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
     """{split: {"n", "patients", "grade_counts"}} of the splits there are; patients None where
     not a single one is known (an image without patient counts as one, otherwise)."""
@@ -177,61 +120,6 @@ def group_ids(table: pd.DataFrame, groups: NDArray[Any] | None = None) -> NDArra
     graph = coo_array((np.ones(len(table), bool), (patient, n + other)), shape=(n + m, n + m))
     _, component = connected_components(graph, directed=False)
     return component[patient].astype(np.int64)
-
-
-# --- fellow eyes --------------------------------------------------------------------------------
-
-
-def _fellow_eye(table: pd.DataFrame, split: str) -> tuple[NDArray[np.int64], int]:
-    """The prediction, and how many rows had an eye to copy."""
-    asked = _asked(table, split)
-    majority = majority_grade(table)
-    if majority is None:
-        return np.zeros(0, np.int64), 0
-    stands = table["split"].to_numpy(object)
-    grades = table["grade"].to_numpy().astype(np.int64)
-    patient, eye = _codes(table["patient"]), _codes(table["eye"])
-    predicted = np.full(len(table), majority, np.int64)
-    copied = np.zeros(len(table), bool)
-    for judged in SPLITS:
-        sources = (TRAIN,) if judged != TEST else (TRAIN, VAL)
-        fellow = _fellow_rows(patient, eye, _in(stands, sources))
-        mine = asked & (stands == judged) & (fellow >= 0)
-        predicted[mine] = grades[fellow[mine]]
-        copied |= mine
-    return predicted[asked], int(copied.sum())
-
-
-def _fellow_rows(
-    patient: NDArray[np.int64], eye: NDArray[np.int64], known: NDArray[np.bool_]
-) -> NDArray[np.int64]:
-    """For each row, the first row among `known` that shows the patient's other eye; -1: none.
-
-    patient, eye: codes, -1 unknown. Without an eye no row has a fellow.
-    """
-    sides = int(eye.max(initial=0)) + 1
-    usable = (patient >= 0) & (eye >= 0)
-    fellow = np.full(len(patient), -1, np.int64)
-    source = np.flatnonzero(known & usable)
-    if sides < 2 or not len(source):
-        return fellow
-    keys, first = np.unique(patient[source] * sides + eye[source], return_index=True)
-    for side in range(sides):
-        rows = np.flatnonzero(usable & (eye != side) & (fellow < 0))
-        wanted = patient[rows] * sides + side
-        place = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-        hit = keys[place] == wanted
-        fellow[rows[hit]] = source[first[place[hit]]]
-    return fellow
-
-
-def _figures(grades: NDArray[np.int64], predicted: NDArray[np.int64]) -> dict[str, float | None]:
-    from sklearn.metrics import cohen_kappa_score
-
-    both = np.union1d(grades, predicted)
-    # One grade on both sides: agreement by chance is whole, kappa has no value.
-    qwk = cohen_kappa_score(grades, predicted, weights="quadratic") if len(both) > 1 else None
-    return {"accuracy": float((grades == predicted).mean()), "qwk": qwk and float(qwk)}
 
 
 # --- who goes where -----------------------------------------------------------------------------
@@ -363,20 +251,6 @@ def _usable(table: pd.DataFrame, include_missing: bool = False) -> NDArray[np.bo
     return use
 
 
-def _asked(table: pd.DataFrame, split: str) -> NDArray[np.bool_]:
-    stands = table["split"].to_numpy(object)
-    return _in(stands, SPLITS) if split == "all" else stands == split
-
-
-def _in(split: NDArray[Any], wanted: Sequence[str]) -> NDArray[np.bool_]:
-    return np.any([split == one for one in wanted], axis=0)
-
-
 def _codes(column: pd.Series) -> NDArray[np.int64]:
     """Small integers for equal values, -1 for unknown."""
     return pd.factorize(column.astype(object))[0].astype(np.int64)
-
-
-def _shares(ids: NDArray[Any], known: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Rows whose id (not -1) some row among `known` has too."""
-    return np.isin(ids, ids[known]) & (ids != -1)

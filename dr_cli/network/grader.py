@@ -102,6 +102,7 @@ class Grader:
     def __init__(self, members: Sequence[Member]) -> None:
         self.members = list(members)
         self.calibration = Calibration.pooled([member.calibration for member in self.members])
+        self.processor = self.members[0].processor
         point = self.calibration.operating_point
         self.threshold = point.referable.value if point else 0.5  # of "referable"
 
@@ -123,6 +124,32 @@ class Grader:
         several = [source] if isinstance(source, (str, Path)) else list(source)
         folders = [folder for one in several for folder in runs.Run(Path(one)).networks()]
         return cls([Member(folder, processor) for folder in folders])
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """What every member does to a photograph. UsageError where they differ."""
+        if len({member.preprocessing for member in self.members}) > 1:
+            raise UsageError("these networks want their photographs prepared differently")
+        return self.members[0].preprocessing
+
+    def probabilities(
+        self,
+        batches: Iterable[tuple[Tensor, Tensor, Tensor]],
+        progress: Callable[[int], None] = lambda done: None,
+        tta: bool = False,
+    ) -> NDArray[np.float64]:
+        """Mean over the members of their calibrated probabilities: [N, 5].
+
+        batches: of uint8 pixels [n, 3, S, S], grades and indices; walked once. progress is told
+        how many images are done.
+        """
+        found = [np.zeros((0, len(NAMES)))]
+        for pixels, _, _ in batches:
+            found.append(
+                np.mean([member.probabilities(pixels, tta) for member in self.members], axis=0)
+            )
+            progress(sum(map(len, found)))
+        return np.concatenate(found)
 
     def predict(
         self,

@@ -214,7 +214,7 @@ class _Predictions:
         """
         if not self.paths:
             return None
-        from dr_cli.scoring.metrics import retemper
+        from dr_cli.scoring.calibration import retemper
 
         before = retemper(self.probabilities, temperature) if temperature else None
         return {

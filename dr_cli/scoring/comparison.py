@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from dr_cli.errors import UsageError
 from dr_cli.grades import NUM_GRADES, OperatingPoint
-from dr_cli.scoring import intervals as resampling
-from dr_cli.scoring import metrics
-from dr_cli.scoring.predictions import Sample, check, sample_of, truth_and_score
+from dr_cli.scoring import intervals, metrics
+from dr_cli.scoring.intervals import Floats
+from dr_cli.scoring.predictions import Sample, Target, check
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,7 +23,7 @@ def compare(
     runs: "Sequence[tuple[str, pd.DataFrame]]",
     *,
     operating: Mapping[str, OperatingPoint | None] | None = None,
-    bootstrap: int = resampling.REPLICATES,
+    bootstrap: int = intervals.REPLICATES,
     seed: int = 0,
 ) -> list[dict[str, Any]]:
     """Every pair of runs, as plain dictionaries:
@@ -45,9 +45,9 @@ def compare(
     names = [name for name, _ in runs]
     if len(names) < 2 or len(set(names)) < len(names):
         raise UsageError(f"a comparison takes two or more different runs, not {names}")
-    tables = _aligned(runs)
+    tables = _align(runs)
     samples = [
-        sample_of(table, (operating or {}).get(name))
+        Sample.from_table(table, (operating or {}).get(name))
         for name, table in zip(names, tables, strict=True)
     ]
     shared = samples[0]  # the same images, so the same patients
@@ -56,31 +56,21 @@ def compare(
         for i, sample in enumerate(samples)
         for figure, statistic in _statistics(sample, shared).items()
     }
-    once = np.ones((1, shared.units), np.int64)
-    values = {key: statistic(once) for key, statistic in statistics.items()}
-    drawn = resampling.replicate(statistics, shared.units, bootstrap, seed)
-
+    found = intervals.measure(statistics, shared.units, bootstrap, seed)
     resting_on = {"qwk": shared.units, "referable_auc": shared.rarer("referable")}
-
     pairs: list[dict[str, Any]] = []
     for i, j in combinations(range(len(runs)), 2):
-        pair: dict[str, Any] = {
-            "a": names[i], "b": names[j], "n": len(tables[0]), "patients": shared.patients,
-        }  # fmt: skip
-        for figure in ("qwk", "referable_auc"):
-            a, b = f"{i} {figure}", f"{j} {figure}"
-            pair[figure] = (
-                _difference(values[a][0], values[b][0], drawn[a] - drawn[b], resting_on[figure])
-                if a in values and b in values
-                else None
-            )
-        for test in ("referable", "grade"):
-            a_right, b_right = _right(samples[i], test), _right(samples[j], test)
-            pair[f"mcnemar_{test}"] = (
-                None
-                if a_right is None or b_right is None
-                else mcnemar(a_right, b_right, shared.unit)
-            )
+        a, b = samples[i], samples[j]
+        pair = {"a": names[i], "b": names[j], "n": len(tables[0]), "patients": shared.patients}
+        for figure, units in resting_on.items():
+            ours, theirs = found.get(f"{i} {figure}"), found.get(f"{j} {figure}")
+            pair[figure] = _subtract(ours, theirs, units)
+        pair["mcnemar_referable"] = mcnemar(
+            a.targets["referable"].right, b.targets["referable"].right, shared.unit
+        )
+        pair["mcnemar_grade"] = (
+            a.graded and b.graded and mcnemar(a.graded.right, b.graded.right, shared.unit)
+        )
         pairs.append(pair)
     for test in TESTS:
         tested = [pair[test] for pair in pairs if pair[test] is not None]
@@ -143,7 +133,7 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
     return corrected
 
 
-def _aligned(runs: "Sequence[tuple[str, pd.DataFrame]]") -> "list[pd.DataFrame]":
+def _align(runs: "Sequence[tuple[str, pd.DataFrame]]") -> "list[pd.DataFrame]":
     """The tables in one order of images, all with the patients that any of them knows."""
     for name, table in runs:
         check(table, name)
@@ -172,42 +162,32 @@ def _truth(table: "pd.DataFrame", other: "pd.DataFrame") -> NDArray[Any]:
     """The true grade [N], or, where either table knows no more, referable or not."""
     if "grade" in table and "grade" in other:
         return table["grade"].to_numpy(np.int64)
-    return truth_and_score(table, "referable")[0]
+    return Target.from_table(table, "referable").truth
 
 
-def _statistics(sample: Sample, shared: Sample) -> dict[str, resampling.Statistic]:
+def _statistics(sample: Sample, shared: Sample) -> dict[str, intervals.Statistic]:
     target = sample.targets["referable"]
-    found: dict[str, resampling.Statistic] = {
+    found: dict[str, intervals.Statistic] = {
         "referable_auc": metrics.RocArea(target.truth, target.score, shared.unit)
     }
-    if sample.grade is not None and sample.predicted is not None:
-        cell = sample.grade * NUM_GRADES + sample.predicted
-        counts = resampling.cell_counts(cell, NUM_GRADES**2, shared.unit)
+    if sample.graded:
+        counts = intervals.cell_counts(sample.graded.cell, NUM_GRADES**2, shared.unit)
         found["qwk"] = lambda weights: metrics.quadratic_weighted_kappa_of(
             counts(weights).reshape(-1, NUM_GRADES, NUM_GRADES)
         )
     return found
 
 
-def _difference(
-    a: float, b: float, drawn: NDArray[np.float64], units: int
-) -> dict[str, Any] | None:
-    if np.isnan(a) or np.isnan(b):
+def _subtract(a: Floats | None, b: Floats | None, units: int) -> dict[str, Any] | None:
+    """a, b: a figure of either run on the images, then in each replicate, [1 + B]; None where a
+    table does not tell it. units: patients that it rests on."""
+    if a is None or b is None or np.isnan(a[0] - b[0]):
         return None
+    drawn = (a - b)[1:]
     return {
-        "a": float(a),
-        "b": float(b),
-        "difference": float(a - b),
-        "ci95": resampling.difference_interval(drawn, units),
-        "p": resampling.p_value(drawn, units),
+        "a": float(a[0]),
+        "b": float(b[0]),
+        "difference": float(a[0] - b[0]),
+        "ci95": intervals.difference_interval(drawn, units),
+        "p": intervals.p_value(drawn, units),
     }
-
-
-def _right(sample: Sample, test: str) -> NDArray[np.bool_] | None:
-    """[N]: whether each image was called rightly, at the threshold or as a grade."""
-    if test == "referable":
-        target = sample.targets["referable"]
-        return (target.score >= target.threshold) == target.truth
-    if sample.grade is None or sample.predicted is None:
-        return None
-    return sample.grade == sample.predicted

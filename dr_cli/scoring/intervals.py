@@ -7,6 +7,7 @@ are functions of those numbers, so no replicate copies an image.
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -28,20 +29,20 @@ def draws(units: int, replicates: int, seed: int) -> Iterator[NDArray[np.int32]]
     """
     generator = np.random.Generator(np.random.Philox(seed))
     rows = max(1, BLOCK // max(units, 1))
-    for start in range(0, max(replicates, 1), rows):  # at least one block, if an empty one
+    for start in range(0, replicates, rows):
         block = np.empty((min(rows, replicates - start), units), np.int32)
         for row in block:
             row[:] = np.bincount(generator.integers(0, units, units), minlength=units)
         yield block
 
 
-def replicate(
+def measure(
     statistics: Mapping[str, Statistic], units: int, replicates: int, seed: int
 ) -> dict[str, Floats]:
-    """Each statistic in each replicate: name -> [replicates, ...]."""
+    """Each statistic of the sample as it is, then in each replicate: name -> [1 + B, ...]."""
     blocks = [
         {name: statistic(weights) for name, statistic in statistics.items()}
-        for weights in draws(units, replicates, seed)
+        for weights in chain([np.ones((1, units), np.int32)], draws(units, replicates, seed))
     ]
     return {name: np.concatenate([block[name] for block in blocks]) for name in statistics}
 

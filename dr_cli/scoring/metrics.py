@@ -1,46 +1,33 @@
-"""What is reported: how good grades are, how honest probabilities are, where to cut them.
+"""What is reported: how good grades are, and how honest probabilities are.
 
 Every figure that a confusion matrix decides is written once, as a function of counts
 [..., K, K]: the value that is printed and its bootstrap replicates are the same code. The
 area under the ROC curve likewise takes any number of weightings of the same images.
 
-Undefined is NaN here (no image, one class only) and becomes null in `evaluation`.
+Undefined is NaN here (no image, one class only) and becomes null in `record`.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from dr_cli.errors import UsageError
-from dr_cli.grades import (
-    NUM_GRADES,
-    REFERABLE_FROM,
-    SIGHT_THREATENING_FROM,
-    OperatingPoint,
-    Threshold,
-    expected_grade,
-    softmax,
-)
+from dr_cli.grades import NUM_GRADES
 
 Floats = NDArray[np.float64]
 
-CALIBRATION_BINS = 15  # as in Guo et al. 2017
+BINS = 15  # as in Guo et al. 2017
 LEAST = 5e-7  # half the last digit of a stored probability
-TEMPERATURE_RANGE = (0.25, 10.0)
-ONE_CLASS = "0.5, as the images to choose on are all of one class"
-START_CUTS = (0.5, 1.5, 2.5, 3.5)  # rounding the expected grade
 
 # --- figures of a confusion matrix: counts [..., K, K], rows true, columns predicted -> [...]
 
 
-def confusion_counts(
-    grade: ArrayLike, predicted: ArrayLike, num_grades: int = NUM_GRADES
-) -> NDArray[np.int64]:
-    """[N] and [N] grades in 0..K-1 -> counts [K, K] int64, rows true, columns predicted."""
-    cell = np.asarray(grade, np.int64) * num_grades + np.asarray(predicted, np.int64)
-    return np.bincount(cell.ravel(), minlength=num_grades**2).reshape(num_grades, num_grades)
+def confusion_counts(grade: ArrayLike, predicted: ArrayLike) -> NDArray[np.int64]:
+    """[N] and [N] grades in 0-4 -> counts [5, 5] int64, rows true, columns predicted."""
+    cell = np.asarray(grade, np.int64) * NUM_GRADES + np.asarray(predicted, np.int64)
+    return np.bincount(cell, minlength=NUM_GRADES**2).reshape(NUM_GRADES, NUM_GRADES)
 
 
 def accuracy_of(counts: NDArray[Any]) -> Floats:
@@ -73,15 +60,6 @@ def quadratic_weighted_kappa_of(counts: NDArray[Any]) -> Floats:
     chance = counts.sum(-1)[..., :, None] * counts.sum(-2)[..., None, :]
     observed = (counts * weights).sum((-2, -1)) * counts.sum((-2, -1))
     return 1 - _ratio(observed, (chance * weights).sum((-2, -1)))
-
-
-FIGURES: Mapping[str, Callable[[NDArray[Any]], Floats]] = {
-    "accuracy": accuracy_of,
-    "balanced_accuracy": balanced_accuracy_of,
-    "qwk": quadratic_weighted_kappa_of,
-    "macro_f1": macro_f1_of,
-    "mean_absolute_error": mean_absolute_error_of,
-}
 
 
 def recall_of(counts: NDArray[Any]) -> Floats:
@@ -118,6 +96,11 @@ def quadratic_weighted_kappa(grade: ArrayLike, predicted: ArrayLike) -> float:
     return float(quadratic_weighted_kappa_of(confusion_counts(grade, predicted)))
 
 
+def as_plain(value: float) -> float | None:
+    """As a record has it: undefined is None."""
+    return None if np.isnan(value) else float(value)
+
+
 def _hits(counts: NDArray[Any]) -> NDArray[Any]:
     return np.diagonal(counts, axis1=-2, axis2=-1)
 
@@ -138,6 +121,42 @@ def _mean_of_defined(values: Floats) -> Floats:
     defined = ~np.isnan(values)
     return _ratio(np.where(defined, values, 0).sum(-1), defined.sum(-1))
 
+
+# --- their names
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure of a record, and how it is shown."""
+
+    heading: str
+    of: Callable[[NDArray[Any]], Floats] | None = None
+    """What computes it of confusion counts; None for a figure of something else."""
+    percent: bool = False
+    """Shown as a percentage."""
+    proportion: bool = False
+    """A share of images, so that its interval at 0 and 1 is the binomial's."""
+    lower_is_better: bool = False
+
+
+FIGURES: Mapping[str, Figure] = {  # by the path to it in a record, in the order of tables
+    "accuracy": Figure("Accuracy", accuracy_of, percent=True, proportion=True),
+    "balanced_accuracy": Figure("Balanced accuracy", balanced_accuracy_of, percent=True),
+    "qwk": Figure("QWK", quadratic_weighted_kappa_of),
+    "macro_f1": Figure("Macro F1", macro_f1_of, percent=True),
+    "mean_absolute_error": Figure(
+        "Mean absolute error, grades", mean_absolute_error_of, lower_is_better=True
+    ),
+    "referable.auc": Figure("Referable AUC"),
+    "referable.sensitivity": Figure("Sensitivity, referable", percent=True),
+    "referable.specificity": Figure("Specificity, referable", percent=True),
+    "sight_threatening.auc": Figure("Sight-threatening AUC"),
+    "sight_threatening.sensitivity": Figure("Sensitivity, sight-threatening", percent=True),
+    "sight_threatening.specificity": Figure("Specificity, sight-threatening", percent=True),
+    "calibration.ece": Figure("ECE", lower_is_better=True),
+    "calibration.brier": Figure("Brier", lower_is_better=True),
+    "calibration.nll": Figure("NLL", lower_is_better=True),
+}
 
 # --- ROC
 
@@ -177,93 +196,13 @@ def auc(truth: ArrayLike, score: ArrayLike) -> float:
     return float(RocArea(truth, score)(np.ones((1, np.size(score))))[0])
 
 
-# --- the operating point
-
-
-def operating_point(
-    grade: ArrayLike, probabilities: NDArray[Any], rule: str = "youden"
-) -> OperatingPoint:
-    """The thresholds that `rule` picks on these images: on the probability of grade 2 or more
-    for referable, of grade 3 or more for sight-threatening DR; see `choose_threshold`.
-
-    grade [N], probabilities [N, 5].
-    """
-    true, p = np.asarray(grade), np.asarray(probabilities, np.float64)
-    referable, sight_threatening = (
-        choose_threshold(true >= first, p[:, first:].sum(axis=1), rule)
-        for first in (REFERABLE_FROM, SIGHT_THREATENING_FROM)
-    )
-    return OperatingPoint(referable, sight_threatening)
-
-
-def choose_threshold(truth: ArrayLike, score: ArrayLike, rule: str = "youden") -> Threshold:
-    """The cut on `score` (positive: score >= threshold) that `rule` picks.
-
-    - `youden`: the largest sensitivity + specificity - 1 (Youden, Cancer 1950, 3(1):32-35);
-      among equals the more sensitive one, as a screening tool should be.
-    - `sensitivity=0.90`: of the cuts at least that sensitive the most specific one.
-    - `specificity=0.95`: of the cuts at least that specific the most sensitive one.
-
-    The cut lies midway between two scores, so that rounding in a file or another device's
-    arithmetic does not move an image across it. With one class absent nothing can be chosen:
-    0.5, said in its rule, and None for the rate of the absent class. UsageError for another rule.
-    """
-    kind, wanted = parse_rule(rule)
-    truth, score = np.asarray(truth, bool), np.asarray(score, np.float64)
-    cuts = np.unique(score)[::-1]  # falling: each next cut calls more images positive
-    if truth.all() or not truth.any():
-        return Threshold(0.5, ONE_CLASS, **_rates(truth, score, 0.5))
-    positives, negatives = np.sort(score[truth]), np.sort(score[~truth])
-    sensitivity = np.append(0, 1 - np.searchsorted(positives, cuts) / len(positives))
-    specificity = np.append(1, np.searchsorted(negatives, cuts) / len(negatives))
-    if kind == "youden":
-        merit = sensitivity + specificity
-        best = int(np.flatnonzero(merit >= merit.max() - 1e-12)[-1])
-    elif kind == "sensitivity":
-        best = int(np.argmax(sensitivity >= wanted - 1e-12))
-    else:
-        best = int(np.flatnonzero(specificity >= wanted - 1e-12)[-1])
-    edges = np.concatenate([[np.nextafter(max(1.0, cuts[0]), np.inf)], cuts, [min(0.0, cuts[-1])]])
-    threshold = (edges[best] + edges[best + 1]) / 2
-    if threshold <= edges[best + 1]:  # neighbouring floats have no middle
-        threshold = edges[best]
-    return Threshold(float(threshold), rule, **_rates(truth, score, threshold))
-
-
-def parse_rule(rule: str) -> tuple[str, float]:
-    """`youden` -> ("youden", 0), `sensitivity=0.9` -> ("sensitivity", 0.9); else UsageError."""
-    kind, _, value = rule.partition("=")
-    try:
-        wanted = float(value) if value else 0.0
-    except ValueError:
-        wanted = -1.0
-    if (kind == "youden" and not value) or (
-        kind in ("sensitivity", "specificity") and 0 < wanted <= 1
-    ):
-        return kind, wanted
-    raise UsageError(
-        f"operating point {rule!r}: say youden, sensitivity=0.90 or specificity=0.95 "
-        "(a share above 0, at most 1)"
-    )
-
-
-def _rates(truth: NDArray[np.bool_], score: Floats, threshold: float) -> dict[str, float | None]:
-    positive = score >= threshold
-    return {
-        "sensitivity": float(positive[truth].mean()) if truth.any() else None,
-        "specificity": float(1 - positive[~truth].mean()) if not truth.all() else None,
-    }
-
-
 # --- calibration
 
 
-def reliability_curve(
-    grade: ArrayLike, probabilities: NDArray[Any], bins: int = CALIBRATION_BINS
-) -> list[dict[str, Any]]:
+def reliability_curve(grade: ArrayLike, probabilities: NDArray[Any]) -> list[dict[str, Any]]:
     """How often the likeliest grade is right, by how likely it was called.
 
-    grade [N], probabilities [N, K] -> for each of `bins` equal intervals (low, high] of the
+    grade [N], probabilities [N, K] -> for each of `BINS` equal intervals (low, high] of the
     largest probability {"low", "high", "n", "confidence", "accuracy"}: the mean largest
     probability and the share in which that grade is the true one; None in an empty interval.
     It judges the probabilities, so it looks at the likeliest grade even where the run decides
@@ -271,31 +210,29 @@ def reliability_curve(
     """
     confidence = probabilities.max(axis=1)
     right = probabilities.argmax(axis=1) == np.asarray(grade)
-    place = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
-    n = np.bincount(place, minlength=bins)
-    mean_confidence = _ratio(np.bincount(place, confidence, bins), n)
-    mean_right = _ratio(np.bincount(place, right, bins), n)
+    place = np.clip(np.ceil(confidence * BINS).astype(np.int64) - 1, 0, BINS - 1)
+    n = np.bincount(place, minlength=BINS)
+    mean_confidence = _ratio(np.bincount(place, confidence, BINS), n)
+    mean_right = _ratio(np.bincount(place, right, BINS), n)
     return [
         {
-            "low": i / bins,
-            "high": (i + 1) / bins,
+            "low": i / BINS,
+            "high": (i + 1) / BINS,
             "n": int(n[i]),
             "confidence": float(mean_confidence[i]) if n[i] else None,
             "accuracy": float(mean_right[i]) if n[i] else None,
         }
-        for i in range(bins)
+        for i in range(BINS)
     ]
 
 
-def expected_calibration_error(
-    grade: ArrayLike, probabilities: NDArray[Any], bins: int = CALIBRATION_BINS
-) -> float:
+def expected_calibration_error(grade: ArrayLike, probabilities: NDArray[Any]) -> float:
     """Mean gap between confidence and accuracy over `reliability_curve`, weighted by images.
 
     Naeini et al., AAAI 2015; equal-width intervals on the largest probability as in Guo et al.
     2017. NaN without images.
     """
-    curve = [b for b in reliability_curve(grade, probabilities, bins) if b["n"]]
+    curve = [b for b in reliability_curve(grade, probabilities) if b["n"]]
     gaps = sum(b["n"] * abs(b["confidence"] - b["accuracy"]) for b in curve)
     return float(_ratio(gaps, len(probabilities)))
 
@@ -321,116 +258,3 @@ def negative_log_likelihood(grade: ArrayLike, probabilities: NDArray[Any]) -> fl
     p = np.asarray(probabilities, np.float64)
     true = p[np.arange(len(p)), np.asarray(grade)]
     return float(_ratio(-np.log(np.maximum(true, LEAST)).sum(), len(p)))
-
-
-def fit_temperature(grade: ArrayLike, logits: NDArray[Any]) -> float:
-    """The T that makes softmax(logits / T) likeliest (Guo et al., ICML 2017, arXiv 1706.04599).
-
-    grade [N], logits [N, K] of images that were not trained on -> T in [0.25, 10]: a small
-    validation set that is graded without a mistake would otherwise send T to 0. 1.0 without
-    images. The likelihood has one maximum (it is concave in 1 / T).
-    """
-    from scipy.optimize import minimize_scalar  # type: ignore[import-untyped]
-    from scipy.special import log_softmax  # type: ignore[import-untyped]
-
-    scores = np.asarray(logits, np.float64)
-    if len(scores) == 0:
-        return 1.0
-    row, true = np.arange(len(scores)), np.asarray(grade)
-
-    def loss(log_temperature: float) -> float:
-        return -log_softmax(scores / np.exp(log_temperature), axis=1)[row, true].mean()
-
-    found = minimize_scalar(
-        loss, bounds=tuple(np.log(TEMPERATURE_RANGE)), method="bounded", options={"xatol": 1e-6}
-    )
-    return float(np.exp(found.x))
-
-
-def retemper(probabilities: NDArray[Any], temperature: float) -> Floats:
-    """softmax(temperature * ln p), [N, K] -> [N, K].
-
-    With the T that was divided by, it gives the probabilities before T; with 1 / T, after it. A
-    p of 0 is taken for `LEAST`, which it may have been.
-    """
-    p = np.asarray(probabilities, np.float64)
-    p = np.where(p > 0, p, LEAST)
-    return softmax(temperature * np.log(p))
-
-
-# --- cuts on the expected grade
-
-
-def fit_thresholds(grade: ArrayLike, probabilities: NDArray[Any]) -> list[float]:
-    """Four rising cuts on the expected grade that raise QWK, from validation images.
-
-    grade [N], probabilities [N, 5] -> [t1, t2, t3, t4] for `Calibration`. Deterministic.
-
-    From .5/1.5/2.5/3.5 each cut in turn goes where QWK is highest with the others held, until
-    none moves; done on 50 resamples of the images and averaged (bagging, Breiman, Machine
-    Learning 1996, 24:123-140), because one scan follows the noise of a small set. Measured by
-    `examples/benchmarks/evaluation.py --cuts`: on drawn grades with 60 validation images the
-    average scored higher on unseen ones than a single scan in six of six settings (by 0.003 to
-    0.010), and higher than the start. The start is kept where the average does not beat
-    it on the images given.
-    """
-    true, value = np.asarray(grade, np.int64), expected_grade(probabilities)
-    start = np.array(START_CUTS)
-    if len(true) == 0:
-        return start.tolist()
-    draw = np.random.Generator(np.random.Philox(0)).integers
-    resamples = (draw(0, len(true), len(true)) for _ in range(50))
-    cuts = np.mean([_climb(true[rows], value[rows], start) for rows in resamples], axis=0)
-    helped = _kappa_with(cuts, true, value) > _kappa_with(start, true, value)
-    return cuts.tolist() if helped else start.tolist()
-
-
-def _kappa_with(cuts: Floats, true: NDArray[np.int64], value: Floats) -> float:
-    return quadratic_weighted_kappa(true, np.digitize(value, cuts))
-
-
-def _climb(true: NDArray[np.int64], value: Floats, cuts: Floats) -> Floats:
-    """Coordinate ascent of QWK over the cuts; each step is exact, so it cannot fall."""
-    order = np.argsort(value, kind="stable")
-    true, value, cuts = true[order], value[order], cuts.copy()
-    for _ in range(10):
-        before = cuts.copy()
-        for k in range(len(cuts)):
-            cuts[k] = _best_cut(true, value, cuts, k)
-        if np.array_equal(before, cuts):
-            break
-    return cuts
-
-
-def _best_cut(true: NDArray[np.int64], value: Floats, cuts: Floats, k: int) -> float:
-    """Where cut k does best between its neighbours; where it stands unless that is better.
-
-    Written with sums alone, QWK is 2 cov(g, p) / (var g + var p + (mean g - mean p)^2) (Lin's
-    concordance, Biometrics 1989, 45(1):255-268), so running sums give every place at once.
-    """
-    n, low, high = len(value), 0, len(value)
-    if k > 0:
-        low = int(np.searchsorted(value, cuts[k - 1]))
-    if k + 1 < len(cuts):
-        high = int(np.searchsorted(value, cuts[k + 1]))
-    place = np.arange(low + 1, high)  # images low..place-1 become grade k, the rest k + 1
-    place = place[value[place - 1] < value[place]]
-    now = np.searchsorted(value, cuts[k])
-    at = np.append((value[place - 1] + value[place]) / 2, cuts[k])
-    place = np.append(place, now)
-    below, above = place - low, high - place
-    fixed = np.concatenate([np.arange(low), np.arange(high, n)])
-    called = np.digitize(value[fixed], cuts)
-    running = np.concatenate([[0], np.cumsum(true)])
-    p = called.sum() + k * below + (k + 1) * above
-    pp = (called**2).sum() + k**2 * below + (k + 1) ** 2 * above
-    gp = (
-        (true[fixed] * called).sum()
-        + k * (running[place] - running[low])
-        + (k + 1) * (running[high] - running[place])
-    )
-    g, gg = true.sum(), (true**2).sum()
-    kappa = _ratio(2 * (n * gp - g * p), n * (gg + pp) - 2 * g * p)
-    kappa = np.where(np.isnan(kappa), -np.inf, kappa)
-    best = int(kappa.argmax())
-    return float(at[best] if kappa[best] > kappa[-1] + 1e-12 else cuts[k])

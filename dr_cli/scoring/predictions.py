@@ -6,7 +6,7 @@ columns: `gradable`, and any that figures are wanted by (camera, site, eye).
 """
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +31,15 @@ PROBABILITIES = [f"p{k}" for k in range(NUM_GRADES)]
 TARGETS = {"referable": REFERABLE_FROM, "sight_threatening": SIGHT_THREATENING_FROM}
 SUM_TOLERANCE = 0.026  # five probabilities rounded to two decimals miss 1 by up to 0.025
 
+_GRADE = ("a grade of 0-4", lambda values: np.isin(values, range(NUM_GRADES)))
+_FLAG = ("0 or 1", lambda values: np.isin(values, (0, 1)))
+_PROBABILITY = ("a probability", lambda values: (values >= 0) & (values <= 1))
+CELLS: dict[str, tuple[str, Callable[[NDArray[Any]], NDArray[np.bool_]]]] = {
+    **dict.fromkeys(("grade", "predicted"), _GRADE),
+    **dict.fromkeys(("referable", "gradable"), _FLAG),
+    **dict.fromkeys((*PROBABILITIES, "referable_probability"), _PROBABILITY),
+}
+
 
 def read_predictions(path: str | Path, split: str | None = None) -> "pd.DataFrame":
     """Anybody's predictions with their true grades, from a CSV (or, by its name, TSV) file.
@@ -47,9 +56,8 @@ def read_predictions(path: str | Path, split: str | None = None) -> "pd.DataFram
     separator = "\t" if path.suffix.lower() == ".tsv" else ","
     try:
         table = pd.read_csv(
-            path, sep=separator, dtype=text,
-            encoding="utf-8-sig", skipinitialspace=True,
-        )  # fmt: skip
+            path, sep=separator, dtype=text, encoding="utf-8-sig", skipinitialspace=True
+        )
         lines = _lines(path, separator)
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror or error}") from None
@@ -105,15 +113,10 @@ def check(
         )
     if table.empty:
         raise UsageError(f"{name} has no row")
-    for column in ("grade", "predicted"):
-        if column in table:
-            _check_column(table, column, name, lines, f"a grade of 0-{NUM_GRADES - 1}", _is_grade)
-    for column in ("referable", "gradable"):
-        if column in table:
-            _check_column(table, column, name, lines, "0 or 1", _is_flag)
-    for column in [*PROBABILITIES, "referable_probability"]:
-        if column in wanted:
-            _check_column(table, column, name, lines, "a probability", _is_probability)
+    asked = {*wanted, "grade", "predicted", "referable", "gradable"} & set(table)
+    for column in CELLS:
+        if column in asked:
+            _check_column(table, column, name, lines)
     if graded:
         total = table[PROBABILITIES].to_numpy(np.float64).sum(axis=1)
         off = np.abs(total - 1) > SUM_TOLERANCE
@@ -127,30 +130,17 @@ def check(
         raise UsageError(f"{name}, line {lines[row]}: {table['path'].iloc[row]} stands there twice")
 
 
-def _check_column(
-    table: "pd.DataFrame", column: str, name: str, lines: Sequence[int], what: str, good: Any
-) -> None:
+def _check_column(table: "pd.DataFrame", column: str, name: str, lines: Sequence[int]) -> None:
     import pandas as pd
 
+    what, is_good = CELLS[column]
     values = pd.to_numeric(table[column], errors="coerce").to_numpy(np.float64, na_value=np.nan)
-    bad = ~good(values)
+    bad = ~is_good(values)
     if bad.any():
         row = int(bad.argmax())
         found = table[column].iloc[row]
         shown = "nothing" if pd.isna(found) else repr(str(found))
         raise UsageError(f"{name}, line {lines[row]}, column {column}: {shown} is not {what}")
-
-
-def _is_grade(values: NDArray[np.float64]) -> NDArray[np.bool_]:
-    return np.isin(values, np.arange(NUM_GRADES))
-
-
-def _is_flag(values: NDArray[np.float64]) -> NDArray[np.bool_]:
-    return np.isin(values, (0, 1))
-
-
-def _is_probability(values: NDArray[np.float64]) -> NDArray[np.bool_]:
-    return (values >= 0) & (values <= 1)
 
 
 @dataclass(frozen=True)
@@ -161,10 +151,60 @@ class Target:
     score: NDArray[np.float64]
     threshold: float
 
+    @classmethod
+    def from_table(
+        cls, table: "pd.DataFrame", name: str, operating: OperatingPoint | None = None
+    ) -> "Target":
+        """Is it "referable", is it "sight_threatening": called yes from what `operating` says on,
+        else from 0.5."""
+        first = TARGETS[name]
+        graded = "grade" in table
+        truth = table["grade"].to_numpy() >= first if graded else table["referable"].to_numpy() == 1
+        if "p0" in table:
+            score = table[PROBABILITIES[first:]].to_numpy(np.float64).sum(axis=1)
+        else:
+            score = table["referable_probability"].to_numpy(np.float64)
+        chosen = find_threshold(operating, name)
+        return cls(truth, score, chosen.value if chosen else 0.5)
+
     @property
     def cell(self) -> NDArray[np.int64]:
         """[N]: 0 true negative, 1 false positive, 2 false negative, 3 true positive."""
         return self.truth * 2 + (self.score >= self.threshold)
+
+    @property
+    def right(self) -> NDArray[np.bool_]:
+        """[N]: whether each image was called what it is."""
+        return (self.score >= self.threshold) == self.truth
+
+
+def find_threshold(operating: OperatingPoint | None, target: str) -> Threshold | None:
+    """What was chosen on validation for "referable" or "sight_threatening"; None: nothing was."""
+    return getattr(operating, target, None)
+
+
+@dataclass(frozen=True)
+class Graded:
+    """What a program that knows five grades said of each image."""
+
+    grade: NDArray[np.int64]  # [N], the true one
+    predicted: NDArray[np.int64]  # [N]
+    probabilities: NDArray[np.float64]  # [N, 5]
+
+    @property
+    def cell(self) -> NDArray[np.int64]:
+        """[N]: the place of each image in the confusion counts, read row by row."""
+        return self.grade * NUM_GRADES + self.predicted
+
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """Confusion counts [5, 5], rows true."""
+        return metrics.confusion_counts(self.grade, self.predicted)
+
+    @property
+    def right(self) -> NDArray[np.bool_]:
+        """[N]: whether each image was called its grade."""
+        return self.predicted == self.grade
 
 
 @dataclass(frozen=True)
@@ -175,17 +215,35 @@ class Sample:
     units: int
     patients: int | None  # None where no patient is known
     unknown: int  # images without a patient
-    grade: NDArray[np.int64] | None  # [N]; None where only referable or not is known
-    predicted: NDArray[np.int64] | None  # [N]
-    probabilities: NDArray[np.float64] | None  # [N, 5]
+    graded: Graded | None  # None where only referable or not is known
     targets: dict[str, Target]
 
-    @property
-    def counts(self) -> NDArray[np.int64] | None:
-        """Confusion counts [5, 5], rows true."""
-        if self.grade is None or self.predicted is None:
-            return None
-        return metrics.confusion_counts(self.grade, self.predicted)
+    @classmethod
+    def from_table(cls, table: "pd.DataFrame", operating: OperatingPoint | None = None) -> "Sample":
+        """The table as arrays. Units are numbered by sorted name, so that the order of its rows
+        changes no interval. An image without a patient is a unit of its own."""
+        import pandas as pd
+
+        path = table["path"].astype(str)
+        patient = table["patient"] if "patient" in table else pd.Series(index=path.index, dtype=str)
+        known = patient.notna()
+        # "0" and "1" keep a patient's name apart from an image's that happens to be the same
+        unit, names = pd.factorize(("0" + patient.astype(str)).where(known, "1" + path), sort=True)
+        unknown = int((~known).sum())
+        graded = None
+        if "p0" in table:
+            probabilities = table[PROBABILITIES].to_numpy(np.float64)
+            said = table["predicted"] if "predicted" in table else probabilities.argmax(axis=1)
+            graded = Graded(
+                table["grade"].to_numpy(np.int64), np.asarray(said, np.int64), probabilities
+            )
+        targets = {
+            name: Target.from_table(table, name, operating)
+            for name in TARGETS
+            if graded or name == "referable"
+        }
+        patients = len(names) - unknown if known.any() else None
+        return cls(unit, len(names), patients, unknown, graded, targets)
 
     def units_with(self, images: NDArray[np.bool_]) -> int:
         """How many units have one of these images [N]."""
@@ -199,58 +257,3 @@ class Sample:
     @property
     def unit_name(self) -> str:
         return "image" if self.patients is None else "patient"
-
-
-def sample_of(table: "pd.DataFrame", operating: OperatingPoint | None) -> Sample:
-    """The table as arrays; called yes from what `operating` says on, else from 0.5."""
-    unit, units, patients, unknown = units_of(table)
-    grade = predicted = probabilities = None
-    if "p0" in table:
-        grade = table["grade"].to_numpy(np.int64)
-        probabilities = table[PROBABILITIES].to_numpy(np.float64)
-        given = "predicted" in table
-        predicted = table["predicted"].to_numpy(np.int64) if given else probabilities.argmax(axis=1)
-    targets = {
-        name: Target(*truth_and_score(table, name), chosen.value if chosen else 0.5)
-        for name in TARGETS
-        if probabilities is not None or name == "referable"
-        for chosen in [chosen_for(operating, name)]
-    }
-    return Sample(unit, units, patients, unknown, grade, predicted, probabilities, targets)
-
-
-def units_of(table: "pd.DataFrame") -> tuple[NDArray[np.int64], int, int | None, int]:
-    """What the bootstrap draws: unit [N] of each image, number of units, of patients, unknown.
-
-    Units are numbered by sorted name, so that the order of a table's rows changes no interval.
-    An image without a patient is a unit of its own.
-    """
-    import pandas as pd
-
-    path = table["path"].astype(str)
-    if "patient" not in table or table["patient"].isna().all():
-        codes, names = pd.factorize(path, sort=True)
-        return codes, len(names), None, len(table)
-    known = table["patient"].notna()
-    # "0" and "1" keep a patient's name apart from an image's that happens to be the same
-    key = ("0" + table["patient"].astype(str)).where(known, "1" + path)
-    codes, names = pd.factorize(key, sort=True)
-    unknown = int((~known).sum())
-    return codes, len(names), len(names) - unknown, unknown
-
-
-def truth_and_score(
-    table: "pd.DataFrame", target: str
-) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
-    """Whether each image is "referable" or "sight_threatening" [N], and the probability [N]."""
-    first = TARGETS[target]
-    has_grade = "grade" in table
-    truth = table["grade"].to_numpy() >= first if has_grade else table["referable"].to_numpy() == 1
-    if "p0" in table:
-        return truth, table[PROBABILITIES[first:]].to_numpy(np.float64).sum(axis=1)
-    return truth, table["referable_probability"].to_numpy(np.float64)
-
-
-def chosen_for(operating: OperatingPoint | None, target: str) -> Threshold | None:
-    """What was chosen on validation for "referable" or "sight_threatening"; None: nothing was."""
-    return getattr(operating, target, None)

@@ -1,74 +1,75 @@
 """Predictions -> the record that `dr eval` prints, `summary.json` holds and the report draws."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dr_cli.errors import UnmetError, UsageError
-from dr_cli.grades import NAMES, NUM_GRADES, OperatingPoint
-from dr_cli.scoring import intervals as resampling
-from dr_cli.scoring import metrics
-from dr_cli.scoring.predictions import (
-    PROBABILITIES,
-    TARGETS,
-    Sample,
-    check,
-    chosen_for,
-    read_predictions,
-    sample_of,
-)
+from dr_cli.grades import NAMES, NUM_GRADES, Calibration, OperatingPoint
+from dr_cli.scoring import intervals, metrics
+from dr_cli.scoring.baselines import Pair, score_pair
+from dr_cli.scoring.calibration import retemper
+from dr_cli.scoring.comparison import TESTS
+from dr_cli.scoring.metrics import FIGURES
+from dr_cli.scoring.predictions import PROBABILITIES, TARGETS, Graded, Sample, check, find_threshold
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = [
-    "check_limits",
-    "evaluate",
-    "fail_under",
-    "flatten",
-    "read_predictions",
-    "verdict",
-]
-
-OF_TARGETS = ("auc", "sensitivity", "specificity")
-FIGURE_NAMES = (
-    *metrics.FIGURES,
-    *(f"{target}.{name}" for target in TARGETS for name in OF_TARGETS),
-    *("calibration.ece", "calibration.brier", "calibration.nll"),
-)
-LOWER_IS_BETTER = ("mean_absolute_error", "calibration.ece", "calibration.brier", "calibration.nll")
 MOST_GROUPS = 50
 FEW = 30  # with 15 patients the interval of QWK held the truth in 91% of drawn sets, not in 95%
 NOT_CHOSEN = "0.5, as nothing was chosen on validation"
+UNDEFINED = {"value": None, "ci95": None}  # a figure that these images cannot tell
+UNKNOWN = Calibration(temperature=None)  # of predictions that nobody says more of
 
 Record = dict[str, Any]
+Row = tuple[str, float | None, list[float] | None]  # name, value, 95% interval
 
 
-def evaluate(
+@dataclass(frozen=True)
+class Context:
+    """Whose figures they are, and what stands beside them."""
+
+    run: str | None = None
+    data: str | None = None
+    split: str = "test"
+    failed: int = 0
+    """Images that could not be read; they are in no figure."""
+    baselines: Mapping[str, Pair | None] | None = None
+    """As `score_baselines` gives them; without, the majority grade is that of these images, and
+    the fellow eye's grade is not known."""
+    leaks: Mapping[str, int] | None = None
+    """As `count_leaks` gives them."""
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """How any part of the table becomes figures."""
+
+    operating: OperatingPoint | None
+    """Chosen on validation; without it the thresholds are 0.5."""
+    replicates: int
+    """Of the intervals; 0 gives none."""
+    seed: int
+
+
+def build_record(
     predictions: "pd.DataFrame",
+    context: Context = Context(),
     *,
-    run: str | None = None,
-    data: str | None = None,
-    split: str = "test",
-    failed: int = 0,
-    baselines: Mapping[str, Any] | None = None,
-    leaks: Mapping[str, int] | None = None,
-    operating: OperatingPoint | None = None,
-    temperature: float | None = None,
-    bootstrap: int = resampling.REPLICATES,
+    calibration: Calibration = UNKNOWN,
+    bootstrap: int = intervals.REPLICATES,
     seed: int = 0,
     by: str | None = None,
-    warnings: Iterable[str] = (),
 ) -> Record:
-    """The record of INTERFACE.md, plain enough for JSON: undefined is None, never NaN.
+    """The record, plain enough for JSON: undefined is None, never NaN.
 
-    - failed: images that could not be read; they are in no figure.
-    - baselines, leaks: what `splits` says of this split; without baselines the majority grade
-      is that of these images, and the fellow eye's grade is not known.
-    - operating: what was chosen on validation; without it the thresholds are 0.5.
-    - temperature: what the logits were divided by; the probabilities here are those after it.
+    - predictions: see `predictions`; the probabilities are those after calibration's
+      temperature, and `predicted` is what it decided.
     - bootstrap: replicates of the intervals; 0 gives none. seed: of the draws, which are the
       same for every run on the same images.
     - by: a column of the table to give the figures by, too.
@@ -76,28 +77,30 @@ def evaluate(
     Raises UsageError for a table that cannot be scored (see `check`) or lacks the column `by`.
     """
     check(predictions)
-    sample = sample_of(predictions, operating)
+    scoring = Scoring(calibration.operating_point, bootstrap, seed)
+    sample = Sample.from_table(predictions, scoring.operating)
+    graded = sample.graded
     record: Record = {
-        "run": run,
-        "data": data,
-        "split": split,
+        "run": context.run,
+        "data": context.data,
+        "split": context.split,
         "n": len(predictions),
         "patients": sample.patients,
-        "failed": failed,
-        "grade_counts": _grade_counts(sample),
-        **_figures(sample, bootstrap, seed),
-        "calibration": _calibration(sample, temperature),
-        "per_grade": _per_grade(sample),
-        "confusion": None if sample.counts is None else sample.counts.tolist(),
-        "baselines": dict(baselines or _own_baselines(sample)),
-        "leaks": None if leaks is None else dict(leaks),
-        "ungradable": _ungradable(predictions, operating, bootstrap, seed),
-        "subgroups": _subgroups(predictions, by, operating, bootstrap, seed),
+        "failed": context.failed,
+        "grade_counts": graded and graded.counts.sum(axis=1).tolist(),
+        **_figures(sample, scoring),
+        "calibration": _calibration(sample, calibration.temperature),
+        "per_grade": _per_grade(graded) if graded else [],
+        "confusion": graded and graded.counts.tolist(),
+        "baselines": dict(context.baselines or _own_baselines(graded)),
+        "leaks": None if context.leaks is None else dict(context.leaks),
+        "ungradable": _ungradable(predictions, scoring),
+        "subgroups": None if by is None else _subgroups(predictions, by, scoring),
         "bootstrap": {"replicates": bootstrap, "seed": seed, "unit": sample.unit_name},
     }
     for name in TARGETS:
-        record[name] = _with_threshold(record[name], name, operating)
-    record["warnings"] = [*warnings, *_warnings(record, sample, operating)]
+        record[name] = _with_threshold(record[name], name, scoring.operating)
+    record["warnings"] = [*context.warnings, *_warnings(record, sample, scoring.operating)]
     return record
 
 
@@ -118,29 +121,64 @@ def verdict(record: Mapping[str, Any]) -> str | None:
     )
 
 
-def flatten(record: Mapping[str, Any]) -> dict[str, Record]:
-    """Each of `FIGURE_NAMES` -> {"value", "ci95"}."""
-    found = {}
-    for name in FIGURE_NAMES:
-        part: Any = record
-        for key in name.split("."):
-            part = part[key]
-        found[name] = part if isinstance(part, dict) else {"value": part, "ci95": None}
+def flatten(record: Mapping[str, Any]) -> list[Row]:
+    """Every figure of a record: `FIGURES`, those before temperature, of the gradable images, the
+    baselines, of each group (`by.camera=A.qwk`) and comparison (`against.NAME.qwk`, with `.p`)."""
+    top = dict.fromkeys(name.partition(".")[0] for name in FIGURES)
+    calibration, refused = record["calibration"], record["ungradable"] or {}
+    without = refused.get("without") or {}
+    found = [
+        *_rows("", {name: record[name] for name in top}),
+        *_plain("calibration", calibration, "ece", "brier", "nll"),
+        *_plain("calibration.before", calibration["before"] or {}, "ece", "brier", "nll"),
+        *_plain("ungradable", refused, "share"),
+        *_rows("ungradable.without", {k: without[k] for k in without if k in ("accuracy", "qwk")}),
+    ]
+    for name, pair in record["baselines"].items():
+        found += _plain(f"baseline.{name}", pair or {}, "accuracy", "qwk")
+    by = record["subgroups"] or {"groups": []}
+    for group in by["groups"]:
+        value = "not known" if group["value"] is None else group["value"]
+        where = f"by.{by['column']}={value}"
+        found += [*_plain(where, group, "n"), *_rows(where, group)]
+    pairs = record.get("against", [])
+    for pair in pairs:
+        first = "" if pair["a"] == pairs[0]["a"] else f"{pair['a']}."
+        for test in TESTS:
+            where, told = f"{first}against.{pair['b']}.{test}", pair[test] or {}
+            if "difference" in told:
+                found.append((where, told["difference"], told["ci95"]))
+            found += _plain(where, told, "p", "p_holm")
     return found
+
+
+def _rows(where: str, part: Mapping[str, Any]) -> Iterator[Row]:
+    """Every figure at any depth: a dictionary that has a value and an interval."""
+    for key, inner in part.items():
+        name = f"{where}.{key}" if where else key
+        if isinstance(inner, Mapping) and {"value", "ci95"} <= inner.keys():
+            yield name, inner["value"], inner["ci95"]
+        elif isinstance(inner, Mapping):
+            yield from _rows(name, inner)
+
+
+def _plain(where: str, part: Mapping[str, Any], *names: str) -> list[Row]:
+    """Numbers that have no interval."""
+    return [(f"{where}.{name}", part[name], None) for name in names if name in part]
 
 
 def fail_under(record: Mapping[str, Any], limits: Mapping[str, float]) -> None:
     """Raises UnmetError (exit code 3) naming every figure that misses its limit.
 
-    limits: of `FIGURE_NAMES` the least value, or for an error (mean absolute error, ECE,
-    Brier, NLL) the largest. An undefined figure meets no limit. UsageError for other names.
+    limits: of `FIGURES` the least value, or for an error (mean absolute error, ECE, Brier, NLL)
+    the largest. An undefined figure meets no limit. UsageError for other names.
     """
     check_limits(limits)
-    figures = flatten(record)
+    values = {name: value for name, value, _ in flatten(record)}
     missed = []
     for name, limit in limits.items():
-        value = figures[name]["value"]
-        worse = "above" if name in LOWER_IS_BETTER else "below"
+        value = values[name]
+        worse = "above" if FIGURES[name].lower_is_better else "below"
         if value is None:
             missed.append(f"{name} is undefined here")
         elif (value > limit) if worse == "above" else (value < limit):
@@ -150,84 +188,67 @@ def fail_under(record: Mapping[str, Any], limits: Mapping[str, float]) -> None:
 
 
 def check_limits(limits: Iterable[str]) -> None:
-    """Raises UsageError, listing what there is, for a name that is none of `FIGURE_NAMES`."""
+    """Raises UsageError, listing what there is, for a name that is none of `FIGURES`."""
     for name in limits:
-        if name not in FIGURE_NAMES:
-            raise UsageError(f"no figure is called {name!r}: there are {', '.join(FIGURE_NAMES)}")
+        if name not in FIGURES:
+            raise UsageError(f"no figure is called {name!r}: there are {', '.join(FIGURES)}")
 
 
 # --- the parts of the record
 
 
-def _figures(sample: Sample, replicates: int, seed: int) -> Record:
+def _figures(sample: Sample, scoring: Scoring) -> Record:
     """Headline figures with their intervals; those that the table cannot tell are undefined."""
-    statistics: dict[str, resampling.Statistic] = {}
-    if sample.grade is not None and sample.predicted is not None:
-        cell = sample.grade * NUM_GRADES + sample.predicted
-        statistics["confusion"] = resampling.cell_counts(cell, NUM_GRADES**2, sample.unit)
+    statistics: dict[str, intervals.Statistic] = {}
+    if sample.graded:
+        cells = NUM_GRADES**2
+        statistics["confusion"] = intervals.cell_counts(sample.graded.cell, cells, sample.unit)
     for name, target in sample.targets.items():
-        statistics[name] = resampling.cell_counts(target.cell, 4, sample.unit)
+        statistics[name] = intervals.cell_counts(target.cell, 4, sample.unit)
         statistics[f"{name}.auc"] = metrics.RocArea(target.truth, target.score, sample.unit)
-    once = np.ones((1, sample.units), np.int64)
-    values = {name: statistic(once) for name, statistic in statistics.items()}
-    drawn = resampling.replicate(statistics, sample.units, replicates, seed)
+    found = intervals.measure(statistics, sample.units, scoring.replicates, scoring.seed)
 
-    found: Record = {name: undefined() for name in metrics.FIGURES}
-    if "confusion" in values:
-        square = (-1, NUM_GRADES, NUM_GRADES)
-        value_counts, drawn_counts = (part["confusion"].reshape(square) for part in (values, drawn))
-        for name, figure in metrics.FIGURES.items():
-            interval = resampling.proportion_interval if name == "accuracy" else resampling.interval
-            found[name] = _figure(
-                figure(value_counts)[0], figure(drawn_counts), sample.units, interval
-            )
+    nothing = np.zeros((1, NUM_GRADES**2))  # all of whose figures are undefined
+    counts = found.get("confusion", nothing).reshape(-1, NUM_GRADES, NUM_GRADES)
+    figures: Record = {
+        name: _figure(figure.of(counts), sample.units, figure.proportion)
+        for name, figure in FIGURES.items()
+        if figure.of
+    }
     for name in TARGETS:
-        found[name] = {key: undefined() for key in OF_TARGETS}
-        if name in values:
-            found[name] = _target_figures(name, sample, values, drawn)
-    return found
+        known = name in sample.targets
+        figures[name] = _target_figures(name, sample, found) if known else _unknown_target()
+    return figures
 
 
-def _target_figures(
-    name: str, sample: Sample, values: Mapping[str, Any], drawn: Mapping[str, Any]
-) -> Record:
+def _target_figures(name: str, sample: Sample, found: Mapping[str, NDArray[Any]]) -> Record:
     truth = sample.targets[name].truth
     positive, negative = sample.units_with(truth), sample.units_with(~truth)
-    value, replicates = (part[name].reshape(-1, 2, 2) for part in (values, drawn))
-    recall, drawn_recall = metrics.recall_of(value)[0], metrics.recall_of(replicates)
-    share = resampling.proportion_interval
+    recall = metrics.recall_of(found[name].reshape(-1, 2, 2))  # [1 + B, 2]
     return {
-        "auc": _figure(values[f"{name}.auc"][0], drawn[f"{name}.auc"], min(positive, negative)),
-        "sensitivity": _figure(recall[1], drawn_recall[:, 1], positive, share),
-        "specificity": _figure(recall[0], drawn_recall[:, 0], negative, share),
+        "auc": _figure(found[f"{name}.auc"], min(positive, negative)),
+        "sensitivity": _figure(recall[:, 1], positive, proportion=True),
+        "specificity": _figure(recall[:, 0], negative, proportion=True),
     }
 
 
-def undefined() -> Record:
-    """A figure that these images cannot tell."""
-    return {"value": None, "ci95": None}
+def _unknown_target() -> Record:
+    return {name: dict(UNDEFINED) for name in ("auc", "sensitivity", "specificity")}
 
 
-def _figure(
-    value: float,
-    replicates: NDArray[np.float64],
-    units: int,
-    interval: Callable[..., list[float] | None] = resampling.interval,
-) -> Record:
-    """units: the patients that the figure rests on."""
+def _figure(found: NDArray[np.float64], units: int, proportion: bool = False) -> Record:
+    """found: of the images, then of each replicate, [1 + B]; units: patients that it rests on."""
+    value, replicates = float(found[0]), found[1:]
     if np.isnan(value):
-        return undefined()
-    found = interval(replicates, float(value), units) if len(replicates) else None
-    return {"value": float(value), "ci95": found}
-
-
-def _grade_counts(sample: Sample) -> list[int] | None:
-    return None if sample.grade is None else np.bincount(sample.grade, minlength=5).tolist()
+        return dict(UNDEFINED)
+    interval = intervals.proportion_interval if proportion else intervals.interval
+    ci95 = interval(replicates, value, units) if len(replicates) else None
+    return {"value": value, "ci95": ci95}
 
 
 def _with_threshold(figures: Record, name: str, operating: OperatingPoint | None) -> Record:
     """The figures of a target, and the threshold they hold at: in the contract's order."""
-    chosen = chosen_for(operating, name)
+    chosen = find_threshold(operating, name)
     return {
         "auc": figures["auc"],
         "threshold": chosen.value if chosen else 0.5,
@@ -240,15 +261,15 @@ def _with_threshold(figures: Record, name: str, operating: OperatingPoint | None
 
 def _calibration(sample: Sample, temperature: float | None) -> Record:
     """Of the five probabilities, or, where they are not known, of referable or not."""
-    if sample.probabilities is not None and sample.grade is not None:
-        true, probabilities = sample.grade, sample.probabilities
+    if sample.graded:
+        true, probabilities = sample.graded.grade, sample.graded.probabilities
     else:
         target = sample.targets["referable"]
         true = target.truth.astype(np.int64)
         probabilities = np.stack([1 - target.score, target.score], axis=1)
     before = None
     if temperature is not None:
-        before = _calibration_of(true, metrics.retemper(probabilities, temperature))
+        before = _calibration_of(true, retemper(probabilities, temperature))
     after = _calibration_of(true, probabilities)
     curve = after.pop("curve")
     return {**after, "temperature": temperature, "before": before, "curve": curve}
@@ -263,17 +284,15 @@ def _calibration_of(true: NDArray[np.int64], probabilities: NDArray[np.float64])
     }
 
 
-def _per_grade(sample: Sample) -> list[Record]:
-    counts, probabilities = sample.counts, sample.probabilities
-    if counts is None or probabilities is None:
-        return []
+def _per_grade(graded: Graded) -> list[Record]:
+    counts = graded.counts
     columns: dict[str, Any] = {
         "precision": metrics.precision_of(counts),
         "recall": metrics.recall_of(counts),
         "specificity": metrics.specificity_of(counts),
         "f1": metrics.f1_of(counts),
         "auc": [
-            metrics.auc(sample.grade == grade, probabilities[:, grade])
+            metrics.auc(graded.grade == grade, graded.probabilities[:, grade])
             for grade in range(NUM_GRADES)
         ],
     }
@@ -282,50 +301,35 @@ def _per_grade(sample: Sample) -> list[Record]:
             "grade": grade,
             "name": NAMES[grade],
             "support": int(counts[grade].sum()),
-            **{name: _number(column[grade]) for name, column in columns.items()},
+            **{name: metrics.as_plain(column[grade]) for name, column in columns.items()},
         }
         for grade in range(NUM_GRADES)
     ]
 
 
-def _number(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)
-
-
-def _own_baselines(sample: Sample) -> Record:
+def _own_baselines(graded: Graded | None) -> Record:
     """The best constant grade for these very images."""
-    if sample.grade is None:
+    if graded is None:
         return {"majority": {"accuracy": None, "qwk": None}, "fellow_eye": None}
-    constant = np.full_like(sample.grade, np.bincount(sample.grade).argmax())
-    majority = {
-        "accuracy": _number(metrics.accuracy(sample.grade, constant)),
-        "qwk": _number(metrics.quadratic_weighted_kappa(sample.grade, constant)),
-    }
-    return {"majority": majority, "fellow_eye": None}
+    constant = np.full_like(graded.grade, np.bincount(graded.grade).argmax())
+    return {"majority": score_pair(graded.grade, constant), "fellow_eye": None}
 
 
-def _ungradable(
-    table: "pd.DataFrame", operating: OperatingPoint | None, replicates: int, seed: int
-) -> Record | None:
+def _ungradable(table: "pd.DataFrame", scoring: Scoring) -> Record | None:
     """How many images the quality gate refuses, and the figures of the others alone."""
     if "gradable" not in table:
         return None
     good = table["gradable"].astype(int) == 1
     refused = int((~good).sum())
     some = 0 < refused < len(table)
-    without = _part(table[good], operating, replicates, seed) if some else None
+    without = _part(table[good], scoring) if some else None
     return {"n": refused, "share": refused / len(table), "without": without}
 
 
-def _subgroups(
-    table: "pd.DataFrame", by: str | None, operating: OperatingPoint | None,
-    replicates: int, seed: int,
-) -> Record | None:  # fmt: skip
+def _subgroups(table: "pd.DataFrame", by: str, scoring: Scoring) -> Record:
     """The figures of each value of a column; a column of many numbers is cut into quarters."""
     import pandas as pd
 
-    if by is None:
-        return None
     if by not in table:
         others = [str(c) for c in table if c not in ("path", "grade", "predicted", *PROBABILITIES)]
         raise UsageError(f"no column {by!r} to group by: there are {', '.join(others) or 'none'}")
@@ -337,20 +341,15 @@ def _subgroups(
             f"column {by!r} has {column.nunique():,} values: at most {MOST_GROUPS} groups"
         )
     groups = [
-        {
-            "value": None if pd.isna(value) else str(value),
-            **_part(table.loc[rows.index], operating, replicates, seed),
-        }
+        {"value": None if pd.isna(value) else str(value), **_part(table.loc[rows.index], scoring)}
         for value, rows in column.groupby(column, dropna=False, observed=True)
     ]
     return {"column": by, "groups": groups}
 
 
-def _part(
-    table: "pd.DataFrame", operating: OperatingPoint | None, replicates: int, seed: int
-) -> Record:
-    sample = sample_of(table, operating)
-    return {"n": len(table), "patients": sample.patients, **_figures(sample, replicates, seed)}
+def _part(table: "pd.DataFrame", scoring: Scoring) -> Record:
+    sample = Sample.from_table(table, scoring.operating)
+    return {"n": len(table), "patients": sample.patients, **_figures(sample, scoring)}
 
 
 def _warnings(record: Record, sample: Sample, operating: OperatingPoint | None) -> list[str]:
@@ -373,12 +372,12 @@ def _warnings(record: Record, sample: Sample, operating: OperatingPoint | None) 
             f"the threshold was chosen on other data ({operating.data}): sensitivity and "
             "specificity seldom keep their balance when it travels"
         )
-    if sample.grade is not None and sample.predicted is not None:
+    if graded := sample.graded:
         absent = [str(k) for k, n in enumerate(record["grade_counts"]) if n == 0]
         if absent:
             found.append(f"no image of grade {', '.join(absent)}: figures are without it")
-        if len(np.unique(sample.predicted)) == 1 and len(np.unique(sample.grade)) > 1:
-            found.append(f"every image was called grade {sample.predicted[0]}")
+        if len(np.unique(graded.predicted)) == 1 and len(np.unique(graded.grade)) > 1:
+            found.append(f"every image was called grade {graded.predicted[0]}")
         elif record["qwk"]["ci95"] and record["qwk"]["ci95"][0] <= 0:
             found.append(f"QWK {record['qwk']['value']:.3f} is not told apart from guessing (0)")
     told = verdict(record)

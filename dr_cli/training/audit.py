@@ -16,6 +16,7 @@ from dr_cli.labels import splits
 from dr_cli.labels.layouts import SPLITS, TEST, VAL
 from dr_cli.labels.reading import MISSING, UNREADABLE, Labels, count_reasons, leave_out
 from dr_cli.photographs import duplicates
+from dr_cli.scoring.baselines import count_leaks, score_baselines
 
 
 @dataclass(frozen=True)
@@ -90,13 +91,13 @@ def describe(labels: Labels, table: pd.DataFrame, seen: Look) -> dict[str, Any]:
         "eyes": {side: int((table["eye"] == side).sum()) for side in ("left", "right")}
         | {"unknown": int(table["eye"].isna().sum())},
         "sizes": _sizes(seen.sizes),
-        "leaks": splits.leaks(table, seen.near, judged),
+        "leaks": count_leaks(table, seen.near, judged),
         "duplicates": _doubles(table, seen),
         "unreadable": [
             {"path": path, "reason": reason.partition(": ")[2]}
             for path, reason in table.loc[unreadable, ["path", "reason"]].itertuples(index=False)
         ],
-        "baselines": splits.baselines(table, judged),
+        "baselines": score_baselines(table, judged),
         "judged_on": judged,
         "fingerprint": labels.mark,
         "notes": list(labels.notes),

@@ -18,7 +18,7 @@ from dr_cli.labels import splits
 from dr_cli.labels.reading import Labels
 from dr_cli.plots import lines as curves
 from dr_cli.plots.confusion import ConfusionMatrix
-from dr_cli.scoring import of_run as results
+from dr_cli.scoring.of_run import evaluate_run
 from dr_cli.training import audit, pictures
 from dr_cli.writing import write_csv, write_json
 
@@ -50,7 +50,7 @@ def pool(run: runs.Run, folds: Sequence[runs.Run]) -> dict[str, Any]:
     write_json(run["pictures.json"], pictures.pooled(shown))
     ConfusionMatrix.from_predictions(table["grade"], table["predicted"]).save(run["confusion.png"])
     curves.save(rows, run["curves.png"])
-    summary = {"test": results.of_run(run, "test")}
+    summary = {"test": evaluate_run(run, "test")}
     write_json(run["summary.json"], summary)
     return summary
 

@@ -32,8 +32,8 @@ from dr_cli.network.resnet import ResNet, build_resnet, count_parameters, multip
 from dr_cli.network.weights import load_pretrained, load_start
 from dr_cli.plots import lines as curves
 from dr_cli.plots.confusion import ConfusionMatrix
-from dr_cli.scoring import metrics
-from dr_cli.scoring import of_run as results
+from dr_cli.scoring import calibration, metrics
+from dr_cli.scoring.of_run import evaluate_run, tabulate
 from dr_cli.training import pictures
 from dr_cli.training.clock import Clock
 from dr_cli.training.config import TrainConfig
@@ -510,14 +510,12 @@ def finish(planned: Plan, run: runs.Run, learner: Learner) -> dict[str, Any]:
     learner.save_model(run, learner.network, chosen)
     rows = planned.dataset.judged(planned.rows)
     tables = {
-        split: results.predicted(
-            rows.iloc[planned.indices(split)], chosen.probabilities(values), chosen
-        )
+        split: tabulate(rows.iloc[planned.indices(split)], chosen.probabilities(values), chosen)
         for split, values in logits.items()
     }
     for split, table in tables.items():
         run.write_table(f"predictions-{split}.csv", runs.PREDICTIONS, table)
-    summary = {split: results.of_run(run, split) for split in tables}
+    summary = {split: evaluate_run(run, split) for split in tables}
     last = "test" if "test" in tables else "val"
     write_json(
         run["pictures.json"],
@@ -535,11 +533,11 @@ def _calibrate(planned: Plan, learner: Learner, logits: NDArray[np.float32] | No
     if logits is None:
         return Calibration()
     grade = learner.grades[planned.indices("val")]
-    chosen = Calibration(temperature=metrics.fit_temperature(grade, logits))
+    chosen = Calibration(temperature=calibration.fit_temperature(grade, logits))
     probabilities = chosen.probabilities(logits)
     if planned.config.decision == "thresholds":
-        chosen = replace(chosen, cuts=tuple(metrics.fit_thresholds(grade, probabilities)))
-    return replace(chosen, operating_point=metrics.operating_point(grade, probabilities))
+        chosen = replace(chosen, cuts=calibration.fit_thresholds(grade, probabilities))
+    return replace(chosen, operating_point=calibration.choose_operating_point(grade, probabilities))
 
 
 def estimate(planned: Plan, steps: int = 3) -> dict[str, Any]:

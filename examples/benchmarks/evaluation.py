@@ -20,11 +20,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dr_cli.grades import NUM_GRADES
-from dr_cli.scoring import intervals as bootstrap
-from dr_cli.scoring import metrics
-from dr_cli.scoring import record as evaluation
+from dr_cli.grades import NUM_GRADES, Calibration
+from dr_cli.scoring import calibration, intervals, metrics
 from dr_cli.scoring.comparison import compare
+from dr_cli.scoring.record import build_record
 
 GRADE_CUTS = (0.6, 1.0, 2.2, 3.0)  # on the hidden severity: about 73/9/15/3/1% as in EyePACS
 PATIENTS = (15, 30, 60, 120, 250, 500)
@@ -60,9 +59,9 @@ def table(patients: int, seed: int = 0) -> pd.DataFrame:
 
 def speed() -> None:
     rows = table(25_000)
-    evaluation.evaluate(rows.head(100))  # imports are not what is timed
+    build_record(rows.head(100))  # imports are not what is timed
     for name, work in (
-        ("evaluate", lambda: evaluation.evaluate(rows, temperature=1.2)),
+        ("build_record", lambda: build_record(rows, calibration=Calibration(temperature=1.2))),
         ("compare two runs", lambda: compare([("a", rows), ("b", rows)])),
     ):
         wall, cpu = time.perf_counter(), time.process_time()
@@ -81,10 +80,10 @@ def speed() -> None:
 
 
 def figures(grade: np.ndarray, seen: np.ndarray, unit: np.ndarray) -> dict[str, Callable[..., Any]]:
-    """Statistics of weights [B, units], as `evaluation` builds them."""
+    """Statistics of weights [B, units], as `record` builds them."""
     predicted = np.digitize(seen, GRADE_CUTS)
-    confusion = bootstrap.cell_counts(grade * NUM_GRADES + predicted, NUM_GRADES**2, unit)
-    refer = bootstrap.cell_counts((grade >= 2) * 2 + (predicted >= 2), 4, unit)
+    confusion = intervals.cell_counts(grade * NUM_GRADES + predicted, NUM_GRADES**2, unit)
+    refer = intervals.cell_counts((grade >= 2) * 2 + (predicted >= 2), 4, unit)
     return {
         "accuracy": lambda w: metrics.accuracy_of(confusion(w).reshape(-1, 5, 5)),
         "QWK": lambda w: metrics.quadratic_weighted_kappa_of(confusion(w).reshape(-1, 5, 5)),
@@ -102,12 +101,11 @@ def covered(patients: int, by_patient: bool, sets: int, replicates: int) -> dict
         grade, seen = eyes(rng, patients)
         unit = np.arange(2 * patients) // (2 if by_patient else 1)
         statistics = figures(grade, seen, unit)
-        drawn = bootstrap.replicate(statistics, unit[-1] + 1, replicates, number)
+        found = intervals.measure(statistics, unit[-1] + 1, replicates, number)
         resting_on = {"referable sensitivity": grade >= 2, "referable AUC": grade >= 2}
-        for name, statistic in statistics.items():
-            value = float(statistic(np.ones((1, unit[-1] + 1), int))[0])
+        for name, (value, *drawn) in found.items():
             units = len(np.unique(unit[resting_on.get(name, slice(None))]))
-            interval = bootstrap.interval(drawn[name], value, units)
+            interval = intervals.interval(np.array(drawn), value, units)
             if interval:
                 hits[name].append(interval[0] <= TRUTH[name] <= interval[1])
     return {name: float(np.mean(found)) if found else np.nan for name, found in hits.items()}
@@ -169,11 +167,11 @@ def cuts() -> None:
                     noise = spread * (0.5 + 0.25 * grade) * rng.normal(size=len(grade))
                     value = np.clip(shift + slope * grade + noise, 0, 4)
                     seen, new = slice(n), slice(n, None)
-                    start = np.array(metrics.START_CUTS)
+                    start = np.array(calibration.START_CUTS)
                     tried = (
                         start,
-                        metrics._climb(grade[seen], value[seen], start),
-                        metrics.fit_thresholds(grade[seen], two_grades(value[seen])),
+                        calibration._climb(grade[seen], value[seen], start),
+                        calibration.fit_thresholds(grade[seen], two_grades(value[seen])),
                     )
                     scores.append(
                         [

@@ -20,11 +20,11 @@ import pandas as pd
 import torch
 
 from dr_cli import runs
-from dr_cli.grades import NUM_GRADES
+from dr_cli.grades import NUM_GRADES, Calibration
 from dr_cli.network.resnet import build_resnet
 from dr_cli.sample import drawn_set as sample
-from dr_cli.scoring import record as evaluation
 from dr_cli.scoring.predictions import PROBABILITIES
+from dr_cli.scoring.record import Context, build_record
 from dr_cli.training import pictures
 from dr_cli.training.config import TrainConfig
 
@@ -66,7 +66,12 @@ def write_run(folder: Path, images: int, seed: int, eyes: Eyes) -> None:
     for split, n in (("val", images // 4), ("test", images)):
         table = predictions(n, seed)
         run.write_table(f"predictions-{split}.csv", runs.PREDICTIONS, table)
-        summary[split] = evaluation.evaluate(table, split=split, temperature=1.2, bootstrap=200)
+        summary[split] = build_record(
+            table,
+            Context(split=split),
+            calibration=Calibration(temperature=1.2),
+            bootstrap=200,
+        )
     torch.manual_seed(seed)
     never_learnt = build_resnet("resnet18").eval()
     made = pictures.made(table, eyes, np.arange(images), never_learnt)  # type: ignore[arg-type]

@@ -1,6 +1,5 @@
-"""Patients whole, grades balanced, the same split everywhere, leaks counted, baselines right."""
+"""Patients whole, grades balanced, the same split everywhere."""
 
-import itertools
 from pathlib import Path
 
 import numpy as np
@@ -8,12 +7,12 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import accuracy_score, cohen_kappa_score
 from sklearn.model_selection import StratifiedGroupKFold
 
 from dr_cli.errors import UsageError
 from dr_cli.labels import reading as labels
 from dr_cli.labels import splits
+from dr_cli.scoring.baselines import count_leaks
 
 LAWFUL = settings(max_examples=80, deadline=None)
 
@@ -174,8 +173,8 @@ def test_split_by_patient_keeps_the_test_share() -> None:
     table["split"] = np.where(np.arange(1000) % 10 == 0, "test", "train")
     after = splits.assign(table, split_by="patient")
     assert abs((after["split"] == "test").sum() - 100) <= 2
-    assert splits.leaks(after)["patient_in_train"] == 0
-    assert splits.leaks(splits.assign(table))["patient_in_train"] == 100
+    assert count_leaks(after)["patient_in_train"] == 0
+    assert count_leaks(splits.assign(table))["patient_in_train"] == 100
     table["split"] = None
     after = splits.assign(table, split_by="patient")
     counts = after["split"].value_counts()
@@ -242,95 +241,7 @@ def test_folds_of_idrid_hold_each_grade_evenly(shared: Path) -> None:
     assert counts[1].tolist() == [5] * 5
 
 
-# --- leaks and baselines ------------------------------------------------------------------------
-
-
-def test_the_courses_leak_and_its_fellow_eye_baseline(shared: Path) -> None:
-    """INTERFACE.md's figures, whatever part of train becomes validation."""
-    table = labels.read(shared / "data" / "dlp").table
-    for val, seed in itertools.product((0.15, 0.4, "test"), (0, 1)):
-        after = splits.assign(table, val=val, seed=seed, include_missing=True)
-        assert splits.leaks(after)["fellow_eye_in_train"] == 5618
-        figures = splits.baselines(after)
-        fellow, majority = figures["fellow_eye"], figures["majority"]
-        assert fellow is not None
-        assert majority is not None
-        assert fellow["accuracy"] == pytest.approx(0.847, abs=5e-4)
-        assert fellow["qwk"] == pytest.approx(0.723, abs=5e-4)
-        assert majority["accuracy"] == pytest.approx(5154 / 7026)
-        assert majority["qwk"] == 0
-    clean = splits.assign(table, split_by="patient", include_missing=True)
-    assert splits.leaks(clean)["fellow_eye_in_train"] == 0
-    assert splits.baselines(clean)["fellow_eye"] is None
-
-
-@LAWFUL
-@given(tables())
-def test_leaks_and_baselines_row_by_row(made: tuple[pd.DataFrame, np.ndarray]) -> None:
-    """Against the definitions, written as loops."""
-    table, groups = made
-    try:
-        table = splits.assign(table, val=0.3)
-    except UsageError:
-        return
-    rows = list(table.itertuples())
-    known = [row for row in rows if row.split in ("train", "val")]
-    test = [row for row in rows if row.split == "test"]
-
-    def fellows(row: tuple) -> list:
-        return [
-            other
-            for other in known
-            if row.patient and other.patient == row.patient
-            and {row.eye, other.eye} == {"left", "right"}
-        ]  # fmt: skip
-
-    assert splits.leaks(table, groups) == {
-        "fellow_eye_in_train": sum(bool(fellows(row)) for row in test),
-        "patient_in_train": sum(
-            any(row.patient and other.patient == row.patient for other in known) for row in test
-        ),
-        "duplicates_across_splits": sum(
-            any(groups[other.Index] == groups[row.Index] for other in known) for row in test
-        ),
-    }
-    majority = splits.majority_grade(table)
-    trained = [row.grade for row in known if row.split == "train"]
-    assert majority == min(set(trained), key=lambda grade: (-trained.count(grade), grade))
-    wanted = [fellows(row)[0].grade if fellows(row) else majority for row in test]
-    assert splits.fellow_eye_prediction(table).tolist() == wanted
-    figures = splits.baselines(table)
-    grades = [row.grade for row in test]
-    if not test:
-        assert figures == {"majority": {"accuracy": None, "qwk": None}, "fellow_eye": None}
-        return
-    for name, predicted in (("majority", [majority] * len(test)), ("fellow_eye", wanted)):
-        figure = figures[name]
-        if name == "fellow_eye" and not any(fellows(row) for row in test):
-            assert figure is None
-            continue
-        assert figure is not None
-        assert figure["accuracy"] == pytest.approx(accuracy_score(grades, predicted))
-        if len({*grades, *predicted}) > 1:
-            kappa = cohen_kappa_score(grades, predicted, weights="quadratic")
-            assert figure["qwk"] == pytest.approx(kappa)
-        else:
-            assert figure["qwk"] is None
-
-
-def test_the_judged_split_never_judges_itself() -> None:
-    """Two eyes in val: neither tells the other's grade. In train, the other eye does."""
-    table = frame(
-        grade=[0, 0, 0, 3, 3, 2, 1],
-        patient=["a", "a", "b", "c", "c", "d", "d"],
-        eye=["left", "right", "left", "left", "right", "left", "right"],
-        split=["train", "train", "train", "val", "val", "train", "test"],
-    )
-    assert splits.fellow_eye_prediction(table, "val").tolist() == [0, 0]
-    assert splits.fellow_eye_prediction(table, "train").tolist() == [0, 0, 0, 0]
-    assert splits.fellow_eye_prediction(table, "test").tolist() == [2]
-    assert splits.fellow_eye_prediction(table, "all").tolist() == [0, 0, 0, 0, 0, 0, 2]
-    assert splits.baselines(table, "val")["fellow_eye"] is None
+# --- summary ------------------------------------------------------------------------------------
 
 
 def test_summary_counts_patients_where_they_are_known() -> None:

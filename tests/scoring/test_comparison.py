@@ -8,10 +8,9 @@ from scipy.stats import binom
 
 from dr_cli.errors import UsageError
 from dr_cli.grades import OperatingPoint, Threshold
-from dr_cli.scoring import intervals as bootstrap
-from dr_cli.scoring import metrics
+from dr_cli.scoring import intervals, metrics
 from dr_cli.scoring.comparison import compare, holm, mcnemar
-from tests.scoring.test_record import table
+from tests.builders.predictions import binary, table
 
 
 def worse(rows, noise, seed=1):
@@ -46,7 +45,7 @@ def test_the_difference_is_resampled_in_pairs():
     names = sorted(a["patient"].unique())
     rows = {name: np.flatnonzero(a["patient"] == name) for name in names}
     differences = []
-    for weights in np.concatenate(list(bootstrap.draws(40, 50, 7))):
+    for weights in np.concatenate(list(intervals.draws(40, 50, 7))):
         images = np.concatenate([np.tile(rows[n], w) for n, w in zip(names, weights, strict=True)])
         images = images.astype(int)
         kappas = [
@@ -55,7 +54,7 @@ def test_the_difference_is_resampled_in_pairs():
         ]
         differences.append(kappas[0] - kappas[1])
     assert pair["qwk"]["ci95"] == pytest.approx(
-        bootstrap.difference_interval(np.array(differences), 40)
+        intervals.difference_interval(np.array(differences), 40)
     )
 
 
@@ -95,11 +94,9 @@ def test_three_runs_make_three_pairs_corrected_together():
 
 def test_a_binary_table_compares_with_a_graded_one():
     rows = table(40)
-    binary = rows[["path", "patient"]].assign(
-        referable=(rows["grade"] >= 2).astype(int),
-        referable_probability=rows[["p2", "p3", "p4"]].sum(axis=1) ** 2,
-    )
-    (pair,) = compare([("ours", rows), ("theirs", binary)], bootstrap=50)
+    theirs = binary(rows)
+    theirs["referable_probability"] **= 2
+    (pair,) = compare([("ours", rows), ("theirs", theirs)], bootstrap=50)
     assert pair["qwk"] is None is pair["mcnemar_grade"]
     assert pair["referable_auc"]["difference"] == pytest.approx(0)  # a square keeps the order
     assert pair["patients"] == 40

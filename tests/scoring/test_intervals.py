@@ -5,8 +5,7 @@ import pytest
 import sklearn.metrics as reference
 from scipy.stats import beta, norm, t
 
-from dr_cli.scoring import intervals as bootstrap
-from dr_cli.scoring import metrics
+from dr_cli.scoring import intervals, metrics
 
 
 def two_eyes(patients, seed=0):
@@ -23,7 +22,7 @@ def two_eyes(patients, seed=0):
 
 
 def every_weight(units, replicates, seed=0):
-    return np.concatenate(list(bootstrap.draws(units, replicates, seed)))
+    return np.concatenate(list(intervals.draws(units, replicates, seed)))
 
 
 def test_draws_are_whole_patients_repeatable_and_independent_of_blocks(monkeypatch):
@@ -34,18 +33,23 @@ def test_draws_are_whole_patients_repeatable_and_independent_of_blocks(monkeypat
     assert (every_weight(50, 40) == weights).all()
     assert (every_weight(50, 15) == weights[:15]).all()
     assert (every_weight(50, 40, seed=1) != weights).any()
-    monkeypatch.setattr(bootstrap, "BLOCK", 120)  # two rows at a time
+    monkeypatch.setattr(intervals, "BLOCK", 120)  # two rows at a time
     assert (every_weight(50, 40) == weights).all()
 
 
 def test_replicates_equal_scikit_learn_on_images_copied_as_often_as_drawn():
     grade, predicted, score, unit = two_eyes(60)
-    confusion = bootstrap.cell_counts(grade * 5 + predicted, 25, unit)
-    got = bootstrap.replicate(
+    confusion = intervals.cell_counts(grade * 5 + predicted, 25, unit)
+    got = intervals.measure(
         {"counts": confusion, "auc": metrics.RocArea(grade >= 2, score, unit)}, 60, 25, seed=3
     )
-    figures = {name: f(got["counts"].reshape(-1, 5, 5)) for name, f in metrics.FIGURES.items()}
-    for row, weights in enumerate(every_weight(60, 25, seed=3)):
+    figures = {
+        name: figure.of(got["counts"].reshape(-1, 5, 5))
+        for name, figure in metrics.FIGURES.items()
+        if figure.of
+    }
+    as_they_are = np.ones((1, 60), int)
+    for row, weights in enumerate(np.concatenate([as_they_are, every_weight(60, 25, seed=3)])):
         images = np.repeat(np.arange(120), weights[unit])
         true, called = grade[images], predicted[images]
         expected = {
@@ -64,11 +68,11 @@ def test_fellow_eyes_that_fully_agree_add_no_certainty():
     """Each patient's image twice is the same information: the same replicates, no closer."""
     grade, predicted, _, _ = two_eyes(40)
     once, unit = slice(0, None, 2), np.arange(40)
-    single = bootstrap.cell_counts((grade * 5 + predicted)[once], 25, unit)
-    double = bootstrap.cell_counts(
+    single = intervals.cell_counts((grade * 5 + predicted)[once], 25, unit)
+    double = intervals.cell_counts(
         np.repeat((grade * 5 + predicted)[once], 2), 25, np.repeat(unit, 2)
     )
-    got = bootstrap.replicate({"single": single, "double": double}, 40, 200, seed=0)
+    got = intervals.measure({"single": single, "double": double}, 40, 200, seed=0)
     kappas = {k: metrics.quadratic_weighted_kappa_of(v.reshape(-1, 5, 5)) for k, v in got.items()}
     assert kappas["single"] == pytest.approx(kappas["double"])
 
@@ -89,55 +93,55 @@ def test_intervals_hold_the_truth_as_often_as_they_say():
         right = (rng.random(2 * patients) < np.repeat(rng.beta(4, 1, patients), 2)).astype(int)
         for by_patient, drawn in weights.items():
             whose = unit if by_patient else np.arange(2 * patients)
-            counts = bootstrap.cell_counts(right, 2, whose)(drawn)
+            counts = intervals.cell_counts(right, 2, whose)(drawn)
             shares = counts[:, 1] / counts.sum(axis=1)
-            low, high = bootstrap.interval(shares, right.mean(), drawn.shape[1])
+            low, high = intervals.interval(shares, right.mean(), drawn.shape[1])
             held[by_patient] += low <= 0.8 <= high
     assert 0.93 <= held[True] / sets <= 0.97
     assert held[False] < held[True] - 0.01 * sets
 
 
 def test_where_replicates_tell_nothing_there_is_no_interval():
-    assert bootstrap.interval(np.empty(0), 0.7, 50) is None
-    assert bootstrap.interval(np.full(100, np.nan), 0.7, 50) is None
-    assert bootstrap.interval(np.full(100, 0.7), 0.7, 50) is None  # resampling cannot move it
+    assert intervals.interval(np.empty(0), 0.7, 50) is None
+    assert intervals.interval(np.full(100, np.nan), 0.7, 50) is None
+    assert intervals.interval(np.full(100, 0.7), 0.7, 50) is None  # resampling cannot move it
     some = np.linspace(0, 1, 100)
-    assert bootstrap.interval(some, 0.5, 1) is None  # one patient
-    assert bootstrap.interval(np.where(np.arange(100) < 6, np.nan, some), 0.5, 50) is None
-    assert bootstrap.interval(np.where(np.arange(100) < 5, np.nan, some), 0.5, 50) is not None
+    assert intervals.interval(some, 0.5, 1) is None  # one patient
+    assert intervals.interval(np.where(np.arange(100) < 6, np.nan, some), 0.5, 50) is None
+    assert intervals.interval(np.where(np.arange(100) < 5, np.nan, some), 0.5, 50) is not None
 
 
 def test_with_many_patients_and_no_bias_the_interval_is_of_plain_percentiles():
     replicates = np.random.default_rng(0).normal(size=20_001)
     plain = pytest.approx(np.percentile(replicates, [2.5, 97.5]), abs=0.005)
-    assert bootstrap.interval(replicates, float(np.median(replicates)), 10**6) == plain
-    assert bootstrap.difference_interval(replicates, 10**6) == plain
+    assert intervals.interval(replicates, float(np.median(replicates)), 10**6) == plain
+    assert intervals.difference_interval(replicates, 10**6) == plain
 
 
 def test_the_interval_moves_for_bias_and_widens_for_few_patients():
     """Where replicates are normal, what BC and expanded percentiles give is known."""
     replicates = norm.ppf((np.arange(200_000) + 0.5) / 200_000)
     few = np.sqrt(8 / 7) * t.ppf(0.975, 7)
-    assert bootstrap.interval(replicates, 0.0, 8) == pytest.approx([-few, few], abs=0.01)
-    assert bootstrap.difference_interval(replicates, 8) == pytest.approx([-few, few], abs=0.01)
+    assert intervals.interval(replicates, 0.0, 8) == pytest.approx([-few, few], abs=0.01)
+    assert intervals.difference_interval(replicates, 8) == pytest.approx([-few, few], abs=0.01)
     many = norm.ppf(0.975)
-    assert bootstrap.interval(replicates, 0.3, 10**6) == pytest.approx(
+    assert intervals.interval(replicates, 0.3, 10**6) == pytest.approx(
         [0.6 - many, 0.6 + many], abs=0.01
     )
 
 
 def test_a_share_at_its_end_has_the_exact_binomial_bound():
     still = np.ones(50)
-    assert bootstrap.proportion_interval(still, 1.0, 13) == [
+    assert intervals.proportion_interval(still, 1.0, 13) == [
         pytest.approx(beta.ppf(0.025, 13, 1)),
         1.0,
     ]
-    assert bootstrap.proportion_interval(still, 0.0, 13) == [
+    assert intervals.proportion_interval(still, 0.0, 13) == [
         0.0,
         pytest.approx(beta.ppf(0.975, 1, 13)),
     ]
     between = np.linspace(0.4, 0.6, 50)
-    assert bootstrap.proportion_interval(between, 0.5, 13) == bootstrap.interval(between, 0.5, 13)
+    assert intervals.proportion_interval(between, 0.5, 13) == intervals.interval(between, 0.5, 13)
 
 
 @pytest.mark.parametrize("units", [6, 40, 10**6])
@@ -145,13 +149,13 @@ def test_p_is_below_5_percent_where_the_interval_leaves_out_0(units):
     centred = np.random.default_rng(0).normal(size=20_000)
     told = set()
     for shift in np.linspace(0, 4, 41):
-        p = bootstrap.p_value(centred + shift, units)
-        low, _ = bootstrap.difference_interval(centred + shift, units)
+        p = intervals.p_value(centred + shift, units)
+        low, _ = intervals.difference_interval(centred + shift, units)
         assert 0 < p <= 1
-        assert bootstrap.p_value(-centred - shift, units) == pytest.approx(p)
+        assert intervals.p_value(-centred - shift, units) == pytest.approx(p)
         if abs(low) > 0.02:  # the one replicate added moves p a little
             assert (p < 0.05) == (low > 0)
             told.add(p < 0.05)
     assert told == {True, False}
-    assert bootstrap.p_value(np.zeros(100), units) == 1
-    assert bootstrap.p_value(np.full(100, np.nan), units) is None
+    assert intervals.p_value(np.zeros(100), units) == 1
+    assert intervals.p_value(np.full(100, np.nan), units) is None

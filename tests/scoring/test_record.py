@@ -10,44 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dr_cli.errors import UnmetError, UsageError
-from dr_cli.grades import OperatingPoint, Threshold
-from dr_cli.scoring.record import (
-    evaluate,
-    fail_under,
-    flatten,
-    read_predictions,
-    verdict,
-)
+from dr_cli.grades import Calibration, OperatingPoint, Threshold
+from dr_cli.scoring.predictions import read_predictions
+from dr_cli.scoring.record import Context, build_record, fail_under, flatten, verdict
+from tests.builders.predictions import P, binary, table
 
-P = [f"p{k}" for k in range(5)]
+WARM = Calibration(temperature=1.5)
 HEADLINE = ["accuracy", "balanced_accuracy", "qwk", "macro_f1", "mean_absolute_error"]
-
-
-def table(patients, seed=0):
-    """A prediction table as a run writes it: two alike eyes a patient."""
-    rng = np.random.default_rng(seed)
-    grade = np.repeat(rng.choice(5, patients, p=[0.4, 0.15, 0.2, 0.15, 0.1]), 2)
-    seen = grade + 0.9 * rng.normal(size=2 * patients)
-    p = np.exp(-((np.arange(5) - seen[:, None]) ** 2))
-    p /= p.sum(axis=1, keepdims=True)
-    number = np.arange(2 * patients)
-    return pd.DataFrame(
-        {
-            "path": [f"{i}.jpg" for i in number],
-            "grade": grade,
-            "patient": [f"p{i // 2}" for i in number],
-            "eye": np.where(number % 2, "right", "left"),
-            **dict(zip(P, p.T, strict=True)),
-            "predicted": p.argmax(axis=1),
-        }
-    )
-
-
-def binary(rows):
-    return rows[["path", "patient"]].assign(
-        referable=(rows["grade"] >= 2).astype(int),
-        referable_probability=rows[["p2", "p3", "p4"]].sum(axis=1),
-    )
 
 
 def plain(record):
@@ -59,7 +28,7 @@ def plain(record):
 
 
 def test_a_record_has_the_fields_of_the_contract_in_its_order():
-    record = plain(evaluate(table(60), run="r", data="d", temperature=1.5, bootstrap=100))
+    record = plain(build_record(table(60), Context("r", "d"), calibration=WARM, bootstrap=100))
     promised = [
         *("run", "data", "split", "n", "patients", "failed", "grade_counts", *HEADLINE),
         *("referable", "calibration", "per_grade", "confusion", "baselines", "warnings"),
@@ -82,7 +51,7 @@ def test_a_record_has_the_fields_of_the_contract_in_its_order():
 
 def test_values_are_scikit_learns():
     rows = table(80)
-    record = evaluate(rows, bootstrap=0)
+    record = build_record(rows, bootstrap=0)
     grade, predicted, p = rows["grade"], rows["predicted"], rows[P].to_numpy()
     assert record["qwk"]["value"] == pytest.approx(
         reference.cohen_kappa_score(grade, predicted, weights="quadratic")
@@ -110,8 +79,10 @@ def test_calibration_before_is_that_of_the_probabilities_before_the_temperature(
     after = np.exp(np.log(rows[P].to_numpy()) / 2)
     after /= after.sum(axis=1, keepdims=True)
     cooled = rows.assign(**dict(zip(P, after.T, strict=True)))
-    before = evaluate(rows, bootstrap=0)["calibration"]
-    both = evaluate(cooled, bootstrap=0, temperature=2.0)["calibration"]
+    before = build_record(rows, bootstrap=0)["calibration"]
+    both = build_record(cooled, bootstrap=0, calibration=Calibration(temperature=2.0))[
+        "calibration"
+    ]
     assert before["before"] is None
     assert both["temperature"] == 2.0
     for name in ("ece", "brier", "nll"):
@@ -122,42 +93,42 @@ def test_calibration_before_is_that_of_the_probabilities_before_the_temperature(
 
 def test_a_probability_that_was_rounded_to_nothing_costs_what_it_may_have_been():
     rows = table(1).head(1).assign(grade=4, p0=1.0, p1=0.0, p2=0.0, p3=0.0, p4=0.0, predicted=0)
-    found = evaluate(rows, bootstrap=0, temperature=1.0)["calibration"]
+    found = build_record(rows, bootstrap=0, calibration=Calibration())["calibration"]
     assert found["nll"] == pytest.approx(-np.log(5e-7))
     assert found["before"]["nll"] == pytest.approx(found["nll"], abs=1e-5)
 
 
 def test_intervals_are_of_patients_repeat_themselves_and_ignore_the_order_of_rows():
     rows = table(60)
-    record = evaluate(rows, bootstrap=300)
-    again = evaluate(rows.sample(frac=1, random_state=0), bootstrap=300)
+    record = build_record(rows, bootstrap=300)
+    again = build_record(rows.sample(frac=1, random_state=0), bootstrap=300)
     assert record["qwk"] == again["qwk"]
     assert record["referable"]["auc"]["ci95"] == pytest.approx(again["referable"]["auc"]["ci95"])
-    assert record["qwk"]["ci95"] != evaluate(rows, bootstrap=300, seed=1)["qwk"]["ci95"]
+    assert record["qwk"]["ci95"] != build_record(rows, bootstrap=300, seed=1)["qwk"]["ci95"]
     agreeing = rows.iloc[::2].reset_index(drop=True)  # every patient's picture twice
     twice = pd.concat([agreeing, agreeing.assign(path="again-" + agreeing["path"])])
-    assert evaluate(twice, bootstrap=300)["qwk"] == evaluate(agreeing, bootstrap=300)["qwk"]
+    assert build_record(twice, bootstrap=300)["qwk"] == build_record(agreeing, bootstrap=300)["qwk"]
 
 
 def test_without_patients_images_are_drawn_and_it_is_said():
     rows = table(60)
-    unknown = evaluate(rows.assign(patient=None), bootstrap=300)
+    unknown = build_record(rows.assign(patient=None), bootstrap=300)
     assert unknown["patients"] is None
     assert unknown["bootstrap"]["unit"] == "image"
     assert any("no patient is known" in w for w in unknown["warnings"])
-    assert not any("patient" in w for w in evaluate(rows, bootstrap=0)["warnings"])
+    assert not any("patient" in w for w in build_record(rows, bootstrap=0)["warnings"])
     some = rows.assign(patient=rows["patient"].where(rows.index >= 10))
-    partly = evaluate(some, bootstrap=0)
+    partly = build_record(some, bootstrap=0)
     assert partly["patients"] == 55
     assert any("10 images have no patient" in w for w in partly["warnings"])
-    assert any("10 patients are few" in w for w in evaluate(table(10), bootstrap=0)["warnings"])
+    assert any("10 patients are few" in w for w in build_record(table(10), bootstrap=0)["warnings"])
 
 
 # --- what is undefined
 
 
 def test_one_image():
-    record = plain(evaluate(table(1).head(1), bootstrap=50))
+    record = plain(build_record(table(1).head(1), bootstrap=50))
     assert record["accuracy"]["value"] in (0, 1)
     assert record["qwk"] == {"value": None, "ci95": None}
     assert record["referable"]["auc"] == {"value": None, "ci95": None}
@@ -167,7 +138,7 @@ def test_one_image():
 def test_one_class_absent():
     rows = table(60)
     rows = rows[rows["grade"] < 2]
-    record = plain(evaluate(rows, bootstrap=100))
+    record = plain(build_record(rows, bootstrap=100))
     assert record["referable"]["auc"] == {"value": None, "ci95": None}
     assert record["referable"]["sensitivity"] == {"value": None, "ci95": None}
     assert record["referable"]["specificity"]["value"] is not None
@@ -178,7 +149,7 @@ def test_one_class_absent():
 
 def test_always_the_same_prediction_and_tied_scores():
     rows = table(60).assign(p0=0.6, p1=0.1, p2=0.1, p3=0.1, p4=0.1, predicted=0)
-    record = plain(evaluate(rows, bootstrap=100))
+    record = plain(build_record(rows, bootstrap=100))
     assert record["qwk"]["value"] == 0
     assert record["referable"]["auc"]["value"] == 0.5
     assert record["per_grade"][0]["precision"] == record["accuracy"]["value"]
@@ -191,7 +162,7 @@ def test_guesses_are_called_guesses():
     rows = table(60)
     guesses = rows.assign(predicted=np.random.default_rng(0).permutation(rows["predicted"]))
     said = [
-        any("guessing" in w for w in evaluate(r, bootstrap=100)["warnings"])
+        any("guessing" in w for w in build_record(r, bootstrap=100)["warnings"])
         for r in (guesses, rows)
     ]
     assert said == [True, False]
@@ -202,7 +173,7 @@ def test_never_a_mistake_is_not_certainty():
     perfect = rows.assign(
         **dict(zip(P, np.eye(5)[rows["grade"]].T, strict=True)), predicted=rows["grade"]
     )
-    record = plain(evaluate(perfect, bootstrap=100))
+    record = plain(build_record(perfect, bootstrap=100))
     assert record["accuracy"] == {"value": 1, "ci95": [pytest.approx(0.025 ** (1 / 20)), 1]}
     assert record["qwk"] == {"value": 1, "ci95": None}
     positives = rows.loc[rows["grade"] >= 2, "patient"].nunique()
@@ -228,12 +199,12 @@ def test_any_small_table_gives_a_plain_record(rows):
             "gradable": [g != 2 for g in grade],
         }
     )
-    record = plain(evaluate(small, bootstrap=20, by="patient", temperature=2.0))
-    for figure in flatten(record).values():
-        assert figure["ci95"] is None or figure["value"] is not None
-        if figure["ci95"]:
-            assert figure["ci95"][0] <= figure["ci95"][1]
-    plain(evaluate(binary(small), bootstrap=20))
+    record = plain(build_record(small, bootstrap=20, by="patient", calibration=WARM))
+    for _, value, interval in flatten(record):
+        assert interval is None or value is not None
+        if interval:
+            assert interval[0] <= interval[1]
+    plain(build_record(binary(small), bootstrap=20))
 
 
 # --- thresholds, baselines, verdict
@@ -245,22 +216,27 @@ def test_the_threshold_chosen_on_validation_is_used_and_named():
     point = OperatingPoint(
         Threshold(0.3, rule), Threshold(0.2, rule), source="val of r", data="elsewhere"
     )
-    record = evaluate(rows, operating=point, data="here", bootstrap=0)
+    chosen = Calibration(operating_point=point)
+    record = build_record(rows, Context(data="here"), calibration=chosen, bootstrap=0)
     for name, cut, columns in (("referable", 0.3, P[2:]), ("sight_threatening", 0.2, P[3:])):
         found, first = record[name], 5 - len(columns)
         called = rows[columns].sum(axis=1) >= cut
         assert (found["threshold"], found["threshold_from"]) == (cut, "val of r")
         assert found["rule"] == "sensitivity=0.90"
         assert found["sensitivity"]["value"] == called[rows["grade"] >= first].mean()
-    referable_only = evaluate(
-        rows, operating=OperatingPoint(Threshold(0.3, "mine"), source="me"), bootstrap=0
+    referable_only = build_record(
+        rows,
+        calibration=Calibration(
+            operating_point=OperatingPoint(Threshold(0.3, "mine"), source="me")
+        ),
+        bootstrap=0,
     )
     assert referable_only["sight_threatening"]["threshold"] == 0.5
     assert "nothing was chosen" in referable_only["sight_threatening"]["threshold_from"]
     assert any("chosen on other data (elsewhere)" in w for w in record["warnings"])
-    stayed = evaluate(rows, operating=point, data="elsewhere", bootstrap=0)["warnings"]
-    assert not any("other data" in w for w in stayed)
-    assert any("at 0.5" in w for w in evaluate(rows, bootstrap=0)["warnings"])
+    stayed = build_record(rows, Context(data="elsewhere"), calibration=chosen, bootstrap=0)
+    assert not any("other data" in w for w in stayed["warnings"])
+    assert any("at 0.5" in w for w in build_record(rows, bootstrap=0)["warnings"])
 
 
 def test_a_run_below_the_fellow_eye_on_a_leaking_split_is_told():
@@ -270,7 +246,7 @@ def test_a_run_below_the_fellow_eye_on_a_leaking_split_is_told():
         "fellow_eye": {"accuracy": 0.85, "qwk": 0.95},
     }
     leaks = {"fellow_eye_in_train": 96, "duplicates_across_splits": 0}
-    record = evaluate(rows, baselines=fellow, leaks=leaks, bootstrap=100)
+    record = build_record(rows, Context(baselines=fellow, leaks=leaks), bootstrap=100)
     assert record["baselines"] == fellow
     assert record["leaks"] == leaks
     told = verdict(record)
@@ -289,18 +265,18 @@ def test_a_run_below_the_fellow_eye_on_a_leaking_split_is_told():
 def test_without_baselines_the_majority_is_of_these_images():
     rows = table(60)
     share = rows["grade"].value_counts(normalize=True).max()
-    majority = evaluate(rows, bootstrap=0)["baselines"]["majority"]
+    majority = build_record(rows, bootstrap=0)["baselines"]["majority"]
     assert majority == {"accuracy": pytest.approx(share), "qwk": 0}
 
 
 def test_fail_under_names_every_figure_that_misses():
-    record = evaluate(table(60), bootstrap=0)
+    record = build_record(table(60), bootstrap=0)
     fail_under(record, {"qwk": 0.1, "mean_absolute_error": 3, "referable.auc": 0.5})
     with pytest.raises(
         UnmetError, match=r"qwk 0\.\d+ is below 0\.99; calibration.ece .* is above 0"
     ):
         fail_under(record, {"qwk": 0.99, "accuracy": 0.1, "calibration.ece": 0})
-    undefined = evaluate(table(1).head(1), bootstrap=0)
+    undefined = build_record(table(1).head(1), bootstrap=0)
     with pytest.raises(UnmetError, match=r"referable\.auc is undefined"):
         fail_under(undefined, {"referable.auc": 0})
     with pytest.raises(UsageError, match=r"'kappa'.*qwk, .*referable\.auc"):
@@ -313,10 +289,10 @@ def test_fail_under_names_every_figure_that_misses():
 
 def test_subgroups_are_scored_like_tables_of_their_own():
     rows = table(60).assign(camera=lambda t: np.where(t.index < 50, "Topcon", None))
-    groups = evaluate(rows, by="camera", bootstrap=50)["subgroups"]
+    groups = build_record(rows, by="camera", bootstrap=50)["subgroups"]
     assert groups["column"] == "camera"
     assert [(g["value"], g["n"]) for g in groups["groups"]] == [("Topcon", 50), (None, 70)]
-    alone = evaluate(rows.head(50), bootstrap=50)
+    alone = build_record(rows.head(50), bootstrap=50)
     for name in [*HEADLINE]:
         assert groups["groups"][0][name] == alone[name]
     assert groups["groups"][0]["referable"]["auc"] == alone["referable"]["auc"]
@@ -326,23 +302,23 @@ def test_a_column_of_many_numbers_is_cut_into_quarters():
     rows = table(50).assign(quality=np.linspace(0, 1, 100), old=range(100))
     rows["site"] = [f"site {i}" for i in range(100)]
     for column in ("quality", "old"):
-        groups = evaluate(rows, by=column, bootstrap=0)["subgroups"]["groups"]
+        groups = build_record(rows, by=column, bootstrap=0)["subgroups"]["groups"]
         assert [g["n"] for g in groups] == [25] * 4
     with pytest.raises(UsageError, match="'site' has 100 values"):
-        evaluate(rows, by="site", bootstrap=0)
+        build_record(rows, by="site", bootstrap=0)
     with pytest.raises(UsageError, match=r"no column 'age'.*there are .*eye"):
-        evaluate(rows, by="age", bootstrap=0)
+        build_record(rows, by="age", bootstrap=0)
 
 
 def test_ungradable_images_are_counted_and_figures_given_without_them():
     rows = table(60).assign(gradable=lambda t: t.index % 10 != 0)
-    record = evaluate(rows, bootstrap=50)
+    record = build_record(rows, bootstrap=50)
     assert record["ungradable"]["n"] == 12
     assert record["ungradable"]["share"] == pytest.approx(0.1)
-    alone = evaluate(rows[rows["gradable"]], bootstrap=50)
+    alone = build_record(rows[rows["gradable"]], bootstrap=50)
     assert record["ungradable"]["without"]["qwk"] == alone["qwk"] != record["qwk"]
-    assert evaluate(table(5), bootstrap=0)["ungradable"] is None
-    none = evaluate(table(5).assign(gradable=0), bootstrap=0)["ungradable"]
+    assert build_record(table(5), bootstrap=0)["ungradable"] is None
+    none = build_record(table(5).assign(gradable=0), bootstrap=0)["ungradable"]
     assert none == {"n": 10, "share": 1.0, "without": None}
 
 
@@ -353,9 +329,9 @@ def test_a_written_table_reads_back_to_the_same_record(tmp_path):
     rows = table(40)
     rows.to_csv(tmp_path / "a.csv", index=False)
     rows.drop(columns="predicted").to_csv(tmp_path / "b.tsv", index=False, sep="\t")
-    expected = plain(evaluate(rows, bootstrap=50))
+    expected = plain(build_record(rows, bootstrap=50))
     for name in ("a.csv", "b.tsv"):
-        got = plain(evaluate(read_predictions(tmp_path / name), bootstrap=50))
+        got = plain(build_record(read_predictions(tmp_path / name), bootstrap=50))
         assert got["qwk"] == expected["qwk"]
         assert got["confusion"] == expected["confusion"]
         assert got["referable"]["auc"]["value"] == pytest.approx(
@@ -366,8 +342,8 @@ def test_a_written_table_reads_back_to_the_same_record(tmp_path):
 def test_a_binary_table_tells_what_it_can_and_no_more(tmp_path):
     rows = table(60)
     binary(rows).to_csv(tmp_path / "theirs.csv", index=False)
-    record = plain(evaluate(read_predictions(tmp_path / "theirs.csv"), bootstrap=50))
-    ours = plain(evaluate(rows, bootstrap=50))
+    record = plain(build_record(read_predictions(tmp_path / "theirs.csv"), bootstrap=50))
+    ours = plain(build_record(rows, bootstrap=50))
     assert record["referable"] == ours["referable"]
     assert record["calibration"]["brier"] == pytest.approx(
         reference.brier_score_loss(rows["grade"] >= 2, rows[P[2:]].sum(axis=1))
@@ -445,4 +421,4 @@ def test_probabilities_with_two_decimals_and_a_byte_order_mark_are_taken(tmp_pat
 
 def test_a_diverged_network_is_named_not_scored():
     with pytest.raises(UsageError, match="predictions, line 5, column p2: nothing is not a prob"):
-        evaluate(table(5).assign(p2=[0.1, 0.1, 0.1, np.nan] + [0.1] * 6))
+        build_record(table(5).assign(p2=[0.1, 0.1, 0.1, np.nan] + [0.1] * 6))

@@ -1,0 +1,134 @@
+"""What no network is needed for: how much of a split is given away, and what copying it scores."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dr_cli.grades import NUM_GRADES
+from dr_cli.labels.layouts import SPLITS, TEST, TRAIN, VAL
+from dr_cli.scoring import metrics
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Pair = dict[str, float | None]  # accuracy, qwk
+
+
+def count_leaks(
+    table: "pd.DataFrame", duplicates: NDArray[Any] | None = None, judged: str = TEST
+) -> dict[str, int]:
+    """Images of the split `judged` that train or validation give away.
+
+    `fellow_eye_in_train`: the other eye of the same patient stands in train or val;
+    `patient_in_train`: any image of the same patient does; `duplicates_across_splits`: an image
+    of the same id in `duplicates` ([len(table)], None: not looked for) does.
+    """
+    split = table["split"].to_numpy(object)
+    asked = split == judged
+    known = np.isin(split, (TRAIN, VAL)) & ~asked
+    patient, eye = _codes(table["patient"]), _codes(table["eye"])
+    return {
+        "fellow_eye_in_train": int((_fellow_rows(patient, eye, known)[asked] >= 0).sum()),
+        "patient_in_train": int(_shares(patient, known)[asked].sum()),
+        "duplicates_across_splits": 0
+        if duplicates is None
+        else int(_shares(np.asarray(duplicates), known)[asked].sum()),
+    }
+
+
+def score_baselines(table: "pd.DataFrame", split: str = TEST) -> dict[str, Pair | None]:
+    """Figures that need no network: {"majority": {"accuracy", "qwk"}, "fellow_eye": {...}}.
+
+    Always train's majority grade, and the fellow eye's grade (`copy_fellow_eyes`; None where no
+    row of the split has a fellow eye to copy). Undefined figures are None.
+    """
+    majority = majority_grade(table)
+    stands = table["split"].to_numpy(object)
+    grades = table["grade"].to_numpy()[_asked(stands, split)].astype(np.int64)
+    if majority is None or not len(grades):
+        return {"majority": {"accuracy": None, "qwk": None}, "fellow_eye": None}
+    predicted, copied = copy_fellow_eyes(table, split)
+    return {
+        "majority": score_pair(grades, np.full_like(grades, majority)),
+        "fellow_eye": score_pair(grades, predicted) if copied.any() else None,
+    }
+
+
+def majority_grade(table: "pd.DataFrame") -> int | None:
+    """Train's most frequent grade, the lower one of two; None without a train split."""
+    grades = table["grade"].to_numpy()[table["split"].to_numpy(object) == TRAIN]
+    return int(np.bincount(grades, minlength=NUM_GRADES).argmax()) if len(grades) else None
+
+
+def score_pair(grade: NDArray[np.int64], predicted: NDArray[np.int64]) -> Pair:
+    """{"accuracy", "qwk"} of [N] and [N] grades. One grade on both sides: agreement by chance is
+    whole, kappa has no value and is None."""
+    return {
+        "accuracy": metrics.as_plain(metrics.accuracy(grade, predicted)),
+        "qwk": metrics.as_plain(metrics.quadratic_weighted_kappa(grade, predicted)),
+    }
+
+
+def copy_fellow_eyes(
+    table: "pd.DataFrame", split: str = TEST
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """What copying the other eye's grade predicts for each row of `split` ("all": every row that
+    has one), [n] int64 in the table's order, and where there was an eye to copy, [n] bool.
+
+    The other eye counts where it stands in train or val, though not in the split that is judged;
+    else train's majority grade is predicted. Empty when there is no train split.
+    """
+    majority = majority_grade(table)
+    if majority is None:
+        return np.zeros(0, np.int64), np.zeros(0, bool)
+    stands = table["split"].to_numpy(object)
+    grades = table["grade"].to_numpy().astype(np.int64)
+    patient, eye = _codes(table["patient"]), _codes(table["eye"])
+    predicted = np.full(len(table), majority, np.int64)
+    copied = np.zeros(len(table), bool)
+    for judged in SPLITS:
+        sources = (TRAIN, VAL) if judged == TEST else (TRAIN,)
+        fellow = _fellow_rows(patient, eye, np.isin(stands, sources))
+        mine = (stands == judged) & (fellow >= 0)
+        predicted[mine] = grades[fellow[mine]]
+        copied |= mine
+    asked = _asked(stands, split)
+    return predicted[asked], copied[asked]
+
+
+def _fellow_rows(
+    patient: NDArray[np.int64], eye: NDArray[np.int64], known: NDArray[np.bool_]
+) -> NDArray[np.int64]:
+    """For each row, the first row among `known` that shows the patient's other eye; -1: none.
+
+    patient, eye: codes, -1 unknown. Without an eye no row has a fellow.
+    """
+    sides = int(eye.max(initial=0)) + 1
+    usable = (patient >= 0) & (eye >= 0)
+    fellow = np.full(len(patient), -1, np.int64)
+    source = np.flatnonzero(known & usable)
+    if sides < 2 or not len(source):
+        return fellow
+    keys, first = np.unique(patient[source] * sides + eye[source], return_index=True)
+    for side in range(sides):
+        rows = np.flatnonzero(usable & (eye != side) & (fellow < 0))
+        wanted = patient[rows] * sides + side
+        place = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+        hit = keys[place] == wanted
+        fellow[rows[hit]] = source[first[place[hit]]]
+    return fellow
+
+
+def _asked(stands: NDArray[Any], split: str) -> NDArray[np.bool_]:
+    return np.isin(stands, SPLITS) if split == "all" else stands == split
+
+
+def _codes(column: "pd.Series") -> NDArray[np.int64]:
+    """Small integers for equal values, -1 for unknown."""
+    return column.astype(object).factorize()[0].astype(np.int64)
+
+
+def _shares(ids: NDArray[Any], known: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Rows whose id (not -1) some row among `known` has too."""
+    return np.isin(ids, ids[known]) & (ids != -1)

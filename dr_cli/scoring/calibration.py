@@ -1,0 +1,224 @@
+"""What a run chooses on its validation images: temperature, cuts between grades, thresholds."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from dr_cli.errors import UsageError
+from dr_cli.grades import (
+    NUM_GRADES,
+    REFERABLE_FROM,
+    SIGHT_THREATENING_FROM,
+    Calibration,
+    OperatingPoint,
+    Threshold,
+    expected_grade,
+    softmax,
+)
+from dr_cli.scoring.metrics import (
+    LEAST,
+    Floats,
+    confusion_counts,
+    quadratic_weighted_kappa,
+    quadratic_weighted_kappa_of,
+)
+
+TEMPERATURE_RANGE = (0.25, 10.0)
+ONE_CLASS = "0.5, as the images to choose on are all of one class"
+START_CUTS = (0.5, 1.5, 2.5, 3.5)  # rounding the expected grade
+
+
+def calibrate(
+    grade: ArrayLike, logits: NDArray[np.float32], decision: str = "argmax"
+) -> Calibration:
+    """Temperature, decision and operating point, all from validation images.
+
+    grade [N] in 0-4, logits [N, 5] of a network that was not trained on them; decision "argmax"
+    or "thresholds" (see `fit_thresholds`). The operating point is Youden's. `Calibration()`
+    without images: nothing was chosen.
+    """
+    if len(logits) == 0:
+        return Calibration()
+    temperature = fit_temperature(grade, logits)
+    probabilities = Calibration(temperature=temperature).probabilities(logits)
+    cuts = fit_thresholds(grade, probabilities) if decision == "thresholds" else None
+    return Calibration(cuts, temperature, choose_operating_point(grade, probabilities))
+
+
+# --- temperature
+
+
+def fit_temperature(grade: ArrayLike, logits: NDArray[Any]) -> float:
+    """The T that makes softmax(logits / T) likeliest (Guo et al., ICML 2017, arXiv 1706.04599).
+
+    grade [N], logits [N, K] of images that were not trained on -> T in [0.25, 10]: a small
+    validation set that is graded without a mistake would otherwise send T to 0. 1.0 without
+    images. The likelihood has one maximum (it is concave in 1 / T).
+    """
+    from scipy.optimize import minimize_scalar  # type: ignore[import-untyped]
+    from scipy.special import log_softmax  # type: ignore[import-untyped]
+
+    scores = np.asarray(logits, np.float64)
+    if len(scores) == 0:
+        return 1.0
+    row, true = np.arange(len(scores)), np.asarray(grade)
+
+    def loss(log_temperature: float) -> float:
+        return -log_softmax(scores / np.exp(log_temperature), axis=1)[row, true].mean()
+
+    found = minimize_scalar(
+        loss, bounds=tuple(np.log(TEMPERATURE_RANGE)), method="bounded", options={"xatol": 1e-6}
+    )
+    return float(np.exp(found.x))
+
+
+def retemper(probabilities: NDArray[Any], temperature: float) -> Floats:
+    """softmax(temperature * ln p), [N, K] -> [N, K].
+
+    With the T that was divided by, it gives the probabilities before T; with 1 / T, after it. A
+    p of 0 is taken for `LEAST`, which it may have been.
+    """
+    p = np.asarray(probabilities, np.float64)
+    p = np.where(p > 0, p, LEAST)
+    return softmax(temperature * np.log(p))
+
+
+# --- cuts on the expected grade
+
+
+def fit_thresholds(grade: ArrayLike, probabilities: NDArray[Any]) -> tuple[float, ...]:
+    """Four rising cuts on the expected grade that raise QWK, from validation images.
+
+    grade [N], probabilities [N, 5] -> (t1, t2, t3, t4) for `Calibration`. Deterministic.
+
+    From .5/1.5/2.5/3.5 each cut in turn goes where QWK is highest with the others held, until
+    none moves; done on 50 resamples of the images and averaged (bagging, Breiman, Machine
+    Learning 1996, 24:123-140), because one scan follows the noise of a small set. Measured by
+    `examples/benchmarks/evaluation.py --cuts`: on drawn grades with 60 validation images the
+    average scored higher on unseen ones than a single scan in six of six settings (by 0.003 to
+    0.010), and higher than the start. The start is kept where the average does not beat
+    it on the images given.
+    """
+    true, value = np.asarray(grade, np.int64), expected_grade(probabilities)
+    start = np.array(START_CUTS)
+    if len(true) == 0:
+        return START_CUTS
+    draw = np.random.Generator(np.random.Philox(0)).integers
+    resamples = (draw(0, len(true), len(true)) for _ in range(50))
+    cuts = np.mean([_climb(true[rows], value[rows], start) for rows in resamples], axis=0)
+    helped = _kappa_with(cuts, true, value) > _kappa_with(start, true, value)
+    return tuple(cuts.tolist()) if helped else START_CUTS
+
+
+def _kappa_with(cuts: Floats, true: NDArray[np.int64], value: Floats) -> float:
+    return quadratic_weighted_kappa(true, np.digitize(value, cuts))
+
+
+def _climb(true: NDArray[np.int64], value: Floats, cuts: Floats) -> Floats:
+    """Coordinate ascent of QWK over the cuts; each step is exact, so it cannot fall."""
+    order = np.argsort(value, kind="stable")
+    true, value, cuts = true[order], value[order], cuts.copy()
+    for _ in range(10):
+        before = cuts.copy()
+        for k in range(len(cuts)):
+            cuts[k] = _best_cut(true, value, cuts, k)
+        if np.array_equal(before, cuts):
+            break
+    return cuts
+
+
+def _best_cut(true: NDArray[np.int64], value: Floats, cuts: Floats, k: int) -> float:
+    """Where cut k does best between its neighbours; where it stands unless that is better."""
+    low = np.searchsorted(value, cuts[k - 1]) if k > 0 else 0
+    high = np.searchsorted(value, cuts[k + 1]) if k + 1 < len(cuts) else len(value)
+    place = np.arange(low + 1, high)  # images low..place-1 become grade k, the rest k + 1
+    place = place[value[place - 1] < value[place]]
+    at = np.append((value[place - 1] + value[place]) / 2, cuts[k])
+    place = np.append(place, np.searchsorted(value, cuts[k]))
+    before = np.vstack([np.zeros(NUM_GRADES, int), np.eye(NUM_GRADES, dtype=int)[true].cumsum(0)])
+    now = confusion_counts(true, np.digitize(value, cuts))
+    counts = np.repeat(now[None], len(place), axis=0)  # [places, 5, 5]
+    counts[..., k] = before[place] - before[low]
+    counts[..., k + 1] = before[high] - before[place]
+    kappa = np.nan_to_num(quadratic_weighted_kappa_of(counts), nan=-np.inf)
+    best = int(kappa.argmax())
+    return float(at[best] if kappa[best] > kappa[-1] + 1e-12 else cuts[k])
+
+
+# --- operating point
+
+
+def choose_operating_point(
+    grade: ArrayLike, probabilities: NDArray[Any], rule: str = "youden"
+) -> OperatingPoint:
+    """The thresholds that `rule` picks on these images: on the probability of grade 2 or more
+    for referable, of grade 3 or more for sight-threatening DR; see `choose_threshold`.
+
+    grade [N], probabilities [N, 5].
+    """
+    true, p = np.asarray(grade), np.asarray(probabilities, np.float64)
+    referable, sight_threatening = (
+        choose_threshold(true >= first, p[:, first:].sum(axis=1), rule)
+        for first in (REFERABLE_FROM, SIGHT_THREATENING_FROM)
+    )
+    return OperatingPoint(referable, sight_threatening)
+
+
+def choose_threshold(truth: ArrayLike, score: ArrayLike, rule: str = "youden") -> Threshold:
+    """The cut on `score` (positive: score >= threshold) that `rule` picks.
+
+    - `youden`: the largest sensitivity + specificity - 1 (Youden, Cancer 1950, 3(1):32-35);
+      among equals the more sensitive one, as a screening tool should be.
+    - `sensitivity=0.90`: of the cuts at least that sensitive the most specific one.
+    - `specificity=0.95`: of the cuts at least that specific the most sensitive one.
+
+    The cut lies midway between two scores, so that rounding in a file or another device's
+    arithmetic does not move an image across it. With one class absent nothing can be chosen:
+    0.5, said in its rule, and None for the rate of the absent class. UsageError for another rule.
+    """
+    kind, wanted = parse_rule(rule)
+    truth, score = np.asarray(truth, bool), np.asarray(score, np.float64)
+    cuts = np.unique(score)[::-1]  # falling: each next cut calls more images positive
+    if truth.all() or not truth.any():
+        return Threshold(0.5, ONE_CLASS, **_rates(truth, score, 0.5))
+    positives, negatives = np.sort(score[truth]), np.sort(score[~truth])
+    sensitivity = np.append(0, 1 - np.searchsorted(positives, cuts) / len(positives))
+    specificity = np.append(1, np.searchsorted(negatives, cuts) / len(negatives))
+    if kind == "youden":
+        merit = sensitivity + specificity
+        best = int(np.flatnonzero(merit >= merit.max() - 1e-12)[-1])
+    elif kind == "sensitivity":
+        best = int(np.argmax(sensitivity >= wanted - 1e-12))
+    else:
+        best = int(np.flatnonzero(specificity >= wanted - 1e-12)[-1])
+    edges = np.concatenate([[np.nextafter(max(1.0, cuts[0]), np.inf)], cuts, [min(0.0, cuts[-1])]])
+    threshold = (edges[best] + edges[best + 1]) / 2
+    if threshold <= edges[best + 1]:  # neighbouring floats have no middle
+        threshold = edges[best]
+    return Threshold(float(threshold), rule, **_rates(truth, score, threshold))
+
+
+def parse_rule(rule: str) -> tuple[str, float]:
+    """`youden` -> ("youden", 0), `sensitivity=0.9` -> ("sensitivity", 0.9); else UsageError."""
+    kind, _, value = rule.partition("=")
+    try:
+        wanted = float(value) if value else 0.0
+    except ValueError:
+        wanted = -1.0
+    if (kind == "youden" and not value) or (
+        kind in ("sensitivity", "specificity") and 0 < wanted <= 1
+    ):
+        return kind, wanted
+    raise UsageError(
+        f"operating point {rule!r}: say youden, sensitivity=0.90 or specificity=0.95 "
+        "(a share above 0, at most 1)"
+    )
+
+
+def _rates(truth: NDArray[np.bool_], score: Floats, threshold: float) -> dict[str, float | None]:
+    positive = score >= threshold
+    return {
+        "sensitivity": float(positive[truth].mean()) if truth.any() else None,
+        "specificity": float(1 - positive[~truth].mean()) if not truth.all() else None,
+    }

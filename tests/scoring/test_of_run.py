@@ -1,0 +1,134 @@
+"""A run's record: from its prediction files, from its network, and against other runs."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from dr_cli.errors import UsageError
+from dr_cli.grades import Calibration, OperatingPoint, Threshold
+from dr_cli.network.grader import Grader
+from dr_cli.network.resnet import build_resnet
+from dr_cli.photographs.fundus import Preprocessing
+from dr_cli.runs import PREDICTIONS, DataRecord, ModelRecord, Run, RunConfig
+from dr_cli.scoring.calibration import choose_operating_point, fit_thresholds
+from dr_cli.scoring.of_run import Rules, choose_split, compare_runs, evaluate, recalibrate
+from tests.builders.photographs import course
+from tests.builders.predictions import P, table
+
+CHOSEN = Calibration(None, 1.5, OperatingPoint(Threshold(0.4, "youden"), Threshold(0.3, "youden")))
+
+
+def write_run(folder: Path, seed: int = 0) -> Run:
+    """A finished run of 30 validation and 40 test images, with a network that learnt nothing."""
+    folder.mkdir()
+    run = Run(folder)
+    torch.manual_seed(seed)
+    record = ModelRecord("resnet18", Preprocessing(size=32).to_dict(), CHOSEN, 1)
+    run.save_model(build_resnet("resnet18").state_dict(), record)
+    data = DataRecord("/data", "/data", "course", {}, "0" * 64, {})
+    run.write_config(
+        RunConfig({"val": 0.15}, None, record.preprocessing, 1, 1, data, {}, "cpu", "fp32", 1)
+    )
+    labels = []
+    for split, patients in (("val", 15), ("test", 20)):
+        # the same images in every run; what it said of them differs
+        rows = table(patients).assign(path=lambda rows, s=split: s + "/" + rows["path"], gradable=1)
+        said = table(patients, seed)
+        rows[[*P, "predicted"]] = said[[*P, "predicted"]]
+        run.write_table(f"predictions-{split}.csv", PREDICTIONS, rows)
+        labels.append(rows.assign(split=split, reason=None, camera=np.tile(["a", "b"], patients)))
+    columns = ("path", "grade", "patient", "eye", "split", "reason", "camera")
+    run.write_table("splits.csv", columns, pd.concat(labels))
+    run["summary.json"].write_text(json.dumps({"test": {"n": 40}}))
+    return run
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
+    root = tmp_path_factory.mktemp("runs")
+    return [write_run(root / name, seed) for seed, name in enumerate(("first", "second"))]
+
+
+def test_a_run_is_evaluated_on_its_own_predictions_at_its_own_thresholds(runs):
+    run = runs[0]
+    record = evaluate(run.folder, bootstrap=20)
+    assert record == evaluate(str(run.folder), split="test", bootstrap=20)
+    assert (record["run"], record["data"], record["split"]) == ("first", "/data", "test")
+    assert record["n"] == 40
+    assert record["referable"]["threshold"] == 0.4
+    assert record["referable"]["threshold_from"] == "val of first"
+    assert record["calibration"]["temperature"] == 1.5
+    assert record["leaks"]["fellow_eye_in_train"] == 30  # 15 of 20 patients are in val, too
+    assert record["baselines"]["fellow_eye"] is None  # no train split to take a majority from
+    val, everything = (evaluate(run, split=split, bootstrap=0) for split in ("val", "all"))
+    assert (val["n"], everything["n"]) == (30, 70)
+    assert val["leaks"] is None
+    assert "optimistic" in val["warnings"][0]
+    assert "optimistic" in everything["warnings"][0]
+
+
+def test_figures_by_a_column_that_only_the_labels_have(runs):
+    groups = evaluate(runs[0], by="camera", bootstrap=0)["subgroups"]["groups"]
+    assert [(group["value"], group["n"]) for group in groups] == [("a", 20), ("b", 20)]
+
+
+def test_a_split_that_was_not_predicted_is_refused(runs, tmp_path):
+    assert choose_split(runs[0]) == "test"
+    with pytest.raises(UsageError, match="keeps no predictions of its training split"):
+        evaluate(runs[0], split="train")
+    with pytest.raises(UsageError, match=r"has no summary\.json"):
+        evaluate(tmp_path)
+    one = write_run(tmp_path / "one")
+    one["predictions-test.csv"].unlink()
+    assert choose_split(one) == "val"
+    with pytest.raises(UsageError, match="has no test split: it has val"):
+        evaluate(one, split="test")
+    with pytest.raises(UsageError, match="has no test split: it has val"):
+        compare_runs([runs[0], one], "test")
+
+
+def test_other_rules_choose_anew_on_validation(runs):
+    val = runs[0].predictions("val")
+    grade, p = val["grade"].to_numpy(), val[P].to_numpy()
+    assert recalibrate(runs[0]).cuts is None
+    asked = Rules("thresholds", "sensitivity=0.90")
+    chosen = recalibrate(runs[0], asked)
+    assert chosen.cuts == fit_thresholds(grade, p)
+    point = choose_operating_point(grade, p, "sensitivity=0.90")
+    assert chosen.operating_point == replace(point, source="val of first", data="/data")
+    record = evaluate(runs[0], rules=asked, bootstrap=0)
+    called = chosen.decide(runs[0].predictions("test")[P].to_numpy())
+    assert np.sum(record["confusion"], axis=0).tolist() == np.bincount(called, minlength=5).tolist()
+
+
+def test_runs_are_compared_each_at_its_own_threshold_by_folder_or_by_name(runs):
+    (pair,) = compare_runs(runs, "test", bootstrap=20)
+    assert (pair["a"], pair["b"]) == tuple(str(run.folder) for run in runs)
+    (named,) = compare_runs(runs, "test", bootstrap=20, names=("ours", "theirs"))
+    assert (named["a"], named["b"]) == ("ours", "theirs")
+    assert named["mcnemar_referable"] == pair["mcnemar_referable"]
+    (strict,) = compare_runs(runs, "test", Rules(operating_point="specificity=0.95"), 20)
+    assert strict["mcnemar_referable"] != pair["mcnemar_referable"]
+
+
+def test_on_photographs_a_run_grades_as_predict_does(runs, tmp_path):
+    data = course(tmp_path / "data", train=4, test=6)
+    record = evaluate(runs[0], data, bootstrap=0, device="cpu", precision="fp32")
+    assert (record["data"], record["split"], record["n"]) == (str(data), "test", 6)
+    assert record["leaks"] is None  # not the run's own data: nobody knows
+    paths = sorted((data / "test").glob("*.jpeg"))
+    graded = list(Grader.load(runs[0].folder, device="cpu", precision="fp32").predict(paths))
+    said = np.bincount([one["predicted"] for one in graded], minlength=5)
+    assert np.sum(record["confusion"], axis=0).tolist() == said.tolist()
+    likely = record["calibration"]["curve"]
+    mean = sum(b["n"] * b["confidence"] for b in likely if b["n"]) / 6
+    assert mean == pytest.approx(np.mean([max(one["probabilities"]) for one in graded]), abs=2e-6)
+    (data / "test" / paths[0].name).write_bytes(b"no picture")
+    assert evaluate(runs[0], data, bootstrap=0, device="cpu")["failed"] == 1
+    with pytest.raises(UsageError, match="has no val split"):
+        evaluate(runs[0], data, "val", device="cpu")
