@@ -55,8 +55,7 @@ def _row(parameter: inspect.Parameter, kind: typing.Any, info: OptionInfo) -> tu
     if said := re.search(r"\s*\[default: ([^\]]*)\]\.?", meaning):
         meaning, default = meaning.replace(said[0], ""), said[1].rstrip(".")
     elif parameter.default not in (None, False, inspect.Parameter.empty):
-        value = parameter.default
-        default = str(value.value if isinstance(value, enum.Enum) else value)
+        default = str(parameter.default)
     meaning += "." if meaning and not meaning.endswith(".") else ""
     if choices := _choices(kind):
         meaning = f"{meaning} One of {', '.join(choices)}.".strip()
@@ -67,8 +66,10 @@ def _row(parameter: inspect.Parameter, kind: typing.Any, info: OptionInfo) -> tu
 
 
 def _choices(kind: typing.Any) -> list[str]:
-    kinds = typing.get_args(kind) or (kind,)
-    return [c.value for k in kinds if isinstance(k, enum.EnumType) for c in k]
+    kinds = (kind, *typing.get_args(kind))  # of `Literal[…] | None` its first half
+    if enums := [k for k in kinds if isinstance(k, enum.EnumType)]:  # train's, not for long
+        return [c.value for c in enums[0]]
+    return [c for k in kinds if typing.get_origin(k) is typing.Literal for c in typing.get_args(k)]
 
 
 def table() -> str:

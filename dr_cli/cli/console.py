@@ -1,17 +1,17 @@
-"""What a person sees on stderr while the core works. The only room that knows Rich."""
+"""What a person sees on stderr while the core works. Rich is imported where it is used."""
 
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console as RichConsole
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-from dr_cli import runs
 from dr_cli.events import Observer
 from dr_cli.writing import write_text
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from dr_cli.runs import Run
 
 LINE_EVERY = 30.0  # seconds between lines off a terminal
 _COLUMNS = (  # with a space between them 78 characters, the best one's mark included
@@ -32,16 +32,18 @@ class Console(Observer):
     """Bars on a terminal, lines off it; everything said is kept for log.txt."""
 
     def __init__(self, quiet: bool = False) -> None:
+        from rich.console import Console as RichConsole
+
         self.rich = RichConsole(stderr=True, highlight=False, soft_wrap=True)
         self.quiet = quiet
-        self.run: runs.Run | None = None
+        self.run: Run | None = None
         self.lines: list[str] = []
         self._epoch = 1
         self._bar: Progress | None = None
         self._last_line = time.monotonic()
         self._header = False
 
-    def log_into(self, run: runs.Run) -> None:
+    def log_into(self, run: "Run") -> None:
         """From now on the run's log.txt holds what is said; also what was said before."""
         self.run = run
         self._save()
@@ -117,17 +119,7 @@ class Console(Observer):
                 self.rich.print(f"{what}: {done:,} of {total:,}  {figures}", markup=False)
             return
         if self._bar is None:
-            self._bar = Progress(
-                TextColumn("{task.description}", markup=False),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TextColumn("{task.fields[speed]:>7} img/s"),
-                TimeRemainingColumn(),
-                TextColumn("{task.fields[figures]}", markup=False),
-                console=self.rich,
-                transient=True,
-                refresh_per_second=4,
-            )
+            self._bar = self._open_bar()
             self._task = self._bar.add_task(what, total=total, figures="", speed="")
             self._what = what
             self._since = time.monotonic()
@@ -140,6 +132,21 @@ class Console(Observer):
         self._bar.update(self._task, completed=done, total=total, figures=figures, speed=speed)
         if done >= total:
             self._stop()
+
+    def _open_bar(self) -> "Progress":
+        from rich import progress
+
+        return progress.Progress(
+            progress.TextColumn("{task.description}", markup=False),
+            progress.BarColumn(),
+            progress.MofNCompleteColumn(),
+            progress.TextColumn("{task.fields[speed]:>7} img/s"),
+            progress.TimeRemainingColumn(),
+            progress.TextColumn("{task.fields[figures]}", markup=False),
+            console=self.rich,
+            transient=True,
+            refresh_per_second=4,
+        )
 
     def _stop(self) -> None:
         if self._bar is not None:
@@ -155,94 +162,6 @@ class Console(Observer):
 
 def _count(n: int, what: str) -> str:
     return f"{n:,} {what}" + "s" * (n != 1)
-
-
-def confusion_table(record: Mapping[str, Any]) -> Any:
-    """A Rich table: rows true, columns predicted, counts and row percentages."""
-    from rich import box
-    from rich.table import Table
-
-    names = [f"{entry['grade']} {entry['name']}" for entry in record["per_grade"]]
-    table = Table(title="Confusion: rows true, columns predicted", box=box.SIMPLE)
-    table.add_column("true \\ predicted")
-    for name in names:
-        table.add_column(name, justify="right")
-    for k, (name, row) in enumerate(zip(names, record["confusion"], strict=True)):
-        total = sum(row)
-        cells = [f"{n} ({n / total:.0%})" if total else f"{n}" for n in row]
-        cells[k] = f"[bold]{cells[k]}[/bold]"
-        table.add_row(name, *cells)
-    return table
-
-
-def audit_tables(record: Mapping[str, Any]) -> list[Any]:
-    """What a dry run found, and its plan, as Rich things."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    from dr_cli.grades import NAMES
-    from dr_cli.training.audit import problems
-
-    counts = Table(title=Text(f"{record['root']}: {record['layout']}"), box=box.SIMPLE)
-    for name in ("split", "images", "patients", *NAMES):
-        counts.add_column(name, justify="left" if name == "split" else "right")
-    for split, found in record["splits"].items():
-        patients = "not known" if found["patients"] is None else f"{found['patients']:,}"
-        counts.add_row(
-            split, f"{found['n']:,}", patients, *(f"{n:,}" for n in found["grade_counts"])
-        )
-    lines = [f"{record['rows']:,} rows, {record['images_found']:,} images found"]
-    lines += [f"left out: {n:,} ({reason})" for reason, n in record["left_out"].items()]
-    if record["sizes"]:
-        low, middle, high = zip(record["sizes"]["width"], record["sizes"]["height"], strict=True)
-        lines.append(
-            f"sizes: {low[0]}×{low[1]} to {high[0]}×{high[1]}, median {middle[0]}×{middle[1]}"
-        )
-    doubles = record["duplicates"]
-    lines.append(
-        f"duplicates: {doubles['exact_groups']} exact groups, {doubles['near_groups']} near, "
-        f"{doubles['conflicting_groups']} with conflicting grades"
-    )
-    for name, pair in record["baselines"].items():
-        if pair is not None:
-            shown = ", ".join(f"{k} {'n/a' if v is None else f'{v:.3f}'}" for k, v in pair.items())
-            lines.append(f"baseline on {record['judged_on']}, {name.replace('_', ' ')}: {shown}")
-    lines += [f"warning: {problem}" for problem in problems(dict(record))]
-    if (plan := record["plan"]) is not None:
-        memory = "" if plan["memory_bytes"] is None else f", {plan['memory_bytes'] / 2**30:.1f} GiB"
-        lines.append(
-            f"plan: {plan['arch']}, {plan['size']} px, batch {plan['batch_size']}, "
-            f"{plan['epochs']} epochs of {plan['steps_per_epoch']} steps on {plan['device']} in "
-            f"{plan['precision']}: about {plan['seconds_per_epoch']:.0f} s an epoch{memory}"
-        )
-    return [counts, *(Text(line) for line in lines)]
-
-
-def comparison_table(data: Mapping[str, Any]) -> Any:
-    """A Rich table of the runs of a report."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    from dr_cli.report import page
-
-    wanted = ("QWK", "Accuracy", "Referable AUC")  # with their intervals all that 80 columns hold
-    columns = [column for column in page.TABLE if column.heading in wanted]
-    table = Table(box=box.SIMPLE)
-    table.add_column("Run", overflow="fold")
-    for column in columns:
-        table.add_column(column.heading)
-    for run in data["runs"]:
-        table.add_row(Text(run["name"]), *(Text(column.text(run)) for column in columns))
-    return table
-
-
-def print_table(*parts: Any, to_stdout: bool = True) -> None:
-    """Prints Rich things on stdout: a command's data, shown to a person."""
-    console = RichConsole(file=sys.stdout if to_stdout else sys.stderr, highlight=False)
-    for part in parts:
-        console.print(part)
 
 
 def short(path: Path) -> str:

@@ -1,8 +1,7 @@
 """Options that several commands share, and those that `TrainConfig` already describes."""
 
 import dataclasses
-import enum
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -21,33 +20,17 @@ def _set_debug(value: bool) -> bool:
     return value
 
 
-class Device(enum.StrEnum):
-    """Where a network runs."""
-
-    auto = "auto"
-    cpu = "cpu"
-    cuda = "cuda"
-    mps = "mps"
-
-
-class Precision(enum.StrEnum):
-    """In which numbers a network runs."""
-
-    auto = "auto"
-    fp32 = "fp32"
-    bf16 = "bf16"
-    fp16 = "fp16"
-
-
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Warnings and errors only.")]
 Debug = Annotated[
     bool, typer.Option("--debug", callback=_set_debug, is_eager=True, help="Full tracebacks.")
 ]
-DeviceOption = Annotated[
-    Device, typer.Option("--device", envvar="DR_DEVICE", help="Where the network runs.")
+Device = Annotated[
+    Literal["auto", "cpu", "cuda", "mps"],  # device.DEVICES, which brings torch
+    typer.Option("--device", envvar="DR_DEVICE", help="Where the network runs."),
 ]
-PrecisionOption = Annotated[
-    Precision, typer.Option("--precision", help="Numbers it runs in; auto says what and why.")
+Precision = Annotated[
+    Literal["auto", "fp32", "bf16", "fp16"],  # device.PRECISIONS
+    typer.Option("--precision", help="Numbers it runs in; auto says what and why."),
 ]
 Workers = Annotated[
     int | None,

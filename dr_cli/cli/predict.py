@@ -1,34 +1,26 @@
 """`dr predict`: photographs -> grades."""
 
 import csv
-import enum
 import json
 import os
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
 from dr_cli import runs
 from dr_cli.cli import options
-from dr_cli.cli.console import Console, print_table
+from dr_cli.cli.console import Console
+from dr_cli.cli.tables import grades_table, print_tables
 from dr_cli.errors import DrError, UsageError
 
+Format = Literal["table", "csv", "json", "jsonl"]
 COLUMNS = (
     "path", "predicted", "name", "p0", "p1", "p2", "p3", "p4", "expected_grade", "referable",
     "referable_probability", "gradable", "quality", "error",
 )  # fmt: skip
-
-
-class Format(enum.StrEnum):
-    """How the records are printed."""
-
-    table = "table"
-    csv = "csv"
-    json = "json"
-    jsonl = "jsonl"
 
 
 def inputs(names: Iterable[str], nul: bool = False) -> Iterator[str]:
@@ -99,8 +91,8 @@ def command(
     tta: Annotated[bool, typer.Option("--tta", help="Mean over four flips: slower.")] = False,
     batch_size: options.BatchSize = None,
     workers: options.Workers = None,
-    device: options.DeviceOption = options.Device.auto,
-    precision: options.PrecisionOption = options.Precision.auto,
+    device: options.Device = "auto",
+    precision: options.Precision = "auto",
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
@@ -117,7 +109,7 @@ def command(
         sources = run or [newest_run()]
         from dr_cli.network.grader import Grader
 
-        grader = Grader.load(sources, device=device.value, precision=precision.value)
+        grader = Grader.load(sources, device=device, precision=precision)
         console.note(
             f"graded by {', '.join(map(str, sources))}; research and teaching, no diagnosis"
         )
@@ -128,7 +120,7 @@ def command(
             ),
             counts,
         )
-        _print(records, form or (Format.table if sys.stdout.isatty() else Format.csv))
+        _print(records, form or ("table" if sys.stdout.isatty() else "csv"))
     if not counts["n"]:
         raise UsageError(f"no photograph in {', '.join(names)}")
     if counts["failed"]:
@@ -145,7 +137,7 @@ def _counted(records: Iterable[dict[str, Any]], counts: dict[str, int]) -> Itera
 def _print(records: Iterator[dict[str, Any]], form: Format) -> None:
     """Streams, except for a table, whose widths need all rows."""
     out = sys.stdout
-    if form is Format.csv:
+    if form == "csv":
         writer = None
         for record in records:
             if writer is None:
@@ -153,10 +145,10 @@ def _print(records: Iterator[dict[str, Any]], form: Format) -> None:
                 writer.writeheader()
             writer.writerow(flat(record))
             out.flush()
-    elif form is Format.jsonl:
+    elif form == "jsonl":
         for record in records:
             print(json.dumps(record, ensure_ascii=False), flush=True)
-    elif form is Format.json:
+    elif form == "json":
         opened = False
         for record in records:
             print(
@@ -165,7 +157,7 @@ def _print(records: Iterator[dict[str, Any]], form: Format) -> None:
             opened = True
         print("\n]" if opened else "[]")
     else:
-        print_table(_table(list(records)))
+        print_tables(grades_table(records))
 
 
 def flat(record: dict[str, Any]) -> dict[str, Any]:
@@ -173,27 +165,3 @@ def flat(record: dict[str, Any]) -> dict[str, Any]:
     row = {k: str(v).lower() if isinstance(v, bool) else v for k, v in record.items()}
     probabilities = row.pop("probabilities") or [None] * 5
     return row | {f"p{grade}": p for grade, p in enumerate(probabilities)}
-
-
-def _table(records: list[dict[str, Any]]) -> Any:
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=box.SIMPLE)
-    table.add_column("photograph", overflow="fold")
-    for column in ("grade", "probability", "referable", "quality"):
-        table.add_column(column)
-    for record in records:
-        path = Text(record["path"])  # a name such as [b].jpg is no markup
-        if record["error"]:
-            table.add_row(path, Text(record["error"], "red"))
-            continue
-        table.add_row(
-            path,
-            f"{record['predicted']} {record['name']}",
-            f"{record['probabilities'][record['predicted']]:.2f}",
-            f"{'yes' if record['referable'] else 'no'} ({record['referable_probability']:.2f})",
-            f"{record['quality']:.2f}" + ("" if record["gradable"] else " ungradable"),
-        )
-    return table

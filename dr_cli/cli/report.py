@@ -1,25 +1,19 @@
 """`dr report`: runs -> one HTML page with figures."""
 
-import enum
+import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
 from dr_cli.cli import options
-from dr_cli.cli.console import Console, comparison_table, print_table, short
+from dr_cli.cli.console import Console, short
+from dr_cli.cli.tables import print_tables, runs_table
 from dr_cli.errors import UsageError
 from dr_cli.runs import runs_folder
 from dr_cli.writing import to_json, write_text
 
-
-class Format(enum.StrEnum):
-    """What is written: a page, or the same data for other programs."""
-
-    html = "html"
-    json = "json"
-    csv = "csv"
-    markdown = "markdown"
+Format = Literal["html", "json", "csv", "markdown"]
 
 
 def report(data: dict[str, Any], folders: list[Path], out: Path | None = None) -> Path:
@@ -45,7 +39,7 @@ def command(
     ] = None,
     form: Annotated[
         Format, typer.Option("--format", help="json, csv and markdown go to stdout.")
-    ] = Format.html,
+    ] = "html",
     figures: Annotated[
         Path | None, typer.Option("--figures", help="Folder for PNG and SVG fit for a paper.")
     ] = None,
@@ -69,12 +63,12 @@ def command(
             made = paper.save(data, figures)
             console.note(f"{len(made)} figures in {short(figures)}")
         if console.rich.is_terminal and not quiet:
-            print_table(comparison_table(data), to_stdout=False)
-        if form is not Format.html:
+            print_tables(runs_table(data), file=sys.stderr)
+        if form != "html":
             if out is not None or opened:
                 raise UsageError("--out and --open are of the page: --format html")
             write = {"json": to_json, "csv": page.to_csv, "markdown": page.to_markdown}
-            typer.echo(write[form.value](data).rstrip("\n"))
+            typer.echo(write[form](data).rstrip("\n"))
             return
         target = report(data, folders, out)
         console.note(f"{target.stat().st_size / 1e6:.2f} MB, self-contained")

@@ -280,8 +280,8 @@ def command(**given: Any) -> None:
             data=data,
             columns={k: given[f"{k}_column"] for k in ("image", "grade", "patient", "split")},
             layout=given["layout"],
-            device=given["device"].value,
-            precision=given["precision"].value,
+            device=given["device"],
+            precision=given["precision"],
             workers=given["workers"],
             profile=given["profile"],
             console=console,
@@ -304,9 +304,9 @@ def _show(record: dict[str, Any], form: Format) -> None:
     if form is Format.json:
         typer.echo(json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False))
     else:
-        from dr_cli.cli.console import audit_tables, print_table
+        from dr_cli.cli.tables import audit_tables, print_tables
 
-        print_table(*audit_tables(record))
+        print_tables(*audit_tables(record))
     if record["plan"] is None:
         raise DrError(
             f"none of the {record['rows']:,} images is in {record['root']}: put them anywhere "
@@ -359,8 +359,8 @@ def _signature() -> inspect.Signature:
         "patient_column": options.PatientColumn,
         "split_column": options.SplitColumn,
         "layout": options.Layout,
-        "device": options.DeviceOption,
-        "precision": options.PrecisionOption,
+        "device": options.Device,
+        "precision": options.Precision,
         "quiet": options.Quiet,
         "debug": options.Debug,
     }
@@ -368,8 +368,8 @@ def _signature() -> inspect.Signature:
         "dry_run": False,
         "profile": False,
         "layout": "auto",
-        "device": options.Device.auto,
-        "precision": options.Precision.auto,
+        "device": "auto",
+        "precision": "auto",
         "quiet": False,
         "debug": False,
     }

@@ -1,60 +1,21 @@
-"""The four commands as a person types them, on tiny pictures."""
+"""`dr train` as a person types it, on tiny pictures."""
 
 import csv
 import json
-import os
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
-from typer.testing import CliRunner
 
 from dr_cli import runs
-from dr_cli.cli import app
 from dr_cli.cli.console import Console
-from dr_cli.cli.eval import _p
 from tests.builders import photographs
+from tests.builders.program import dr
 
-HEAVY = ("torch", "torchvision", "pandas", "numpy", "sklearn", "matplotlib", "seaborn", "scipy")
 RUN_FILES = {
     "config.json", "splits.csv", "metrics.csv", "model.safetensors", "last.pt",
     "predictions-val.csv", "predictions-test.csv", "summary.json", "confusion.png", "curves.png",
     "log.txt", "pictures.json",
 }  # fmt: skip
-
-
-def dr(*arguments, **options):
-    return CliRunner().invoke(app, [str(a) for a in arguments], **options)
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory) -> Path:
-    """A folder with a data set and one trained run; the tests below only read it."""
-    folder = tmp_path_factory.mktemp("world")
-    photographs.course(folder / "data")
-    os.environ["DR_CACHE"] = str(folder / "cache")
-    os.environ["DR_RUNS"] = str(folder / "runs")
-    done = dr("train", folder / "data", "--epochs", 2, "--size", 32, "--name", "first")
-    assert done.exit_code == 0, done.output
-    assert done.stdout.strip() == str(folder / "runs" / "first")
-    yield folder
-    del os.environ["DR_RUNS"], os.environ["DR_CACHE"]
-
-
-def test_help_loads_nothing_heavy():
-    for arguments in (["--help"], ["train", "--help"], ["predict", "--help"]):
-        code = (
-            "import sys\nfrom dr_cli.cli import app\n"
-            f"app({arguments!r}, standalone_mode=False)\n"
-            f"print([m for m in {HEAVY!r} if m in sys.modules], file=sys.stderr)"
-        )
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-        assert done.stderr.strip().splitlines()[-1] == "[]"
-        assert "Usage" in done.stdout
 
 
 def test_the_run_folder_is_whole(world):
@@ -70,145 +31,6 @@ def test_the_run_folder_is_whole(world):
         where.setdefault(row["patient"], set()).add(row["split"])
     assert all(len(found) == 1 for found in where.values()), "a patient stands in two splits"
     assert {row["split"] for row in splits} == {"train", "val", "test"}
-
-
-def test_eval_answers_alike_from_files_and_from_the_network(world):
-    run = world / "runs" / "first"
-    from_files = json.loads(dr("eval", run).stdout)
-    assert from_files == json.loads((run / "summary.json").read_text())["test"]
-    done = dr("eval", run, world / "data")
-    assert done.exit_code == 0, done.output
-    from_network = json.loads(done.stdout)
-    assert from_network["confusion"] == from_files["confusion"]
-    assert from_network["n"] == 20
-    for name in ("accuracy", "qwk", "mean_absolute_error"):
-        assert from_network[name]["value"] == pytest.approx(from_files[name]["value"], abs=1e-6)
-    assert from_network["calibration"]["nll"] == pytest.approx(
-        from_files["calibration"]["nll"], abs=1e-4
-    )
-
-
-def test_eval_holds_every_field_of_the_contract(world):
-    record = json.loads(dr("eval", world / "runs" / "first").stdout)
-    assert {
-        "run", "data", "split", "n", "patients", "failed", "grade_counts", "accuracy",
-        "balanced_accuracy", "qwk", "macro_f1", "mean_absolute_error", "referable", "calibration",
-        "per_grade", "confusion", "baselines", "warnings",
-    } <= record.keys()  # fmt: skip
-    assert sum(map(sum, record["confusion"])) == record["n"] == 20
-    assert record["grade_counts"] == [sum(row) for row in record["confusion"]]
-    assert record["patients"] == 10
-    assert record["accuracy"]["ci95"][0] <= record["accuracy"]["value"]
-
-
-def test_figures_of_images_that_chose_the_network_are_said_to_be_optimistic(world):
-    run = world / "runs" / "first"
-    for arguments, optimistic in (
-        ([], False),
-        (["--split", "val"], True),
-        (["--split", "all"], True),
-        ([world / "data", "--split", "train"], True),
-    ):
-        warnings = json.loads(dr("eval", run, *arguments).stdout)["warnings"]
-        assert any("optimistic" in w for w in warnings) == optimistic, arguments
-
-
-def test_eval_prints_a_table_and_csv(world):
-    shown = dr("eval", world / "runs" / "first", "--format", "table").stdout
-    assert "Proliferative" in shown
-    assert "qwk" in shown
-    lines = dr("eval", world / "runs" / "first", "--format", "csv").stdout.splitlines()
-    assert lines[0] == "metric,value,low,high"
-    assert any(line.startswith("qwk,") for line in lines)
-    assert "calibration.before.nll" in shown
-
-
-def test_fail_under_ends_with_3(world):
-    done = dr("eval", world / "runs" / "first", "--fail-under", "accuracy=1.01")
-    assert done.exit_code == 3
-    assert "accuracy" in done.stderr
-    assert dr("eval", world / "runs" / "first", "--fail-under", "accuracy=0").exit_code == 0
-    assert dr("eval", world / "runs" / "first", "--fail-under", "accuracy").exit_code == 2
-
-
-@pytest.mark.parametrize("limits", [["qwk=nan"], ["qwk=-inf"], ["qwk=inf"], ["qwk=0", "qwk=1"]])
-def test_a_limit_that_cannot_be_missed_is_refused(limits):
-    """Before the run is looked for."""
-    done = dr("eval", "nowhere", *(word for limit in limits for word in ("--fail-under", limit)))
-    assert done.exit_code == 2
-    assert "--fail-under" in done.stderr
-
-
-def test_predict_keeps_the_row_of_a_bad_file(world):
-    data = world / "data"
-    good = sorted((data / "test").iterdir())[0]
-    bad = world / "bad.jpeg"
-    bad.write_bytes(b"not a picture")
-    done = dr("predict", good, bad, world / "absent.png", good, "--run", world / "runs" / "first")
-    assert done.exit_code == 1
-    rows = list(csv.DictReader(done.stdout.splitlines()))
-    assert [row["path"] for row in rows] == [
-        str(good),
-        str(bad),
-        str(world / "absent.png"),
-        str(good),
-    ]
-    assert [bool(row["error"]) for row in rows] == [False, True, True, False]
-    assert rows[1]["predicted"] == rows[1]["p0"] == ""
-    assert sum(float(rows[0][f"p{k}"]) for k in range(5)) == pytest.approx(1, abs=1e-5)
-
-
-def test_predict_agrees_with_the_run(world):
-    run = world / "runs" / "first"
-    expected = list(csv.DictReader((run / "predictions-test.csv").open()))
-    done = dr("predict", *(world / "data" / row["path"] for row in expected), "--format", "jsonl")
-    assert done.exit_code == 0, done.output
-    for line, row in zip(done.stdout.splitlines(), expected, strict=True):
-        record = json.loads(line)
-        assert record["predicted"] == int(row["predicted"])
-        for grade in range(5):
-            assert record["probabilities"][grade] == pytest.approx(
-                float(row[f"p{grade}"]), abs=1e-4
-            )
-
-
-def test_predict_grades_a_photograph_within_an_npz(world, tmp_path):
-    file = next((world / "data" / "test").glob("*.jpeg"))
-    with Image.open(file) as image:
-        np.savez(tmp_path / "set.npz", train_images=np.asarray(image)[None])
-    names = (file, tmp_path / "set.npz#train/0", tmp_path / "set.npz#train/1")
-    done = dr("predict", *names, "--run", world / "runs" / "first", "--format", "jsonl")
-    plain, packed, absent = map(json.loads, done.stdout.splitlines())
-    assert packed["probabilities"] == plain["probabilities"]
-    assert packed["path"] == str(names[1])
-    assert "no photograph 'train/1'" in absent["error"]
-
-
-def test_predict_reads_folders_and_stdin(world):
-    data = world / "data" / "test"
-    from_folder = dr("predict", data, "--format", "json")
-    assert len(json.loads(from_folder.stdout)) == 20
-    names = "".join(f"{path}\n" for path in sorted(data.iterdir()))
-    from_stdin = dr("predict", "-", "--format", "json", input=names)
-    assert from_stdin.stdout == from_folder.stdout
-    from_null = dr("predict", "-0", "--format", "json", input=names.replace("\n", "\0"))
-    assert from_null.stdout == from_folder.stdout
-
-
-def test_explain_draws_a_heatmap_each(world, tmp_path):
-    chosen = sorted((world / "data" / "test").iterdir())[:2]
-    done = dr("predict", *chosen, "--explain", tmp_path / "heat")
-    assert done.exit_code == 0, done.output
-    assert {path.stem for path in (tmp_path / "heat").iterdir()} == {path.stem for path in chosen}
-
-
-def test_report_names_the_run(world, tmp_path):
-    done = dr("report", world / "runs", "--out", tmp_path / "page.html")
-    assert done.exit_code == 0, done.output
-    assert done.stdout.strip() == str(tmp_path / "page.html")
-    page = (tmp_path / "page.html").read_text(encoding="utf-8")
-    assert "first" in page
-    assert "http://" not in page.replace("http://www.w3.org", "")
 
 
 def stop_after(calls):
@@ -261,38 +83,6 @@ def test_resume_refuses_what_would_change_the_result(world):
     assert dr("train", "--resume", world / "runs" / "first").exit_code == 2  # finished
 
 
-@pytest.mark.parametrize(
-    ("arguments", "says"),
-    [
-        (["train", "nowhere"], "nowhere"),
-        (["train", "{data}", "--arch", "vgg16"], "resnet18"),
-        (["train", "{data}", "--epochs", "0"], "--epochs"),
-        (["train", "{data}", "--name", "first"], "exists"),
-        (["train", "{empty}"], "empty"),
-        (["eval", "nowhere"], "nowhere"),
-        (["eval", "{empty}"], "summary.json"),
-        (["eval", "{run}", "--split", "train"], "train"),
-        (["eval", "{run}", "--fail-under", "quality=1"], "quality"),
-        (["predict"], "INPUT"),
-        (["predict", "x.png", "--run", "{empty}"], "weights"),
-        (["predict", "{empty}"], "no photograph"),
-        (["report", "{empty}"], "run"),
-        (["report", "nowhere"], "nowhere"),
-    ],
-)
-def test_what_cannot_be_is_one_line_and_2(world, tmp_path, arguments, says):
-    (tmp_path / "empty").mkdir()
-    names = {"data": world / "data", "run": world / "runs" / "first", "empty": tmp_path / "empty"}
-    before = sorted((world / "runs").iterdir())
-    done = dr(*(a.format(**names) for a in arguments), "--quiet")
-    assert done.exit_code == 2, done.output
-    assert done.stdout == ""
-    assert says in done.stderr
-    assert "Traceback" not in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
-    assert sorted((world / "runs").iterdir()) == before, "something half-written was left"
-
-
 @pytest.mark.parametrize("wrong", ["5", "-1", "bad", "", "1.5"])
 def test_a_wrong_grade_names_file_row_and_column(tmp_path, wrong):
     photographs.table(tmp_path / "data")
@@ -333,108 +123,6 @@ def test_one_single_grade_is_refused(tmp_path):
     done = dr("train", data, "--image-column", "photo", "--grade-column", "stage")
     assert done.exit_code == 2
     assert "grade 0 alone" in done.stderr
-
-
-def test_a_broken_pipe_is_quiet(world):
-    done = subprocess.run(
-        f'"{sys.executable}" -m dr_cli predict "{world / "data"}" --quiet | head -1',
-        shell=True, capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.stdout.startswith("path,predicted")
-    assert "Traceback" not in done.stderr
-
-
-def test_eval_compares_two_runs_on_the_same_images(world, tmp_path):
-    run = world / "runs" / "first"
-    other = tmp_path / "other"
-    shutil.copytree(run, other)
-    pairs = json.loads(dr("eval", run, "--against", other, "--bootstrap", 50).stdout)["against"]
-    assert pairs[0]["qwk"]["difference"] == 0
-    assert pairs[0]["mcnemar_grade"]["p"] == 1
-    shown = dr("eval", run, "--against", other, "--format", "table").stdout
-    assert "n/a" in shown.split("difference")[1]  # a copy: every replicate is 0
-    assert "nan" not in shown
-    assert [_p(value) for value in (None, 1e-9, 0.5)] == ["n/a", "<0.0001", "0.5000"]
-
-
-def test_eval_compares_many_runs_under_the_rules_asked_for(world, tmp_path):
-    run = world / "runs" / "first"
-    others = [tmp_path / name for name in ("b", "c")]
-    rows = (run / "predictions-test.csv").read_text().splitlines()
-    for other in others:
-        shutil.copytree(run, other)
-        decided = [rows[0], *(row.rsplit(",", 2)[0] + ",4,1" for row in rows[1:])]
-        (other / "predictions-test.csv").write_text("\n".join(decided) + "\n")
-    flags = ("--against", others[0], "--against", others[1], "--bootstrap", 50)
-    asked = ("--decision", "thresholds", "--operating-point", "sensitivity=0.9")
-    plain = json.loads(dr("eval", run, *flags).stdout)["against"]
-    ruled = json.loads(dr("eval", run, *flags, *asked).stdout)
-    assert [Path(pair["a"]).name + Path(pair["b"]).name for pair in plain] == [
-        "firstb", "firstc", "bc",
-    ]  # fmt: skip
-    assert plain[0]["qwk"]["b"] == 0
-    assert [pair["qwk"]["difference"] for pair in ruled["against"]] == [0, 0, 0]  # decided alike
-    assert ruled["against"][0]["qwk"]["a"] == ruled["qwk"]["value"]
-
-
-def test_csv_has_rows_for_groups_and_for_other_runs(world, tmp_path):
-    run = world / "runs" / "first"
-    shutil.copytree(run, tmp_path / "a, b")
-    flags = ("--by", "eye", "--against", tmp_path / "a, b", "--bootstrap", 50)
-    record = json.loads(dr("eval", run, *flags).stdout)
-    done = dr("eval", run, *flags, "--format", "csv").stdout
-    rows = {row["metric"]: row for row in csv.DictReader(done.splitlines())}
-    left = record["subgroups"]["groups"][0]
-    assert float(rows["by.eye=left.qwk"]["value"]) == left["qwk"]["value"]
-    assert rows["by.eye=left.n"]["value"] == str(left["n"])
-    assert "by.eye=right.referable.auc" in rows
-    assert float(rows[f"against.{tmp_path / 'a, b'}.qwk"]["value"]) == 0
-    assert float(rows[f"against.{tmp_path / 'a, b'}.mcnemar_grade.p_holm"]["value"]) == 1
-
-
-def test_eval_scores_anybodys_predictions_like_the_run(world):
-    run = world / "runs" / "first"
-    record = json.loads(dr("eval", "--predictions", run / "predictions-test.csv").stdout)
-    own = json.loads((run / "summary.json").read_text())["test"]
-    for name in ("accuracy", "qwk", "macro_f1"):
-        assert record[name] == own[name]
-    assert record["run"] is None
-
-
-def test_eval_by_a_column_and_with_other_rules(world):
-    run = world / "runs" / "first"
-    record = json.loads(
-        dr(
-            "eval", run, "--by", "eye", "--decision", "thresholds",
-            "--operating-point", "specificity=0.5",
-        ).stdout
-    )  # fmt: skip
-    assert {group["value"] for group in record["subgroups"]["groups"]} == {"left", "right"}
-    assert record["referable"]["rule"] == "specificity=0.5"
-    assert record["referable"]["threshold_from"] == "val of first"
-    assert dr("eval", run, "--by", "eye", "--format", "table").exit_code == 0
-
-
-def test_eval_with_tta_runs_the_network(world):
-    run = world / "runs" / "first"
-    assert dr("eval", run, "--tta").exit_code == 2
-    done = dr("eval", run, world / "data", "--tta", "--split", "val")
-    assert done.exit_code == 0, done.output
-    assert json.loads(done.stdout)["split"] == "val"
-
-
-@pytest.mark.parametrize("form", ["json", "csv", "markdown"])
-def test_report_has_its_data_in_other_forms(world, form):
-    done = dr("report", world / "runs", "--format", form, "--no-pictures")
-    assert done.exit_code == 0, done.output
-    assert "first" in done.stdout
-    assert ".jpeg" not in done.stdout, "a file name in what is fit to share"
-
-
-def test_report_draws_for_a_paper(world, tmp_path):
-    done = dr("report", world / "runs", "--out", tmp_path / "r.html", "--figures", tmp_path / "f")
-    assert done.exit_code == 0, done.output
-    assert {path.suffix for path in (tmp_path / "f").iterdir()} == {".png", ".svg"}
 
 
 def test_a_dry_run_says_what_is_there_and_keeps_nothing(world, tmp_path, monkeypatch):
@@ -501,54 +189,6 @@ def test_weights_that_cannot_be_had_leave_no_run_behind(world, tmp_path, monkeyp
     assert "half.pth" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert not (tmp_path / "runs").exists()
-
-
-def test_a_folder_gives_the_photographs_that_training_would_find(world, tmp_path):
-    for name in ("a.gif", "b.jfif", "._c.png", "notes.txt"):
-        photographs.picture(1).convert("RGB").save(tmp_path / name, "PNG")
-    done = dr("predict", tmp_path, "--run", world / "runs" / "first", "--batch-size", "auto")
-    assert done.exit_code == 0, done.output
-    assert [Path(row["path"]).name for row in csv.DictReader(done.stdout.splitlines())] == [
-        "a.gif",
-        "b.jfif",
-    ]
-
-
-def test_any_file_name_goes_through_pipes_of_any_locale(world, tmp_path):
-    name = os.fsencode(tmp_path) + b"/b\xff \xe2\x98\x83.png"
-    photographs.picture(1).save(tmp_path / "x.png")
-    os.rename(tmp_path / "x.png", name)
-    done = subprocess.run(
-        [sys.executable, "-m", "dr_cli", "predict", "-", "--run", world / "runs" / "first"],
-        input=name + b"\n", capture_output=True, check=True,
-        env={**os.environ, "PYTHONIOENCODING": "cp1252:strict"},
-    )  # fmt: skip
-    assert name in done.stdout
-
-
-def test_a_heatmap_folder_that_is_a_file_is_refused_before_anything_is_graded(world, tmp_path):
-    (tmp_path / "file").touch()
-    done = dr("predict", world, "--run", world / "runs" / "first", "--explain", tmp_path / "file")
-    assert (done.exit_code, done.stdout) == (2, "")
-
-
-def test_ungradable_photographs_are_reported_apart(world, tmp_path, monkeypatch):
-    monkeypatch.setenv("DR_RUNS", str(tmp_path / "runs"))
-    monkeypatch.setattr("dr_cli.photographs.quality.GRADABLE_FROM", 0.5)
-    judged = iter([0.1, 0.9] * 100)
-    monkeypatch.setattr("dr_cli.photographs.quality.judge", lambda field, filled: next(judged))
-    data = photographs.course(tmp_path / "data", train=20, test=10, size=60)
-    done = dr("train", data, "--size", 32, "--epochs", 1, "--name", "run", "--quiet")
-    assert done.exit_code == 0, done.output
-    kept = list(csv.DictReader((tmp_path / "runs" / "run" / "predictions-test.csv").open()))
-    assert {row["gradable"] for row in kept} == {"0", "1"}
-    record = json.loads(dr("eval", tmp_path / "runs" / "run").stdout)
-    refused = [row["gradable"] for row in kept].count("0")
-    assert record["ungradable"]["n"] == refused
-    assert record["ungradable"]["without"]["n"] == 10 - refused
-    assert (
-        "ungradable.without.qwk" in dr("eval", tmp_path / "runs" / "run", "--format", "csv").stdout
-    )
 
 
 def test_resume_knows_the_table_and_the_validation_that_were_given(tmp_path, monkeypatch):

@@ -1,0 +1,189 @@
+"""Records -> tables for a terminal of 80 columns. Rich is imported where a table is made.
+
+Numbers are said as on the page and in Markdown, by `words`.
+"""
+
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TextIO
+
+from dr_cli import words
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+Record = Mapping[str, Any]
+Cell = str | tuple[str, str]  # a text, or a text and its style
+Figure = tuple[str, float | None, list[float] | None]  # name, value, 95% interval
+
+
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> "Table":
+    """A table without a frame; a column whose heading begins with ">" stands to the right.
+
+    No cell is markup: a photograph may be called `[b].jpg`.
+    """
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    drawn = Table(title=Text(title) if title else None, box=box.SIMPLE)
+    for column in columns:
+        justify: Any = "right" if column.startswith(">") else "left"
+        drawn.add_column(Text(column.lstrip(">")), justify=justify, overflow="fold")
+    for row in rows:
+        drawn.add_row(*map(Text.assemble, row))
+    return drawn
+
+
+def print_tables(*parts: "Table | str", file: TextIO | None = None) -> None:
+    """Prints tables and lines on stdout, or where `file` says."""
+    from rich.console import Console
+
+    console = Console(file=file or sys.stdout, highlight=False)
+    for part in parts:
+        console.print(part, markup=False)
+
+
+def figures_table(record: Record, figures: Iterable[Figure]) -> "Table":
+    """The figures of a record, a row each."""
+    return table(
+        f"{record['run'] or record['data']}, {record['split']}: {record['n']:,} images",
+        ("figure", ">value", ">95% interval"),
+        (
+            (name, words.number(value), " to ".join(map(words.number, interval or ())))
+            for name, value, interval in figures
+        ),
+    )
+
+
+def confusion_table(record: Record) -> "Table":
+    """Counts and percentages of their row; what was graded right is bold."""
+    names = [f"{entry['grade']} {entry['name']}" for entry in record["per_grade"]]
+    rows: list[list[Cell]] = []
+    for k, (name, counts) in enumerate(zip(names, record["confusion"], strict=True)):
+        total = sum(counts)
+        cells = [f"{n} ({words.percent(n / total, 0)})" if total else f"{n}" for n in counts]
+        rows.append([name, *cells[:k], (cells[k], "bold"), *cells[k + 1 :]])
+    return table(
+        "Confusion: rows true, columns predicted",
+        ["true \\ predicted", *(f">{name}" for name in names)],
+        rows,
+    )
+
+
+def groups_table(groups: Record) -> "Table":
+    """The figures of each group of `--by`, their intervals below them: beside is no room."""
+    return table(
+        f"by {groups['column']}",
+        (groups["column"], ">images", "accuracy", "qwk", "referable AUC"),
+        (
+            (
+                "not known" if group["value"] is None else str(group["value"]),
+                words.number(group["n"]),
+                *(
+                    words.figure(figure).replace(" (", "\n(")
+                    for figure in (group["accuracy"], group["qwk"], group["referable"]["auc"])
+                ),
+            )
+            for group in groups["groups"]
+        ),
+    )
+
+
+def pair_table(pair: Record) -> "Table":
+    """A comparison of two runs; p is Holm's, for as many pairs as there are."""
+    said = {
+        "qwk": words.difference,
+        "referable_auc": words.difference,
+        "mcnemar_referable": words.mcnemar,
+        "mcnemar_grade": words.mcnemar,
+    }
+    return table(
+        f"{pair['a']} − {pair['b']}",
+        ("test", "difference, or right alone; p by Holm"),
+        ((name, say(pair[name])) for name, say in said.items() if pair[name] is not None),
+    )
+
+
+def runs_table(data: Record) -> "Table":
+    """The runs of a report, with as much as 80 columns hold."""
+    from dr_cli.report import page
+
+    wanted = ("QWK", "Accuracy", "Referable AUC")
+    columns = [column for column in page.TABLE if column.heading in wanted]
+    return table(
+        "",
+        ("Run", *(column.heading for column in columns)),
+        ((run["name"], *(column.text(run) for column in columns)) for run in data["runs"]),
+    )
+
+
+def grades_table(records: Iterable[Record]) -> "Table":
+    """What `dr predict` says of each photograph; of one that failed, why."""
+    rows: list[list[Cell]] = []
+    for record in records:
+        if record["error"]:
+            rows.append([record["path"], (record["error"], "red")])
+            continue
+        referable = words.number(record["referable_probability"], 2)
+        rows.append(
+            [
+                record["path"],
+                f"{record['predicted']} {record['name']}",
+                words.number(record["probabilities"][record["predicted"]], 2),
+                f"{'yes' if record['referable'] else 'no'} ({referable})",
+                words.number(record["quality"], 2) + " ungradable" * (not record["gradable"]),
+            ]
+        )
+    return table("", ("photograph", "grade", "probability", "referable", "quality"), rows)
+
+
+def audit_tables(record: Record) -> list["Table | str"]:
+    """What a dry run found, and its plan: a table of the splits, and lines."""
+    from dr_cli.grades import NAMES
+    from dr_cli.training.audit import problems
+
+    splits = table(
+        f"{record['root']}: {record['layout']}",
+        ("split", ">images", ">patients", *(f">{name}" for name in NAMES)),
+        (
+            (
+                split,
+                words.number(found["n"]),
+                "not known" if found["patients"] is None else words.number(found["patients"]),
+                *map(words.number, found["grade_counts"]),
+            )
+            for split, found in record["splits"].items()
+        ),
+    )
+    lines = [*_tell_data(record), *(f"warning: {problem}" for problem in problems(dict(record)))]
+    return [splits, *lines, *([_tell_plan(record["plan"])] if record["plan"] else [])]
+
+
+def _tell_data(record: Record) -> list[str]:
+    lines = [f"{record['rows']:,} rows, {record['images_found']:,} images found"]
+    lines += [f"left out: {n:,} ({reason})" for reason, n in record["left_out"].items()]
+    if record["sizes"]:
+        low, middle, high = zip(record["sizes"]["width"], record["sizes"]["height"], strict=True)
+        lines.append(
+            f"sizes: {low[0]}×{low[1]} to {high[0]}×{high[1]}, median {middle[0]}×{middle[1]}"
+        )
+    doubles = record["duplicates"]
+    lines.append(
+        f"duplicates: {doubles['exact_groups']} exact groups, {doubles['near_groups']} near, "
+        f"{doubles['conflicting_groups']} with conflicting grades"
+    )
+    for name, pair in record["baselines"].items():
+        if pair is not None:
+            shown = ", ".join(f"{key} {words.number(value)}" for key, value in pair.items())
+            lines.append(f"baseline on {record['judged_on']}, {name.replace('_', ' ')}: {shown}")
+    return lines
+
+
+def _tell_plan(plan: Record) -> str:
+    memory = "" if plan["memory_bytes"] is None else f", {plan['memory_bytes'] / 2**30:.1f} GiB"
+    return (
+        f"plan: {plan['arch']}, {plan['size']} px, batch {plan['batch_size']}, "
+        f"{plan['epochs']} epochs of {plan['steps_per_epoch']} steps on {plan['device']} in "
+        f"{plan['precision']}: about {plan['seconds_per_epoch']:.0f} s an epoch{memory}"
+    )

@@ -1,0 +1,187 @@
+"""`dr eval` as a person types it."""
+
+import csv
+import inspect
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from dr_cli.cli import eval as eval_
+from dr_cli.scoring import intervals
+from tests.builders import photographs
+from tests.builders.program import dr
+
+
+def test_as_many_replicates_as_elsewhere():
+    """The number stands twice, as `intervals` brings numpy and `dr --help` must not."""
+    for function in (eval_.command, eval_.score_run):
+        default = inspect.signature(function).parameters["bootstrap"].default
+        assert default == intervals.REPLICATES
+
+
+def test_eval_answers_alike_from_files_and_from_the_network(world):
+    run = world / "runs" / "first"
+    from_files = json.loads(dr("eval", run).stdout)
+    assert from_files == json.loads((run / "summary.json").read_text())["test"]
+    done = dr("eval", run, world / "data")
+    assert done.exit_code == 0, done.output
+    from_network = json.loads(done.stdout)
+    assert from_network["confusion"] == from_files["confusion"]
+    assert from_network["n"] == 20
+    for name in ("accuracy", "qwk", "mean_absolute_error"):
+        assert from_network[name]["value"] == pytest.approx(from_files[name]["value"], abs=1e-6)
+    assert from_network["calibration"]["nll"] == pytest.approx(
+        from_files["calibration"]["nll"], abs=1e-4
+    )
+
+
+def test_eval_holds_every_field_of_the_contract(world):
+    record = json.loads(dr("eval", world / "runs" / "first").stdout)
+    assert {
+        "run", "data", "split", "n", "patients", "failed", "grade_counts", "accuracy",
+        "balanced_accuracy", "qwk", "macro_f1", "mean_absolute_error", "referable", "calibration",
+        "per_grade", "confusion", "baselines", "warnings",
+    } <= record.keys()  # fmt: skip
+    assert sum(map(sum, record["confusion"])) == record["n"] == 20
+    assert record["grade_counts"] == [sum(row) for row in record["confusion"]]
+    assert record["patients"] == 10
+    assert record["accuracy"]["ci95"][0] <= record["accuracy"]["value"]
+
+
+def test_figures_of_images_that_chose_the_network_are_said_to_be_optimistic(world):
+    run = world / "runs" / "first"
+    for arguments, optimistic in (
+        ([], False),
+        (["--split", "val"], True),
+        (["--split", "all"], True),
+        ([world / "data", "--split", "train"], True),
+    ):
+        warnings = json.loads(dr("eval", run, *arguments).stdout)["warnings"]
+        assert any("optimistic" in w for w in warnings) == optimistic, arguments
+
+
+def test_eval_prints_a_table_and_csv(world):
+    shown = dr("eval", world / "runs" / "first", "--format", "table").stdout
+    assert "Proliferative" in shown
+    assert "qwk" in shown
+    lines = dr("eval", world / "runs" / "first", "--format", "csv").stdout.splitlines()
+    assert lines[0] == "metric,value,low,high"
+    assert any(line.startswith("qwk,") for line in lines)
+    assert "calibration.before.nll" in shown
+
+
+def test_fail_under_ends_with_3(world):
+    done = dr("eval", world / "runs" / "first", "--fail-under", "accuracy=1.01")
+    assert done.exit_code == 3
+    assert "accuracy" in done.stderr
+    assert dr("eval", world / "runs" / "first", "--fail-under", "accuracy=0").exit_code == 0
+    assert dr("eval", world / "runs" / "first", "--fail-under", "accuracy").exit_code == 2
+
+
+@pytest.mark.parametrize("limits", [["qwk=nan"], ["qwk=-inf"], ["qwk=inf"], ["qwk=0", "qwk=1"]])
+def test_a_limit_that_cannot_be_missed_is_refused(limits):
+    """Before the run is looked for."""
+    done = dr("eval", "nowhere", *(word for limit in limits for word in ("--fail-under", limit)))
+    assert done.exit_code == 2
+    assert "--fail-under" in done.stderr
+
+
+def test_eval_compares_two_runs_on_the_same_images(world, tmp_path):
+    run = world / "runs" / "first"
+    other = tmp_path / "other"
+    shutil.copytree(run, other)
+    pairs = json.loads(dr("eval", run, "--against", other, "--bootstrap", 50).stdout)["against"]
+    assert pairs[0]["qwk"]["difference"] == 0
+    assert pairs[0]["mcnemar_grade"]["p"] == 1
+    shown = dr("eval", run, "--against", other, "--format", "table").stdout
+    rows = (line.strip().partition("  ") for line in shown.splitlines())
+    tests = {name: told.strip() for name, _, told in rows}
+    assert tests["mcnemar_grade"] == "0 : 0, p = 1.000"
+    assert tests["qwk"] == "+0.000, p = 1.000"  # a copy: every replicate is 0, and no interval
+
+
+def test_eval_compares_many_runs_under_the_rules_asked_for(world, tmp_path):
+    run = world / "runs" / "first"
+    others = [tmp_path / name for name in ("b", "c")]
+    rows = (run / "predictions-test.csv").read_text().splitlines()
+    for other in others:
+        shutil.copytree(run, other)
+        decided = [rows[0], *(row.rsplit(",", 2)[0] + ",4,1" for row in rows[1:])]
+        (other / "predictions-test.csv").write_text("\n".join(decided) + "\n")
+    flags = ("--against", others[0], "--against", others[1], "--bootstrap", 50)
+    asked = ("--decision", "thresholds", "--operating-point", "sensitivity=0.9")
+    plain = json.loads(dr("eval", run, *flags).stdout)["against"]
+    ruled = json.loads(dr("eval", run, *flags, *asked).stdout)
+    assert [Path(pair["a"]).name + Path(pair["b"]).name for pair in plain] == [
+        "firstb", "firstc", "bc",
+    ]  # fmt: skip
+    assert plain[0]["qwk"]["b"] == 0
+    assert [pair["qwk"]["difference"] for pair in ruled["against"]] == [0, 0, 0]  # decided alike
+    assert ruled["against"][0]["qwk"]["a"] == ruled["qwk"]["value"]
+
+
+def test_csv_has_rows_for_groups_and_for_other_runs(world, tmp_path):
+    run = world / "runs" / "first"
+    shutil.copytree(run, tmp_path / "a, b")
+    flags = ("--by", "eye", "--against", tmp_path / "a, b", "--bootstrap", 50)
+    record = json.loads(dr("eval", run, *flags).stdout)
+    done = dr("eval", run, *flags, "--format", "csv").stdout
+    rows = {row["metric"]: row for row in csv.DictReader(done.splitlines())}
+    left = record["subgroups"]["groups"][0]
+    assert float(rows["by.eye=left.qwk"]["value"]) == left["qwk"]["value"]
+    assert rows["by.eye=left.n"]["value"] == str(left["n"])
+    assert "by.eye=right.referable.auc" in rows
+    assert float(rows[f"against.{tmp_path / 'a, b'}.qwk"]["value"]) == 0
+    assert float(rows[f"against.{tmp_path / 'a, b'}.mcnemar_grade.p_holm"]["value"]) == 1
+
+
+def test_eval_scores_anybodys_predictions_like_the_run(world):
+    run = world / "runs" / "first"
+    record = json.loads(dr("eval", "--predictions", run / "predictions-test.csv").stdout)
+    own = json.loads((run / "summary.json").read_text())["test"]
+    for name in ("accuracy", "qwk", "macro_f1"):
+        assert record[name] == own[name]
+    assert record["run"] is None
+
+
+def test_eval_by_a_column_and_with_other_rules(world):
+    run = world / "runs" / "first"
+    record = json.loads(
+        dr(
+            "eval", run, "--by", "eye", "--decision", "thresholds",
+            "--operating-point", "specificity=0.5",
+        ).stdout
+    )  # fmt: skip
+    assert {group["value"] for group in record["subgroups"]["groups"]} == {"left", "right"}
+    assert record["referable"]["rule"] == "specificity=0.5"
+    assert record["referable"]["threshold_from"] == "val of first"
+    assert dr("eval", run, "--by", "eye", "--format", "table").exit_code == 0
+
+
+def test_eval_with_tta_runs_the_network(world):
+    run = world / "runs" / "first"
+    assert dr("eval", run, "--tta").exit_code == 2
+    done = dr("eval", run, world / "data", "--tta", "--split", "val")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["split"] == "val"
+
+
+def test_ungradable_photographs_are_reported_apart(world, tmp_path, monkeypatch):
+    monkeypatch.setenv("DR_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setattr("dr_cli.photographs.quality.GRADABLE_FROM", 0.5)
+    judged = iter([0.1, 0.9] * 100)
+    monkeypatch.setattr("dr_cli.photographs.quality.judge", lambda field, filled: next(judged))
+    data = photographs.course(tmp_path / "data", train=20, test=10, size=60)
+    done = dr("train", data, "--size", 32, "--epochs", 1, "--name", "run", "--quiet")
+    assert done.exit_code == 0, done.output
+    kept = list(csv.DictReader((tmp_path / "runs" / "run" / "predictions-test.csv").open()))
+    assert {row["gradable"] for row in kept} == {"0", "1"}
+    record = json.loads(dr("eval", tmp_path / "runs" / "run").stdout)
+    refused = [row["gradable"] for row in kept].count("0")
+    assert record["ungradable"]["n"] == refused
+    assert record["ungradable"]["without"]["n"] == 10 - refused
+    assert (
+        "ungradable.without.qwk" in dr("eval", tmp_path / "runs" / "run", "--format", "csv").stdout
+    )

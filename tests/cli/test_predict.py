@@ -1,0 +1,116 @@
+"""`dr predict` as a person types it."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.builders import photographs
+from tests.builders.program import dr
+
+
+def test_predict_keeps_the_row_of_a_bad_file(world):
+    data = world / "data"
+    good = sorted((data / "test").iterdir())[0]
+    bad = world / "bad.jpeg"
+    bad.write_bytes(b"not a picture")
+    done = dr("predict", good, bad, world / "absent.png", good, "--run", world / "runs" / "first")
+    assert done.exit_code == 1
+    rows = list(csv.DictReader(done.stdout.splitlines()))
+    assert [row["path"] for row in rows] == [
+        str(good),
+        str(bad),
+        str(world / "absent.png"),
+        str(good),
+    ]
+    assert [bool(row["error"]) for row in rows] == [False, True, True, False]
+    assert rows[1]["predicted"] == rows[1]["p0"] == ""
+    assert sum(float(rows[0][f"p{k}"]) for k in range(5)) == pytest.approx(1, abs=1e-5)
+
+
+def test_predict_agrees_with_the_run(world):
+    run = world / "runs" / "first"
+    expected = list(csv.DictReader((run / "predictions-test.csv").open()))
+    done = dr("predict", *(world / "data" / row["path"] for row in expected), "--format", "jsonl")
+    assert done.exit_code == 0, done.output
+    for line, row in zip(done.stdout.splitlines(), expected, strict=True):
+        record = json.loads(line)
+        assert record["predicted"] == int(row["predicted"])
+        for grade in range(5):
+            assert record["probabilities"][grade] == pytest.approx(
+                float(row[f"p{grade}"]), abs=1e-4
+            )
+
+
+def test_predict_grades_a_photograph_within_an_npz(world, tmp_path):
+    file = next((world / "data" / "test").glob("*.jpeg"))
+    with Image.open(file) as image:
+        np.savez(tmp_path / "set.npz", train_images=np.asarray(image)[None])
+    names = (file, tmp_path / "set.npz#train/0", tmp_path / "set.npz#train/1")
+    done = dr("predict", *names, "--run", world / "runs" / "first", "--format", "jsonl")
+    plain, packed, absent = map(json.loads, done.stdout.splitlines())
+    assert packed["probabilities"] == plain["probabilities"]
+    assert packed["path"] == str(names[1])
+    assert "no photograph 'train/1'" in absent["error"]
+
+
+def test_predict_reads_folders_and_stdin(world):
+    data = world / "data" / "test"
+    from_folder = dr("predict", data, "--format", "json")
+    assert len(json.loads(from_folder.stdout)) == 20
+    names = "".join(f"{path}\n" for path in sorted(data.iterdir()))
+    from_stdin = dr("predict", "-", "--format", "json", input=names)
+    assert from_stdin.stdout == from_folder.stdout
+    from_null = dr("predict", "-0", "--format", "json", input=names.replace("\n", "\0"))
+    assert from_null.stdout == from_folder.stdout
+
+
+def test_explain_draws_a_heatmap_each(world, tmp_path):
+    chosen = sorted((world / "data" / "test").iterdir())[:2]
+    done = dr("predict", *chosen, "--explain", tmp_path / "heat")
+    assert done.exit_code == 0, done.output
+    assert {path.stem for path in (tmp_path / "heat").iterdir()} == {path.stem for path in chosen}
+
+
+def test_a_broken_pipe_is_quiet(world):
+    done = subprocess.run(
+        f'"{sys.executable}" -m dr_cli predict "{world / "data"}" --quiet | head -1',
+        shell=True, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.stdout.startswith("path,predicted")
+    assert "Traceback" not in done.stderr
+
+
+def test_a_folder_gives_the_photographs_that_training_would_find(world, tmp_path):
+    for name in ("a.gif", "b.jfif", "._c.png", "notes.txt"):
+        photographs.picture(1).convert("RGB").save(tmp_path / name, "PNG")
+    done = dr("predict", tmp_path, "--run", world / "runs" / "first", "--batch-size", "auto")
+    assert done.exit_code == 0, done.output
+    assert [Path(row["path"]).name for row in csv.DictReader(done.stdout.splitlines())] == [
+        "a.gif",
+        "b.jfif",
+    ]
+
+
+def test_any_file_name_goes_through_pipes_of_any_locale(world, tmp_path):
+    name = os.fsencode(tmp_path) + b"/b\xff \xe2\x98\x83.png"
+    photographs.picture(1).save(tmp_path / "x.png")
+    os.rename(tmp_path / "x.png", name)
+    done = subprocess.run(
+        [sys.executable, "-m", "dr_cli", "predict", "-", "--run", world / "runs" / "first"],
+        input=name + b"\n", capture_output=True, check=True,
+        env={**os.environ, "PYTHONIOENCODING": "cp1252:strict"},
+    )  # fmt: skip
+    assert name in done.stdout
+
+
+def test_a_heatmap_folder_that_is_a_file_is_refused_before_anything_is_graded(world, tmp_path):
+    (tmp_path / "file").touch()
+    done = dr("predict", world, "--run", world / "runs" / "first", "--explain", tmp_path / "file")
+    assert (done.exit_code, done.stdout) == (2, "")

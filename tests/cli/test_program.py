@@ -1,0 +1,67 @@
+"""What holds for all four commands: what they load, and how they refuse."""
+
+import subprocess
+import sys
+import typing
+
+import pytest
+
+from dr_cli import device
+from dr_cli.cli import options
+from tests.builders.program import dr
+
+HEAVY = ("torch", "torchvision", "pandas", "numpy", "sklearn", "matplotlib", "seaborn", "scipy")
+
+
+def test_help_loads_nothing_heavy():
+    for arguments in (["--help"], ["train", "--help"], ["predict", "--help"]):
+        code = (
+            "import sys\nfrom dr_cli.cli import app\n"
+            f"app({arguments!r}, standalone_mode=False)\n"
+            f"print([m for m in {HEAVY!r} if m in sys.modules], file=sys.stderr)"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert done.stderr.strip().splitlines()[-1] == "[]"
+        assert "Usage" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["train", "nowhere"], "nowhere"),
+        (["train", "{data}", "--arch", "vgg16"], "resnet18"),
+        (["train", "{data}", "--epochs", "0"], "--epochs"),
+        (["train", "{data}", "--name", "first"], "exists"),
+        (["train", "{empty}"], "empty"),
+        (["eval", "nowhere"], "nowhere"),
+        (["eval", "{empty}"], "summary.json"),
+        (["eval", "{run}", "--split", "train"], "train"),
+        (["eval", "{run}", "--fail-under", "quality=1"], "quality"),
+        (["predict"], "INPUT"),
+        (["predict", "x.png", "--run", "{empty}"], "weights"),
+        (["predict", "{empty}"], "no photograph"),
+        (["report", "{empty}"], "run"),
+        (["report", "nowhere"], "nowhere"),
+    ],
+)
+def test_what_cannot_be_is_one_line_and_2(world, tmp_path, arguments, says):
+    (tmp_path / "empty").mkdir()
+    names = {"data": world / "data", "run": world / "runs" / "first", "empty": tmp_path / "empty"}
+    before = sorted((world / "runs").iterdir())
+    done = dr(*(a.format(**names) for a in arguments), "--quiet")
+    assert done.exit_code == 2, done.output
+    assert done.stdout == ""
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+    assert sorted((world / "runs").iterdir()) == before, "something half-written was left"
+
+
+def test_what_may_be_typed_is_what_the_network_runs_on():
+    """Two lists of words, as `device` brings torch and `dr --help` must not."""
+    for option, known in (
+        (options.Device, device.DEVICES),
+        (options.Precision, device.PRECISIONS),
+    ):
+        words, _ = typing.get_args(option)
+        assert typing.get_args(words) == known
