@@ -19,6 +19,7 @@ from dr_cli.dataset.augment import normalise
 from dr_cli.device import Processor, memory
 from dr_cli.errors import DrError, UsageError
 from dr_cli.events import NOTHING, Observer
+from dr_cli.labels.layouts import DEFAULT_VAL
 from dr_cli.photographs import cache as cache_
 from dr_cli.photographs import fundus
 from dr_cli.photographs import packed as npz
@@ -138,7 +139,7 @@ class FundusDataset(Dataset[tuple[Tensor, int]]):
         split: str = "train",
         size: int | None = None,
         *,
-        val: float | str = 0.15,
+        val: float | str = DEFAULT_VAL,
         seed: int = 0,
         observer: Observer = NOTHING,
         **options: Any,

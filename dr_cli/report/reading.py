@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from dr_cli import __version__
 from dr_cli.errors import UsageError
 from dr_cli.grades import NUM_GRADES, REFERABLE_FROM, expected_grade, referable_probability
+from dr_cli.labels.layouts import SPLITS
 from dr_cli.report import gallery
 from dr_cli.scoring.record import verdict
 from dr_cli.training.config import TrainConfig, flag
@@ -61,7 +62,6 @@ MOST_IN_A_CELL = 100  # images listed of one confusion cell, the most confident 
 MOST_IN_CELLS = 400  # of one confusion cell over all runs: a page of ten stays under 4 MB
 MOST_ON_ROC = 200  # points kept of a curve: a page of ten runs stays under 4 MB
 EXPECTED_BINS = 20  # of the expected grade, from 0 to 4
-SPLITS = ("train", "val", "test")
 
 
 def collect(folders: Sequence[Path], *, no_pictures: bool = False) -> dict[str, Any]:

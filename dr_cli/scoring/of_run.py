@@ -103,16 +103,15 @@ def on_data(
     from dr_cli.dataset.dataset import FundusDataset, batches
     from dr_cli.device import choose
     from dr_cli.labels import reading as labels
+    from dr_cli.labels.columns import Columns
     from dr_cli.network.grader import Member, logits_of
 
     processor = choose(device, precision)
     members = [Member(folder, processor) for folder in run.networks()]
-    read = labels.read(
-        data, layout=layout, columns=labels.Columns(**(columns or {})), observer=observer
-    )
+    read = labels.read(data, layout=layout, columns=Columns(**(columns or {})), observer=observer)
     labels.need_images(read)
     made = run.config().data
-    own = read.mark == made.fingerprint
+    own = read.fingerprint == made.fingerprint
     split, rows = _rows(run.splits() if own else read.table, split, data)
     dataset = FundusDataset(
         read.root, rows["path"], rows["grade"], members[0].preprocessing, observer=observer,

@@ -12,8 +12,8 @@ from sklearn.metrics import accuracy_score, cohen_kappa_score
 from sklearn.model_selection import StratifiedGroupKFold
 
 from dr_cli.errors import UsageError
-from dr_cli.labels import reading as labels
-from dr_cli.labels import splits
+from dr_cli.labels import reading, splits
+from dr_cli.labels.columns import COLUMNS
 
 LAWFUL = settings(max_examples=80, deadline=None)
 
@@ -24,7 +24,7 @@ def frame(**columns: list) -> pd.DataFrame:
     known = {"path": [f"{i}.png" for i in range(n)]} | {
         name: [None] * n for name in ("patient", "eye", "split", "reason")
     }
-    table = pd.DataFrame(known | columns, columns=list(labels.COLUMNS), dtype=object)
+    table = pd.DataFrame(known | columns, columns=list(COLUMNS), dtype=object)
     return table.assign(grade=table["grade"].astype(np.int8))
 
 
@@ -236,7 +236,7 @@ def test_laws_of_folds(made: tuple[pd.DataFrame, np.ndarray], k: int, seed: int)
 
 
 def test_folds_of_idrid_hold_each_grade_evenly(shared: Path) -> None:
-    table = splits.folds(labels.read(shared / "data" / "idrid").table, 5)
+    table = splits.folds(reading.read(shared / "data" / "idrid").table, 5)
     counts = table.groupby("fold")["grade"].value_counts().unstack()
     assert (counts.max() - counts.min() <= 1).all()
     assert counts[1].tolist() == [5] * 5
@@ -247,7 +247,7 @@ def test_folds_of_idrid_hold_each_grade_evenly(shared: Path) -> None:
 
 def test_the_courses_leak_and_its_fellow_eye_baseline(shared: Path) -> None:
     """INTERFACE.md's figures, whatever part of train becomes validation."""
-    table = labels.read(shared / "data" / "dlp").table
+    table = reading.read(shared / "data" / "dlp").table
     for val, seed in itertools.product((0.15, 0.4, "test"), (0, 1)):
         after = splits.assign(table, val=val, seed=seed, include_missing=True)
         assert splits.leaks(after)["fellow_eye_in_train"] == 5618
