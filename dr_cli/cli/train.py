@@ -44,10 +44,11 @@ class Setting:
     def labels(self) -> tuple[Any, dict[str, str]]:
         """The data set's `Labels`, and the column names that were given."""
         from dr_cli.labels import reading as labels
+        from dr_cli.labels.columns import Columns
 
         root = self.data or default_data(self.console, self.workers)
         given = {name: value for name, value in self.columns.items() if value}
-        columns = labels.Columns(**given)
+        columns = Columns(**given)
         read = labels.read(root, layout=self.layout, columns=columns, observer=self.console)
         return read, given
 
@@ -133,7 +134,7 @@ def resume(folder: Path, setting: Setting, epochs: int | None = None) -> runs.Ru
         precision=_precision(made.precision, setting),
     )
     read = setting.labels()
-    _check_data(folder, made, setting, read[0].mark)
+    _check_data(folder, made, setting, read[0].fingerprint)
     if run["log.txt"].is_file():
         setting.console.lines[:0] = run["log.txt"].read_text(encoding="utf-8").splitlines()
     if config.folds:

@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 from dr_cli.dataset.augment import normalise
 from dr_cli.errors import DrError, UsageError
 from dr_cli.events import NOTHING, Observer
+from dr_cli.labels.layouts import DEFAULT_VAL
 from dr_cli.photographs import quality
 from dr_cli.photographs.cache import Crops, keys, shards_folder
 from dr_cli.photographs.crop import Crop, Preprocessing, auto_size, field_size, load_crop
@@ -169,7 +170,7 @@ class FundusDataset(Dataset[tuple[Tensor, int]]):
         split: str = "train",
         size: int | None = None,
         *,
-        val: float | str = 0.15,
+        val: float | str = DEFAULT_VAL,
         seed: int = 0,
         observer: Observer = NOTHING,
         **options: Any,

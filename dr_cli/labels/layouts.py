@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 TRAIN, VAL, TEST = "train", "val", "test"
 SPLITS = (TRAIN, VAL, TEST)
+DEFAULT_VAL = 0.15  # of train's images, where the data set brings no validation split
 
 # What other people call these columns, the surest first; used where no entry below is more precise.
 IMAGE_COLUMNS = (

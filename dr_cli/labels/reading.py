@@ -1,44 +1,33 @@
 """A folder of graded photographs -> one table: path, grade, patient, eye, split, reason.
 
-What layouts look like is said in `layouts`, which one a folder has in `recognise`; here its
-tables are read and checked, and every row finds its image. Wrong values are refused before any
-image is matched. No row is dropped: one that cannot be used keeps its place, with a reason.
+What layouts look like is said in `layouts`, which one a folder has in `recognise`, what a table's
+columns mean in `columns`, which image a row takes in `matching`; here it comes together. Wrong
+values are refused before any image is matched. No row is dropped: one that cannot be used keeps
+its place, with a reason.
 """
 
 import hashlib
-import itertools
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from dr_cli.errors import UsageError
 from dr_cli.events import NOTHING, Observer
-from dr_cli.labels import layouts, recognise, tables
-from dr_cli.labels import matching as files
-from dr_cli.labels.layouts import Layout, Source
-from dr_cli.labels.matching import Found
-from dr_cli.labels.recognise import Columns, Recognised
-from dr_cli.labels.tables import Table, listed
-from dr_cli.photographs import packed as npz
-
-__all__ = ["Columns", "Labels", "fingerprint", "leave_out", "need_images", "read"]
-
-COLUMNS = ("path", "grade", "patient", "eye", "split", "reason")
-NO_GRADE = -1
+from dr_cli.labels import eyes, layouts, matching, recognise, tables
+from dr_cli.labels.columns import COLUMNS, NO_GRADE, UNGRADABLE, ColumnReader, Columns
+from dr_cli.labels.layouts import Source
+from dr_cli.labels.listing import Listing, add_outside, scan
+from dr_cli.labels.recognise import Recognised
+from dr_cli.labels.tables import Table, quote
+from dr_cli.photographs import packed
 
 MISSING = "image missing"
 UNREADABLE = "unreadable"
-UNGRADABLE = "ungradable"
-REPEATED = "named twice"
-CONTESTED = "its file fits rows of two splits"
 NO_GRADE_FOLDER = "its folder is no grade"
-
-_UNKNOWN = ["", "nan", "na", "n/a", "none", "null"]  # how tables say that a patient is not known
 
 
 @dataclass(frozen=True)
@@ -49,27 +38,19 @@ class Labels:
     outside; as the table names it if missing), `grade` (int8; -1: none), `patient` (str or
     None), `eye` ("left", "right" or None), `split` ("train", "val", "test" or None: undecided),
     `reason` (str: why the row is left out; None: it can be used), then `extra_columns` as they
-    came, as text. layout: a name of `layouts.BY_NAME`. notes: what was found and chosen, a
-    sentence each. source: the folder or table that was read, absolute. mark: the fingerprint of
-    the table as it was read, whatever is added to it or decided later.
+    came, as text. layout: a name of `layouts.BY_NAME`. notes: what was found and decided, a
+    sentence each. source: the folder or table that was read, absolute. columns: the names that a
+    person gave. fingerprint: of the table as it was read, whatever is added or decided later.
     """
 
     root: Path
     layout: str
     table: pd.DataFrame
-    notes: tuple[str, ...] = ()
-    extra_columns: tuple[str, ...] = ()
-    source: Path | None = None
-    mark: str = ""
-
-    def __post_init__(self) -> None:
-        if not self.mark:
-            object.__setattr__(self, "mark", fingerprint(self.table))
-
-    @property
-    def left_out(self) -> dict[str, int]:
-        """How many rows stand aside for each reason, the most frequent first."""
-        return count_reasons(self.table)
+    notes: tuple[str, ...]
+    extra_columns: tuple[str, ...]
+    source: Path
+    columns: Columns
+    fingerprint: str
 
     @property
     def images_found(self) -> int:
@@ -95,22 +76,35 @@ def read(
     given = Path(root).expanduser()
     columns = columns or Columns()
     if layout != "auto" and layout not in layouts.BY_NAME:
-        raise UsageError(f"no layout '{layout}'; known are {listed(layouts.BY_NAME)}")
+        raise UsageError(f"no layout '{layout}'; known are {quote(layouts.BY_NAME)}")
     if not given.exists():
         raise UsageError(f"{given}: no such folder or table")
     if not given.is_dir() and given.suffix.lower() not in {*tables.SUFFIXES, ".npz"}:
         raise UsageError(f"{given}: give a folder, or a table (.csv, .tsv, .txt, .xlsx, .npz)")
-    found = files.scan(given if given.is_dir() else given.parent)
+    listing = scan(given if given.is_dir() else given.parent)
     if not given.is_dir():
-        found = replace(found, tables=[given.name])
-    fit = recognise.recognise(found, layout, columns)
-    labels, warnings = _Reading(found, fit, columns).labels()
-    for note in labels.notes:
+        listing = replace(listing, tables=[given.name])
+    fit = recognise.recognise(listing, layout, columns)
+    rows, warnings = _read_rows(listing, fit, columns)
+    rows = eyes.read_names(rows, fit.layout)
+    extra = tuple(column for column in rows.columns if column not in COLUMNS)
+    table = rows[[*COLUMNS, *extra]].reset_index(drop=True)
+    notes = (f"layout: {fit.layout.title}; {fit.describe()}", *fit.notes)
+    for note in notes:
         observer.note(note)
-    shut = (f"{found.root / f}: cannot be opened, or has no valid name" for f in found.shut)
+    shut = (f"{listing.root / f}: cannot be opened, or has no valid name" for f in listing.shut)
     for warning in [*shut, *warnings]:
         observer.warning(warning)
-    return replace(labels, source=given.resolve())
+    return Labels(
+        listing.root,
+        fit.layout.name,
+        table,
+        notes,
+        extra,
+        given.resolve(),
+        columns,
+        fingerprint(table),
+    )
 
 
 def need_images(labels: Labels) -> None:
@@ -149,298 +143,91 @@ def fingerprint(table: pd.DataFrame) -> str:
     return hashlib.sha256("\n".join(sorted(lines)).encode("utf-8", "surrogateescape")).hexdigest()
 
 
-# --- one folder being read ----------------------------------------------------------------------
+def _read_rows(
+    listing: Listing, fit: Recognised, columns: Columns
+) -> tuple[pd.DataFrame, list[str]]:
+    """The rows, and warnings. What is decided on the way is added to the notes of `fit`."""
+    if fit.layout.name not in (layouts.NPZ, layouts.FOLDERS):
+        return _read_tables(listing, fit, columns)
+    if flags := columns.flags():
+        raise UsageError(
+            f"{' '.join(flags)}: {listing.root} is read as {fit.layout.title}, which has no columns"
+        )
+    if fit.layout.name == layouts.FOLDERS:
+        return _read_folders(listing), []
+    return _read_stacks(listing.root, fit.sources[0][1]), []
+
+
+# --- from tables --------------------------------------------------------------------------------
 
 
 @dataclass
 class _Part:
-    """One table's rows on their way. `rows` has the columns of a label table, but for `path` a
-    `name` (as the table has it, cleaned) and an `index` (of its image in `found`; -1: none)."""
+    """One table, and its rows as `ColumnReader` gives them; `home`: the table's folder."""
 
     source: Source
     table: Table
-    image: str
-    near: str
+    home: str
     rows: pd.DataFrame
 
 
-@dataclass
-class _Reading:
-    found: Found
-    fit: Recognised
-    columns: Columns
-    warnings: list[str] = field(default_factory=list)
-
-    def labels(self) -> tuple[Labels, list[str]]:
-        layout = self.fit.layout
-        if layout.name == layouts.NPZ:
-            rows = self._stack()
-        elif layout.name == layouts.FOLDERS:
-            rows = self._folders()
-        else:
-            rows = self._tables()
-        rows = _with_eyes(rows, layout)
-        extra = tuple(column for column in rows.columns if column not in COLUMNS)
-        table = rows[[*COLUMNS, *extra]].reset_index(drop=True)
-        notes = (f"layout: {layout.title}; {self.fit.said()}", *self.fit.notes)
-        return Labels(self.found.root, layout.name, table, notes, extra), self.warnings
-
-    # --- from tables ---
-
-    def _tables(self) -> pd.DataFrame:
-        parts = [self._part(source, name) for source, name in self.fit.sources]
-        for part in parts:
-            _settle_repeats(part)
-        for part in parts:
-            self.found = files.with_outside(self.found, part.rows["name"])
-        shared = pd.concat([_stems(part.rows["name"]) for part in parts]).duplicated().any()
-        for part in parts:
-            self._match(part, bool(shared))
-        rows = pd.concat([part.rows for part in parts], ignore_index=True)
-        _settle_claims(rows)
-        rows = self._with_pairs(rows)
-        index = rows["index"].to_numpy()
-        there = index >= 0
-        self._count_unnamed(index[there])
-        rows["path"] = rows["name"].astype(object)
-        rows.loc[there, "path"] = self.found.paths()[index[there]]
-        rows.loc[~there & rows["reason"].isna(), "reason"] = MISSING
-        return rows.drop(columns=["name", "index"])
-
-    def _part(self, source: Source, name: str) -> _Part:
-        """Read one table, refuse wrong values, and give its columns their meaning."""
-        layout, flags = self.fit.layout, self.columns
-        table = self._table(source, name)
-        if not len(table):
-            raise UsageError(f"{table.path}: an empty data set: no row below the header")
-        near = name.rpartition("/")[0]
-        image = _named_or(table, flags.image, "--image-column", layout.image) or _image(table)
-        names = files.clean(table.cells[image], near)
-        if not (names != "").all():
-            raise table.error(int(np.argmax(names == "")), image, "no image is named")
-        grades = self._grade_columns(table, image)
-        grade, reason = _grades(table, grades, layout)
-        rows = pd.DataFrame({"name": names.astype(object), "grade": grade, "patient": None,
-                             "eye": None, "split": source.split, "reason": reason})  # fmt: skip
-        used = {image, *grades}
-        patient = _named_or(table, flags.patient, "--patient-column", layout.patient)
-        if patient:
-            known = table.cells[patient].astype(object)
-            rows["patient"] = known.where(~known.str.lower().isin(_UNKNOWN), None)
-            used.add(patient)
-        if (eye := table.find(layout.eye)) and (sides := _eyes(table, eye)) is not None:
-            rows["eye"] = sides
-            used.add(eye)
-        for column, side in layout.side_of:
-            if graded := table.find((column,)):
-                rows.loc[table.cells[graded] != "", "eye"] = side
-        split = _named_or(table, flags.split, "--split-column", layout.split)
-        if split and (said := self._splits(table, split)) is not None:
-            rows["split"] = said
-            used.add(split)
-        for column in table.columns:
-            if column not in used and (table.cells[column] != "").any():
-                rows[_free(column, rows.columns)] = table.cells[column].astype(object)
-        return _Part(source, table, image, near, rows.assign(index=np.int64(-1)))
-
-    def _table(self, source: Source, name: str) -> Table:
-        path = self.found.root / name
-        if source.grades is not None:
-            grades = recognise.beside(self.found, name, source.grades)
-            return _side_by_side(path, self.found.root / str(grades))
-        if self.fit.layout.name == layouts.TABLE:
-            return tables.read(path, lambda first: not recognise.is_data(first, self.columns))
-        return tables.read(path, self.fit.layout.header)
-
-    def _grade_columns(self, table: Table, image: str) -> list[str]:
-        layout, flag = self.fit.layout, self.columns.grade
-        if flag:
-            return [table.named(flag, "--grade-column")]
-        there = [column for key in layout.grade if (column := table.find((key,)))]
-        if layout.side_of:
-            return there
-        if len(there) > 1:
-            self.fit.notes.append(
-                f"{table.path.name}: column '{there[0]}' is taken as the grade, not"
-                f" {listed(there[1:])} (--grade-column decides)"
-            )
-        return there[:1] or _graded(table, image)
-
-    def _splits(self, table: Table, column: str) -> Any:
-        """A split column's cells as splits, None where empty; None when it means something else."""
-        codes, words = pd.factorize(table.cells[column])
-        meant = [layouts.split_of(word) for word in words]
-        wrong = [i for i, word in enumerate(words) if word and meant[i] is None]
-        if wrong and self.columns.split:
-            position = int(np.argmax(codes == wrong[0]))
-            raise table.error(position, column, f"'{words[wrong[0]]}' is not train, val or test")
-        if wrong:
-            self.fit.notes.append(
-                f"{table.path.name}: column '{column}' is not taken as the split: it says"
-                f" {listed((words[i] for i in wrong), 3)}"
-            )
-            return None
-        return np.array(meant, object)[codes]
-
-    # --- which image ---
-
-    def _match(self, part: _Part, shared: bool) -> None:
-        """Give each row its image, none to two rows of a split.
-
-        A layout's own folders are binding: IDRiD's test row never takes a training photograph.
-        Elsewhere a row keeps to folders that name its split or none; where no folder names it
-        and no two splits share a name (`shared`), any image that nobody else means will do: a
-        validation split that a table takes out of a training folder.
-        """
-        rows, source = part.rows, part.source
-        of_image = _split_of_folders(self.found.folders, part.near)[self.found.folder]
-        neutral = pd.isna(of_image)
-        once = (rows["reason"] != REPEATED).to_numpy(bool)
-        if source.folder:
-            self._take(part, once, neutral | (of_image == source.folder))
-            return
-        own = _split_in_name(rows["name"])
-        wanted = np.where(pd.isna(own), rows["split"].to_numpy(object), own)
-        wanted[pd.isna(wanted)] = None
-        self._take(part, once & pd.isna(wanted), neutral | True)
-        for split in layouts.SPLITS:
-            self._take(part, once & (wanted == split), neutral | (of_image == split))
-        homeless = [split for split in layouts.SPLITS if not (of_image == split).any()]
-        left = once & (rows["index"] < 0).to_numpy(bool) & pd.isna(own) & np.isin(wanted, homeless)
-        free = np.ones(len(self.found), bool)
-        free[rows["index"][rows["index"] >= 0]] = False
-        self._take(part, left & (not shared), free, unique=True)
-
-    def _take(self, part: _Part, which: Any, usable: Any, unique: bool = False) -> None:
-        if not which.any() or not len(self.found):
-            return
-        names = part.rows["name"][which].reset_index(drop=True)
-        match = files.match(names, self.found, usable, part.near, unique)
-        part.rows.loc[which, "index"] = match.index
-        if len(match.several):
-            row = match.several[0]
-            self.warnings.append(
-                f"{part.table.path.name}: {len(match.several)} names fit more than one file; for"
-                f" '{names[row]}' {self.found.paths()[match.index[row]]} was taken"
-            )
-
-    def _count_unnamed(self, taken: Any) -> None:
-        unnamed = np.ones(len(self.found), bool)
-        unnamed[taken] = False
-        if unnamed.any():
-            first = self.found.paths()[np.argmax(unnamed)]
-            self.fit.notes.append(
-                f"{int(unnamed.sum())} images are in no table and stand aside (such as {first})"
-            )
-
-    def _with_pairs(self, rows: pd.DataFrame) -> pd.DataFrame:
-        """Patients and eyes from a table of left and right images (Messidor-2)."""
-        pattern = self.fit.layout.pairs
-        fitting = [t for t in self.found.tables
-                   if pattern and re.fullmatch(pattern, Path(t).name, re.IGNORECASE)]  # fmt: skip
-        if not fitting:
-            return rows
-        table = tables.read(self.found.root / fitting[0])
-        stem = _stems(rows["name"]).str.lower()
-        for eye in ("left", "right"):
-            if (column := table.find((eye,))) is None:
-                raise UsageError(f"{table.path}: no column '{eye}'; it has {listed(table.columns)}")
-            names = _stems(files.clean(table.cells[column])).str.lower()
-            pair = pd.Series([f"pair-{row}" for row in table.rows], index=names, dtype=object)
-            pair = stem.map(pair[(names != "").to_numpy(bool) & ~pair.index.duplicated()])
-            rows["patient"] = rows["patient"].where(pair.isna(), pair)
-            rows["eye"] = rows["eye"].where(pair.isna(), eye)
-        self.fit.notes.append(f"the two eyes of a patient: from {fitting[0]}")
-        return rows
-
-    # --- without a table ---
-
-    def _folders(self) -> pd.DataFrame:
-        self._no_columns()
-        meant = recognise.grade_folders(self.found.folders, at_least=1)
-        known = [meant.get(folder, (NO_GRADE, folder)) for folder in self.found.folders]
-        reasons = [_folder_reason(grade, rest) for grade, rest in known]
-        folder = self.found.folder
-        return pd.DataFrame({
-            "path": self.found.paths(),
-            "grade": np.array([grade for grade, _ in known], np.int8)[folder],
-            "patient": None,
-            "eye": None,
-            "split": np.array([layouts.split_of_folder(rest) for _, rest in known], object)[folder],
-            "reason": np.array(reasons, object)[folder],
-        })  # fmt: skip
-
-    def _stack(self) -> pd.DataFrame:
-        self._no_columns()
-        name = self.fit.sources[0][1]
-        file = self.found.root / name
-        there = npz.keys(file)
-        parts = []
-        for split in layouts.SPLITS:
-            if not {f"{split}_labels", f"{split}_images"} <= there:
-                continue
-            grade = npz.array(file, f"{split}_labels").ravel()
-            wrong = np.flatnonzero(~np.isin(grade, range(5)))
-            if len(wrong):
-                raise UsageError(
-                    f"{file}, array '{split}_labels', place {wrong[0]}: {grade[wrong[0]]} is not a"
-                    " grade 0-4; is this RetinaMNIST?"
-                )
-            if len(grade) != (images := npz.count(file, f"{split}_images")):
-                raise UsageError(
-                    f"{file}: '{split}_labels' holds {len(grade)} grades for {images} images"
-                )
-            paths = [f"{name}#{split}/{i}" for i in range(len(grade))]
-            parts.append(pd.DataFrame({"path": paths, "grade": grade.astype(np.int8),
-                                       "patient": None, "eye": None, "split": split,
-                                       "reason": None}))  # fmt: skip
-        rows = pd.concat(parts, ignore_index=True)
-        if rows.empty:
-            raise UsageError(f"{file}: an empty data set")
-        return rows
-
-    def _no_columns(self) -> None:
-        if flags := self.columns.flags():
-            raise UsageError(
-                f"{' '.join(flags)}: {self.found.root} is read as {self.fit.layout.title}, which"
-                " has no columns"
-            )
+def _read_tables(
+    listing: Listing, fit: Recognised, columns: Columns
+) -> tuple[pd.DataFrame, list[str]]:
+    parts = [_read_part(listing, fit, columns, *source) for source in fit.sources]
+    names = pd.concat([part.rows["name"] for part in parts])
+    listing = add_outside(listing, names)
+    shared = bool(eyes.stems(names).duplicated().any())
+    warnings: list[str] = []
+    for part in parts:
+        part.rows["index"], choices = matching.take_images(
+            part.rows, part.source, listing, part.home, shared
+        )
+        warnings += [f"{part.table.path.name}: {choice}" for choice in choices]
+    rows = pd.concat([part.rows for part in parts], ignore_index=True)
+    matching.mark_contested(rows)
+    for pairs in _find_pairs(listing, fit):
+        rows = eyes.read_pairs(rows, tables.read(listing.root / pairs))
+        fit.notes.append(f"the two eyes of a patient: from {pairs}")
+    index = rows["index"].to_numpy()
+    there = index >= 0
+    unnamed = np.ones(len(listing), bool)
+    unnamed[index[there]] = False
+    if unnamed.any():
+        first = listing.paths[np.argmax(unnamed)]
+        fit.notes.append(
+            f"{int(unnamed.sum())} images are in no table and stand aside (such as {first})"
+        )
+    rows["path"] = rows["name"].astype(object)
+    rows.loc[there, "path"] = listing.paths[index[there]]
+    rows.loc[~there & rows["reason"].isna(), "reason"] = MISSING
+    return rows.drop(columns=["name", "index"]), warnings
 
 
-# --- columns and their values -------------------------------------------------------------------
+def _read_part(
+    listing: Listing, fit: Recognised, columns: Columns, source: Source, name: str
+) -> _Part:
+    table = _read_table(listing, fit, columns, source, name)
+    if not len(table):
+        raise UsageError(f"{table.path}: an empty data set: no row below the header")
+    home = name.rpartition("/")[0]
+    rows = ColumnReader(table, fit.layout, columns, fit.notes).rows(source.split, home)
+    return _Part(source, table, home, rows)
 
 
-def _named_or(
-    table: Table, name: str | None, flag: str, known: Iterable[str]
-) -> str | None:  # fmt: skip
-    """The column that a person named, else the first known one."""
-    return table.named(name, flag) if name else table.find(known)
+def _read_table(
+    listing: Listing, fit: Recognised, columns: Columns, source: Source, name: str
+) -> Table:
+    path = listing.root / name
+    if source.grades is not None:
+        grades = recognise.find_beside(listing, name, source.grades)
+        return _join(path, listing.root / str(grades))
+    if fit.layout.name == layouts.TABLE:
+        return tables.read(path, lambda first: not recognise.is_data(first, columns))
+    return tables.read(path, fit.layout.header)
 
 
-def _image(table: Table) -> str:
-    """Of a table without header, the column whose first cell has an image's extension."""
-    for column in table.columns:
-        if Path(str(table.cells[column].iloc[0])).suffix.lower() in files.EXTENSIONS:
-            return column
-    raise UsageError(
-        f"{table.path}: no column of images among {listed(table.columns)}; name it with"
-        " --image-column"
-    )
-
-
-def _graded(table: Table, image: str) -> list[str]:
-    """Of a table without header, the one other column that starts with a grade."""
-    others = [column for column in table.columns if column != image]
-    graded = [c for c in others if layouts.grade_of(str(table.cells[c].iloc[0])) is not None]
-    if len(graded) == 1:
-        return graded
-    raise UsageError(
-        f"{table.path}: which of {listed(table.columns)} holds the grades? name it with"
-        " --grade-column"
-    )
-
-
-def _side_by_side(names: Path, grades: Path) -> Table:
+def _join(names: Path, grades: Path) -> Table:
     """The course's two files as one table. They have no header; one that somebody gave them
     is told by its first grade, which is none."""
     left = tables.read(names, header=False)
@@ -463,118 +250,56 @@ def _side_by_side(names: Path, grades: Path) -> Table:
     return Table(grades, cells, right.rows)
 
 
-def _grades(table: Table, columns: Sequence[str], layout: Layout) -> tuple[Any, Any]:
-    """Each row's grade ([N] int8, -1: none) and reason ([N] object). Raises on a wrong value."""
-    cells = table.cells[columns[0]]
-    for column in columns[1:]:
-        cells = cells.where(cells != "", table.cells[column])
-    codes, words = pd.factorize(cells)
-    meant = [layouts.grade_of(word) for word in words]
-    grade = np.array([NO_GRADE if one is None else one for one in meant], np.int8)[codes]
-    reason = np.array([None] * len(grade), object)
-    for word in layout.ungradable:
-        reason[(cells == word).to_numpy(bool)] = f"{UNGRADABLE} (grade {word})"
-    if layout.gradable and (gradable := table.find((layout.gradable,))):
-        ungradable = table.cells[gradable].isin(["0", "0.0"]).to_numpy(bool)
-        reason[ungradable], grade[ungradable] = UNGRADABLE, NO_GRADE
-    wrong = np.flatnonzero((grade == NO_GRADE) & pd.isna(reason))
-    if len(wrong):
-        word = cells.iloc[wrong[0]]
-        what = f"'{word}' is not a grade 0-4" if word else "no grade is given"
-        if word == "5":
-            what += " (DDR's 5 is 'ungradable': --layout ddr leaves it out; here, take it out)"
-        raise table.error(int(wrong[0]), columns[0], what)
-    return grade, reason
+def _find_pairs(listing: Listing, fit: Recognised) -> list[str]:
+    """The first table of left and right images that the layout knows, if it is there."""
+    pattern = fit.layout.pairs or ""
+    return [t for t in listing.tables if re.fullmatch(pattern, Path(t).name, re.IGNORECASE)][:1]
 
 
-def _eyes(table: Table, column: str) -> Any:
-    """A column's cells as "left"/"right"/None; None when it holds anything else."""
-    codes, words = pd.factorize(table.cells[column])
-    keys = [tables.key(word).removesuffix("_eye") for word in words]
-    if any(key and key not in layouts.EYES for key in keys):
-        return None
-    return np.array([layouts.EYES.get(key) for key in keys], object)[codes]
+# --- without a table ----------------------------------------------------------------------------
 
 
-def _free(column: str, taken: Iterable[str]) -> str:
-    """The column's own name, with `_` behind it where that name means something else here."""
-    while column in taken or column in (*COLUMNS, "name", "index"):
-        column += "_"
-    return column
+def _read_folders(listing: Listing) -> pd.DataFrame:
+    meant = recognise.grade_folders(listing.folders, at_least=1)
+    known = [meant.get(folder, (NO_GRADE, folder)) for folder in listing.folders]
+    grades = np.array([grade for grade, _ in known], np.int8)
+    splits = np.array([layouts.split_of_folder(rest) for _, rest in known], object)
+    reasons = np.array([_explain(grade, rest) for grade, rest in known], object)
+    folder = listing.folder
+    rows = pd.DataFrame({"path": listing.paths, "grade": grades[folder], "patient": None})
+    return rows.assign(eye=None, split=splits[folder], reason=reasons[folder])
 
 
-# --- rows that contradict each other ------------------------------------------------------------
-
-
-def _settle_repeats(part: _Part) -> None:
-    """A name that stands twice in one split of a table counts once; with two grades nobody can
-    say which is right, and the table is refused."""
-    rows, table = part.rows, part.table
-    later = rows.duplicated(["name", "split"])
-    if not later.any():
-        return
-    twice = rows[rows.duplicated(["name", "split"], keep=False)]
-    same = twice.groupby(["name", "split"], dropna=False)["grade"]
-    differ = twice["grade"] != same.transform("first")
-    if differ.any():
-        two = int(differ.index[differ][0])
-        alike = (rows["name"] == rows["name"][two]) & (rows["grade"] != rows["grade"][two])
-        one = int(np.argmax(alike))
-        raise UsageError(
-            f"{table.path}, rows {table.rows[one]} and {table.rows[two]}, column '{part.image}':"
-            f" '{rows['name'][two]}' is graded {rows['grade'][one]} and {rows['grade'][two]};"
-            " keep one of them"
-        )
-    rows.loc[later & rows["reason"].isna(), "reason"] = REPEATED
-
-
-def _settle_claims(rows: pd.DataFrame) -> None:
-    """A file that rows of two splits took: its name alone cannot say whose it is."""
-    claimed = rows["index"].where(rows["index"] >= 0)
-    contested = claimed.notna() & claimed.duplicated(keep=False)
-    rows.loc[contested & rows["reason"].isna(), "reason"] = CONTESTED
-
-
-def _split_of_folders(folders: Sequence[str], near: str) -> Any:
-    """[folders] object: the split that each path says below what it shares with the table's
-    folder `near`; None where it says none. A data set unpacked into `test/` is no test split."""
-    home = near.split("/")
-    below = []
-    for folder in folders:
-        parts = folder.split("/")
-        shared = itertools.takewhile(lambda two: two[0] == two[1], zip(parts, home, strict=False))
-        below.append("/".join(parts[len(list(shared)) :]))
-    return np.array([layouts.split_of_folder(path) for path in below], object)
-
-
-def _split_in_name(names: pd.Series) -> Any:
-    """[N] object: the split that a name's own folders say, None where they say none."""
-    codes, folders = pd.factorize(names.str.replace(r"[^/]*$", "", regex=True))
-    return np.array([layouts.split_of_folder(folder) for folder in folders], object)[codes]
-
-
-def _folder_reason(grade: int, rest: str) -> str | None:
+def _explain(grade: int, folder: str) -> str | None:
+    """Why a folder's images are left out; None where it is a grade."""
     if grade != NO_GRADE:
         return None
-    return f"{UNGRADABLE} (grade 5)" if rest.rpartition("/")[2] == "5" else NO_GRADE_FOLDER
+    return f"{UNGRADABLE} (grade 5)" if folder.rpartition("/")[2] == "5" else NO_GRADE_FOLDER
 
 
-# --- patients from names ------------------------------------------------------------------------
-
-
-def _stems(names: pd.Series) -> pd.Series:
-    """Names without folders and extension."""
-    return names.astype(object).str.replace(r"^.*/|\.\w+$", "", regex=True)
-
-
-def _with_eyes(rows: pd.DataFrame, layout: Layout) -> pd.DataFrame:
-    """Patient and eye from an image's name where no column told them; None for unknown."""
-    pattern = layout.name_pattern or layouts.EYE_NAME
-    told = _stems(rows["path"]).str.extract(pattern, flags=re.IGNORECASE)
-    told["eye"] = told["eye"].str.lower().map(layouts.EYES)
-    for column in ("patient", "eye"):
-        rows[column] = rows[column].where(rows[column].notna(), told[column])
-    for column in ("patient", "eye", "split", "reason"):
-        values = rows[column].astype(object)
-        rows[column] = values.where(values.notna(), None)
-    return rows
+def _read_stacks(root: Path, name: str) -> pd.DataFrame:
+    """RetinaMNIST: {train,val,test}_{images,labels} in one .npz."""
+    file = root / name
+    there = packed.keys(file)
+    parts = []
+    for split in layouts.SPLITS:
+        if not {f"{split}_labels", f"{split}_images"} <= there:
+            continue
+        grade = packed.array(file, f"{split}_labels").ravel()
+        wrong = np.flatnonzero(~np.isin(grade, range(5)))
+        if len(wrong):
+            raise UsageError(
+                f"{file}, array '{split}_labels', place {wrong[0]}: {grade[wrong[0]]} is not a"
+                " grade 0-4; is this RetinaMNIST?"
+            )
+        if len(grade) != (images := packed.count(file, f"{split}_images")):
+            raise UsageError(
+                f"{file}: '{split}_labels' holds {len(grade)} grades for {images} images"
+            )
+        paths = [f"{name}#{split}/{i}" for i in range(len(grade))]
+        rows = pd.DataFrame({"path": paths, "grade": grade.astype(np.int8), "patient": None})
+        parts.append(rows.assign(eye=None, split=split, reason=None))
+    table = pd.concat(parts, ignore_index=True)
+    if table.empty:
+        raise UsageError(f"{file}: an empty data set")
+    return table

@@ -7,34 +7,15 @@ from pathlib import Path
 
 from dr_cli.errors import UsageError
 from dr_cli.labels import layouts, tables
-from dr_cli.labels import matching as files
+from dr_cli.labels.columns import Columns, is_counted
 from dr_cli.labels.layouts import Layout, Source
-from dr_cli.labels.matching import Found
-from dr_cli.labels.tables import listed
-from dr_cli.photographs import packed as npz
+from dr_cli.labels.listing import Listing
+from dr_cli.labels.tables import quote
+from dr_cli.photographs import packed
+from dr_cli.photographs.decoding import EXTENSIONS
 
 _PEEKED = 300  # tables whose first row is looked at; a folder of annotations may hold thousands
 _NOT_LABELS = re.compile(r"sample_?submission|challenge\d_upload", re.IGNORECASE)  # empty forms
-
-
-@dataclass(frozen=True)
-class Columns:
-    """Column names that a person gave; each wins over what would be recognised."""
-
-    image: str | None = None
-    grade: str | None = None
-    patient: str | None = None
-    split: str | None = None
-
-    @property
-    def counted(self) -> bool:
-        """Whether they are counted ("column 2"), as those of a table without titles are."""
-        named = [name for name in (self.image, self.grade) if name]
-        return bool(named) and all(map(_counts, named))
-
-    def flags(self) -> list[str]:
-        """As they were given: `--image-column name`."""
-        return [f"--{what}-column {name}" for what, name in vars(self).items() if name]
 
 
 @dataclass(frozen=True)
@@ -45,12 +26,12 @@ class Recognised:
     sources: list[tuple[Source, str]]
     notes: list[str] = field(default_factory=list)
 
-    def said(self) -> str:
+    def describe(self) -> str:
         names = [table for _, table in self.sources]
         return f"table{'s' * (len(names) > 1)}: {', '.join(names)}" if names else "no table needed"
 
 
-def recognise(found: Found, name: str, columns: Columns) -> Recognised:
+def recognise(listing: Listing, name: str, columns: Columns) -> Recognised:
     """The layout called `name`, or with "auto" the first of `layouts.LAYOUTS` that fits.
 
     An image or a grade column that a person named leaves only tables that have it. Raises
@@ -59,10 +40,10 @@ def recognise(found: Found, name: str, columns: Columns) -> Recognised:
     if name == "auto" and (columns.image or columns.grade):
         name = layouts.TABLE
     asked = layouts.LAYOUTS if name == "auto" else (layouts.BY_NAME[name],)
-    search = _Search(found, columns, forced=name != "auto")
+    search = _Search(listing, columns, forced=name != "auto")
     fitting = [fit for layout in asked if (fit := search.fit(layout))]
     if not fitting:
-        raise UsageError(search.unrecognised(name))
+        raise UsageError(search.explain(name))
     best, *others = fitting
     also = [o.layout.name for o in others if o.layout.name not in (layouts.TABLE, layouts.FOLDERS)]
     if also:
@@ -72,23 +53,19 @@ def recognise(found: Found, name: str, columns: Columns) -> Recognised:
     return best
 
 
-def _counts(column: str) -> bool:
-    return re.fullmatch(r"column_\d+", tables.key(column)) is not None
-
-
 def is_data(first: Sequence[str], columns: Columns) -> bool:
     """Whether a table's first row holds an image and a grade, not two titles: an image has an
     extension, or a person counted the columns."""
-    if columns.counted and not any(map(_counts, first)):
+    if columns.counted and not any(map(is_counted, first)):
         return True
-    suffixes = [Path(cell).suffix.lower() in files.EXTENSIONS for cell in first]
+    suffixes = [Path(cell).suffix.lower() in EXTENSIONS for cell in first]
     return any(suffixes) and any(layouts.grade_of(cell) is not None for cell in first)
 
 
-def beside(found: Found, table: str, pattern: str) -> str | None:
+def find_beside(listing: Listing, table: str, pattern: str) -> str | None:
     """The table in the same folder whose whole name is like `pattern`."""
     home = table.rpartition("/")[0]
-    for other in found.tables:
+    for other in listing.tables:
         folder, _, name = other.rpartition("/")
         if folder == home and re.fullmatch(pattern, name, re.IGNORECASE):
             return other
@@ -120,35 +97,35 @@ def grade_folders(folders: Iterable[str], at_least: int = 2) -> dict[str, tuple[
 class _Search:
     """One folder, tried against one layout after another; first rows are read once."""
 
-    def __init__(self, found: Found, columns: Columns, forced: bool) -> None:
-        self.found, self.columns, self.forced = found, columns, forced
+    def __init__(self, listing: Listing, columns: Columns, forced: bool) -> None:
+        self.listing, self.columns, self.forced = listing, columns, forced
         self._first_rows: dict[str, list[str]] = {}
-        self.tables = [table for table in found.tables if not _NOT_LABELS.search(table)]
+        self.tables = [table for table in listing.tables if not _NOT_LABELS.search(table)]
 
     def fit(self, layout: Layout) -> Recognised | None:
         """The layout with its tables, or None."""
         if layout.name == layouts.FOLDERS:
-            fits = grade_folders(self.found.folders, 1 if self.forced else 2)
+            fits = grade_folders(self.listing.folders, 1 if self.forced else 2)
             return Recognised(layout, []) if fits else None
         if layout.name == layouts.TABLE:
             return self._any_table(layout)
-        chosen = Recognised(layout, [])
+        fit = Recognised(layout, [])
         for source in layout.sources:
             candidates = [table for table in self.tables if self._is(table, source, layout)]
             if candidates:
-                chosen.sources.append((source, self._one_of(candidates, chosen)))
+                fit.sources.append((source, self._take_one(candidates, fit)))
             elif not source.optional:
                 return None
-        return chosen
+        return fit
 
     def _is(self, table: str, source: Source, layout: Layout) -> bool:
         name = table.rpartition("/")[2]
         if not re.fullmatch(source.table, name, re.IGNORECASE):
             return False
         if layout.name == layouts.NPZ:
-            return npz.keys(self.found.root / table) >= {"train_images", "train_labels"}
+            return packed.keys(self.listing.root / table) >= {"train_images", "train_labels"}
         if source.grades is not None:
-            return beside(self.found, table, source.grades) is not None
+            return find_beside(self.listing, table, source.grades) is not None
         first = self._first_row(table)
         if not layout.header:
             return bool(re.fullmatch(layout.first_row or ".*", " ".join(first)))
@@ -156,22 +133,22 @@ class _Search:
 
     def _first_row(self, table: str) -> list[str]:
         if table not in self._first_rows:
-            self._first_rows[table] = tables.peek(self.found.root / table)
+            self._first_rows[table] = tables.peek(self.listing.root / table)
         return self._first_rows[table]
 
-    def _one_of(self, candidates: list[str], chosen: Recognised) -> str:
-        """Of several tables the one beside those already chosen, nearest to the top, largest."""
-        home = {table.rpartition("/")[0] for _, table in chosen.sources}
+    def _take_one(self, candidates: list[str], fit: Recognised) -> str:
+        """Of several tables the one beside those already taken, nearest to the top, largest."""
+        home = {table.rpartition("/")[0] for _, table in fit.sources}
 
         def rank(table: str) -> tuple[bool, int, int, str]:
-            size = (self.found.root / table).stat().st_size
+            size = (self.listing.root / table).stat().st_size
             return table.rpartition("/")[0] not in home, table.count("/"), -size, table
 
         best, *others = sorted(candidates, key=rank)
         if others:
-            chosen.notes.append(
+            fit.notes.append(
                 f"took {best}, the nearest to the top, then the largest, of {len(candidates)}"
-                f" tables that could be meant; not {listed(others, 4)} (give the table itself as"
+                f" tables that could be meant; not {quote(others, 4)} (give the table itself as"
                 " DATA to decide)"
             )
         return best
@@ -188,15 +165,15 @@ class _Search:
             if split and table.count("/") == fitting[0].count("/"):
                 by_split.setdefault(split, []).append(table)
         if layouts.TRAIN not in by_split or any(len(t) > 1 for t in by_split.values()):
-            chosen = Recognised(layout, [])
-            chosen.sources.append((Source(""), self._one_of(fitting, chosen)))
-            return chosen
+            fit = Recognised(layout, [])
+            fit.sources.append((Source(""), self._take_one(fitting, fit)))
+            return fit
         order = [split for split in layouts.SPLITS if split in by_split]
-        chosen = Recognised(layout, [(Source("", split), by_split[split][0]) for split in order])
-        rest = sorted(set(fitting) - {table for _, table in chosen.sources})
+        fit = Recognised(layout, [(Source("", split), by_split[split][0]) for split in order])
+        rest = sorted(set(fitting) - {table for _, table in fit.sources})
         if rest:
-            chosen.notes.append(f"not read: {listed(rest, 4)}, further tables of that form")
-        return chosen
+            fit.notes.append(f"not read: {quote(rest, 4)}, further tables of that form")
+        return fit
 
     def _has_columns(self, first: list[str], layout: Layout) -> bool:
         """Titles, or without titles a first row that is data (whose columns are numbered)."""
@@ -215,23 +192,21 @@ class _Search:
             and keys.issuperset(layout.needs)
         )
 
-    def unrecognised(self, name: str) -> str:
+    def explain(self, name: str) -> str:
         """One line: what was looked for, what was found, what to do next."""
-        found = self.found
-        if not len(found) and not found.tables:
-            return f"{found.root}: an empty data set: no image and no table in it"
+        listing = self.listing
+        if not len(listing) and not listing.tables:
+            return f"{listing.root}: an empty data set: no image and no table in it"
         asked = "a known layout" if name == "auto" else f"layout '{name}'"
         if flags := self.columns.flags():
             asked = f"a table with {' and '.join(flags)}"
-        seen = [f"{t} with {listed(self._first_row(t), 8)}" for t in found.tables[:3]
-                if not t.endswith(".npz") and self._first_row(t)]  # fmt: skip
-        unread = [t for t in found.tables if not (
-            npz.keys(found.root / t) if t.endswith(".npz") else self._first_row(t)
-        )]  # fmt: skip
-        why = "; ".join(_trouble(found.root, table) for table in unread[:3])
+        first_rows = {t: self._first_row(t) for t in listing.tables if not t.endswith(".npz")}
+        seen = [f"{t} with {quote(row, 8)}" for t, row in [*first_rows.items()][:3] if row]
+        unread = [t for t in listing.tables if not first_rows.get(t, packed.keys(listing.root / t))]
+        why = "; ".join(_explain(listing.root, table) for table in unread[:3])
         return (
-            f"{found.root}: {asked} was looked for, not found among {len(found)} images in"
-            f" {len(found.folders)} folders and {len(found.tables)} tables"
+            f"{listing.root}: {asked} was looked for, not found among {len(listing)} images in"
+            f" {len(listing.folders)} folders and {len(listing.tables)} tables"
             f"{' (' + '; '.join(seen) + ')' if seen else ''}"
             f"{'; ' + why if unread else ''}"
             f"; name the columns with --image-column and --grade-column ('column 1', 'column 2' of"
@@ -239,7 +214,7 @@ class _Search:
         )
 
 
-def _trouble(root: Path, table: str) -> str:
+def _explain(root: Path, table: str) -> str:
     """Why no first row could be had of a table."""
     if table.endswith(".npz"):
         return f"{table}: no NumPy archive"

@@ -16,14 +16,13 @@ from numpy.typing import NDArray
 from dr_cli import randomness
 from dr_cli.errors import UsageError
 from dr_cli.grades import NUM_GRADES
-from dr_cli.labels.layouts import SPLITS, TEST, TRAIN, VAL
+from dr_cli.labels.layouts import DEFAULT_VAL, SPLITS, TEST, TRAIN, VAL
+from dr_cli.labels.reading import MISSING
 from dr_cli.photographs.duplicates import connect
 
-DEFAULT_VAL = 0.15
 DEFAULT_TEST = 0.2  # by patient, where the data set has no test split to take the share from
 
 _STREAM = 101  # of `randomness`: the order of groups
-_LABELS_ALONE = "image missing"
 
 
 def assign(
@@ -240,11 +239,8 @@ def _order(
 
 
 def _usable(table: pd.DataFrame, include_missing: bool = False) -> NDArray[np.bool_]:
-    reason = table["reason"]
-    use = reason.isna().to_numpy(bool)
-    if include_missing:
-        use = use | (reason == _LABELS_ALONE).to_numpy(bool)
-    return use
+    missing = table["reason"] == MISSING
+    return (table["reason"].isna() | (missing & include_missing)).to_numpy(bool)
 
 
 def _codes(column: pd.Series) -> NDArray[np.int64]:

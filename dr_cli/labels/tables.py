@@ -70,7 +70,7 @@ class Table:
         if len(alike) == 1:
             return alike[0]
         raise UsageError(
-            f"{self.path}: no column '{column}' ({flag}); it has {listed(self.columns)}"
+            f"{self.path}: no column '{column}' ({flag}); it has {quote(self.columns)}"
         )
 
     def error(self, position: int, column: str, what: str) -> UsageError:
@@ -78,7 +78,7 @@ class Table:
         return UsageError(f"{self.path}, row {self.rows[position]}, column '{column}': {what}")
 
 
-def listed(names: Iterable[str], limit: int = 12) -> str:
+def quote(names: Iterable[str], limit: int = 12) -> str:
     """`a, b, c` for a sentence, cut after `limit` names."""
     names = [repr(name) for name in names]
     return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" * (len(names) > limit))

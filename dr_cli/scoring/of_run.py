@@ -151,15 +151,14 @@ def evaluate_on(
     from dr_cli.dataset.dataset import FundusDataset
     from dr_cli.dataset.feeding import batches
     from dr_cli.labels import reading
+    from dr_cli.labels.columns import Columns
     from dr_cli.network.grader import Grader
 
     chosen = recalibrate(run, rules)
     grader = Grader.load(run.folder, device=device, precision=precision)
-    read = reading.read(
-        data, layout=layout, columns=reading.Columns(**(columns or {})), observer=observer
-    )
+    read = reading.read(data, layout=layout, columns=Columns(**(columns or {})), observer=observer)
     reading.need_images(read)
-    own = read.mark == run.config().data.fingerprint
+    own = read.fingerprint == run.config().data.fingerprint
     labels = run.splits() if own else read.table
     split, rows = _take_split(labels, split, data)
     dataset = FundusDataset(

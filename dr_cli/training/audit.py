@@ -99,7 +99,7 @@ def describe(labels: Labels, table: pd.DataFrame, seen: Look) -> dict[str, Any]:
         ],
         "baselines": score_baselines(table, judged),
         "judged_on": judged,
-        "fingerprint": labels.mark,
+        "fingerprint": labels.fingerprint,
         "notes": list(labels.notes),
     }
 

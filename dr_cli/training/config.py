@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dr_cli.errors import UsageError
+from dr_cli.labels.layouts import DEFAULT_VAL
 
 ARCHITECTURES = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 DEFAULT_LR = {"sgd": 0.01, "adamw": 1e-3}
@@ -65,7 +66,7 @@ class TrainConfig:
     label_smoothing: float = _option(0.0, "Share of the label spread over all grades.", low=0)
     decision: str = _option("argmax", "How probabilities become a grade.", "argmax", "thresholds")
     val: str = _option(
-        "0.15",
+        str(DEFAULT_VAL),
         "Validation: a fraction of train by patient, a folder or table of its own, or `test`.",
     )
     split_by: str = _option(

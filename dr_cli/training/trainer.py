@@ -140,7 +140,7 @@ def describe(planned: Plan) -> runs.RunConfig:
             source=str(labels.source or labels.root.resolve()),
             layout=labels.layout,
             columns=planned.columns,
-            fingerprint=labels.mark,
+            fingerprint=labels.fingerprint,
             left_out=count_reasons(planned.table),
         ),
         versions=versions,

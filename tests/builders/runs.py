@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 import PIL.Image
 import torch
-from dr_cli.photographs.fundus import Preprocessing
 
 from dr_cli.grades import NAMES, NUM_GRADES, Calibration, OperatingPoint, Threshold
+from dr_cli.photographs.crop import Preprocessing
 from dr_cli.runs import METRICS, PREDICTIONS, SPLITS, DataRecord, ModelRecord, Run, RunConfig
 from dr_cli.training.config import TrainConfig
 from dr_cli.writing import write_csv, write_json

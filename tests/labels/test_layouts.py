@@ -8,32 +8,12 @@ import pandas as pd
 import pytest
 
 from dr_cli.errors import UsageError
-from dr_cli.events import Observer
-from dr_cli.labels import layouts
-from dr_cli.labels import reading as labels
-from dr_cli.labels.reading import Columns
+from dr_cli.labels import layouts, reading
+from dr_cli.labels.columns import NO_GRADE, Columns
+from dr_cli.labels.matching import CONTESTED
 from tests.builders import photographs
-
-
-def put(root: Path, files: dict[str, str | bytes]) -> Path:
-    """Text files as they are given; images (and all else given as b"") are empty: labels.read
-    matches names and opens no image."""
-    for name, content in files.items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return root
-
-
-def images(*names: str) -> dict[str, str | bytes]:
-    return dict.fromkeys(names, b"")
-
-
-def rows(data: labels.Labels) -> list[tuple[str, int, str | None]]:
-    """(path, grade, split) of the rows that can be used."""
-    table = data.table[data.table["reason"].isna()]
-    return list(zip(table["path"], table["grade"].tolist(), table["split"], strict=True))
-
+from tests.builders.listener import Listener
+from tests.builders.tables import images, put, rows, workbook
 
 # --- one miniature a layout ---------------------------------------------------------------------
 
@@ -154,33 +134,6 @@ def any_table(root: Path) -> Path:
     })  # fmt: skip
 
 
-def workbook(*table: list[object]) -> bytes:
-    """An .xlsx file with one sheet, as Excel and openpyxl lay it out: shared strings, numbers."""
-    import io
-    import zipfile
-
-    words = [cell for row in table for cell in row if isinstance(cell, str)]
-    space = 'xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"'
-    cells = "".join(
-        f'<row r="{r + 1}">'
-        + "".join(
-            f'<c r="{chr(65 + c)}{r + 1}" t="s"><v>{words.index(cell)}</v></c>'
-            if isinstance(cell, str)
-            else f'<c r="{chr(65 + c)}{r + 1}"><v>{cell}</v></c>'
-            for c, cell in enumerate(row)
-        )
-        + "</row>"
-        for r, row in enumerate(table)
-    )
-    out = io.BytesIO()
-    with zipfile.ZipFile(out, "w") as book:
-        strings = "".join(f"<si><t>{word}</t></si>" for word in words)
-        book.writestr("xl/sharedStrings.xml", f"<sst {space}>{strings}</sst>")
-        book.writestr("xl/worksheets/sheet1.xml",
-                      f"<worksheet {space}><sheetData>{cells}</sheetData></worksheet>")  # fmt: skip
-    return out.getvalue()
-
-
 PHOTOS = IDRID + "1. Original Images/"
 FUNDUS = "regular_fundus_images/"
 EXPECTED: dict[Callable[[Path], Path], tuple[str, list[tuple[str, int, str | None]]]] = {
@@ -236,11 +189,11 @@ EXPECTED: dict[Callable[[Path], Path], tuple[str, list[tuple[str, int, str | Non
 
 @pytest.mark.parametrize("make", EXPECTED, ids=lambda make: make.__name__)
 def test_every_layout_is_recognised_and_read(tmp_path: Path, make: Callable[[Path], Path]) -> None:
-    data = labels.read(make(tmp_path))
+    data = reading.read(make(tmp_path))
     name, expected = EXPECTED[make]
     assert data.layout == name
     assert rows(data) == expected
-    assert labels.read(tmp_path, layout=name).table.equals(data.table), "--layout says the same"
+    assert reading.read(tmp_path, layout=name).table.equals(data.table), "--layout says the same"
 
 
 def test_no_layout_lacks_a_miniature() -> None:
@@ -252,7 +205,7 @@ def test_a_layout_is_recognised_from_a_folder_above(
     tmp_path: Path, make: Callable[[Path], Path]
 ) -> None:
     make(tmp_path / "download" / "unpacked")
-    data = labels.read(tmp_path)
+    data = reading.read(tmp_path)
     name, expected = EXPECTED[make]
     assert data.layout == name
     assert rows(data) == [(f"download/unpacked/{path}", *rest) for path, *rest in expected]
@@ -262,7 +215,7 @@ def test_a_layout_is_recognised_from_a_folder_above(
 def test_another_layout_than_the_folder_has_is_refused(tmp_path: Path, name: str) -> None:
     put(tmp_path, {"notes.csv": "when,what\n1,x\n", **images("a.jpg")})
     with pytest.raises(UsageError, match=r"looked for.*notes.csv with 'when', 'what'") as error:
-        labels.read(tmp_path, layout=name)
+        reading.read(tmp_path, layout=name)
     assert name in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -271,7 +224,7 @@ def test_another_layout_than_the_folder_has_is_refused(tmp_path: Path, name: str
 
 
 def test_course_files_have_no_header(shared: Path) -> None:
-    table = labels.read(shared / "data" / "dlp").table
+    table = reading.read(shared / "data" / "dlp").table
     counts = table.groupby("split")["grade"].value_counts().unstack()
     assert counts.loc["train"].tolist() == [20656, 1955, 4210, 698, 581]
     assert counts.loc["test"].tolist() == [5154, 488, 1082, 175, 127]
@@ -283,23 +236,23 @@ def test_course_files_that_somebody_gave_a_header(tmp_path: Path, titled: str) -
     course(tmp_path)
     names = ("image\n" if titled == "both" else "") + "10_left\n10_right\n11_left\n"
     put(tmp_path, {"train_img.csv": names, "train_label.csv": "level\n0\n1\n4\n"})
-    assert rows(labels.read(tmp_path)) == EXPECTED[course][1]
+    assert rows(reading.read(tmp_path)) == EXPECTED[course][1]
 
 
 def test_course_files_of_different_length_are_refused(tmp_path: Path) -> None:
     course(tmp_path)
     put(tmp_path, {"test_label.csv": "3\n"})
     with pytest.raises(UsageError, match=r"test_img\.csv names 2 images, test_label\.csv has 1"):
-        labels.read(tmp_path)
+        reading.read(tmp_path)
 
 
 def test_idrid_test_rows_never_get_training_photographs(tmp_path: Path) -> None:
     """Both splits name IDRiD_001; without its own photograph a test row has none."""
     idrid(tmp_path)
     (tmp_path / PHOTOS / "b. Testing Set" / "IDRiD_001.jpg").unlink()
-    table = labels.read(tmp_path).table
+    table = reading.read(tmp_path).table
     test = table[table["split"] == "test"]
-    assert test["reason"].tolist() == [labels.MISSING]
+    assert test["reason"].tolist() == [reading.MISSING]
     assert not test["path"].str.contains("Training").any()
 
 
@@ -307,13 +260,13 @@ def test_idrid_in_one_heap_cannot_be_told_apart(tmp_path: Path) -> None:
     idrid(tmp_path)
     for photo in sorted(tmp_path.rglob("*.jpg")):
         photo.rename(tmp_path / photo.name)  # the last IDRiD_001 wins
-    data = labels.read(tmp_path)
-    assert data.left_out == {labels.CONTESTED: 2}
+    data = reading.read(tmp_path)
+    assert reading.count_reasons(data.table) == {CONTESTED: 2}
     assert rows(data) == [("IDRiD_002.jpg", 0, "train")]
 
 
 def test_real_idrid_keeps_each_split_to_its_folder(shared: Path) -> None:
-    table = labels.read(shared / "data" / "idrid").table
+    table = reading.read(shared / "data" / "idrid").table
     assert len(table) == 516
     assert table["reason"].isna().all()
     for split, folder in (("train", "a. Training Set"), ("test", "b. Testing Set")):
@@ -322,14 +275,14 @@ def test_real_idrid_keeps_each_split_to_its_folder(shared: Path) -> None:
 
 
 def test_ddr_leaves_out_the_ungradable_and_counts_them(tmp_path: Path) -> None:
-    data = labels.read(ddr(tmp_path))
-    assert data.left_out == {"ungradable (grade 5)": 1}
+    data = reading.read(ddr(tmp_path))
+    assert reading.count_reasons(data.table) == {"ungradable (grade 5)": 1}
     row = data.table[data.table["reason"].notna()].iloc[0]
-    assert (row["path"], row["grade"]) == ("train/007-0006-000.jpg", labels.NO_GRADE)
+    assert (row["path"], row["grade"]) == ("train/007-0006-000.jpg", NO_GRADE)
 
 
 def test_messidor_pairs_tell_patients_and_eyes(tmp_path: Path) -> None:
-    table = labels.read(messidor2(tmp_path)).table
+    table = reading.read(messidor2(tmp_path)).table
     assert table["eye"].tolist() == ["left", "right", "left", "right"]
     assert table["patient"].tolist() == ["pair-2", "pair-2", "pair-3", "pair-3"]
     assert table["reason"].tolist() == [None, None, None, "ungradable"]
@@ -338,14 +291,14 @@ def test_messidor_pairs_tell_patients_and_eyes(tmp_path: Path) -> None:
 def test_messidor_as_kaggle_users_hand_it_on(tmp_path: Path) -> None:
     table = "id_code,diagnosis,adjudicated_dme,adjudicated_gradable\nIM004832.jpg,4,1,1\n"
     put(tmp_path, {"messidor_data.csv": table, **images("preprocess/IM004832.JPG")})
-    data = labels.read(tmp_path)
+    data = reading.read(tmp_path)
     assert data.layout == "messidor2"
     assert rows(data) == [("preprocess/IM004832.JPG", 4, None)]
 
 
 def test_deepdrid_believes_the_graded_column_not_the_name(tmp_path: Path) -> None:
     """Patient 56 has two names swapped: 56_r3 is graded as a left eye."""
-    table = labels.read(deepdrid(tmp_path)).table
+    table = reading.read(deepdrid(tmp_path)).table
     assert table["eye"].tolist() == ["left", "right", "left", "left", "left"]
     assert table["patient"].tolist() == ["1", "1", "56", "265", "347"]
 
@@ -356,17 +309,17 @@ def test_of_several_npz_the_largest_is_taken_and_said(tmp_path: Path) -> None:
     with np.load(tmp_path / "small.npz") as small:
         large = {k: v.repeat(3, 1).repeat(3, 2) if v.ndim == 4 else v for k, v in small.items()}
     np.savez(tmp_path / "retinamnist_224.npz", **large)
-    data = labels.read(tmp_path)
+    data = reading.read(tmp_path)
     assert data.table["path"][0] == "retinamnist_224.npz#train/0"
     assert any("not 'small.npz'" in note for note in data.notes)
-    assert labels.read(tmp_path / "small.npz").table["path"][0] == "small.npz#train/0"
+    assert reading.read(tmp_path / "small.npz").table["path"][0] == "small.npz#train/0"
 
 
 def test_another_medmnist_is_refused(tmp_path: Path) -> None:
     zeros = np.zeros((2, 28, 28, 3), np.uint8)
     np.savez(tmp_path / "pathmnist.npz", train_images=zeros, train_labels=np.array([[0], [8]]))
     with pytest.raises(UsageError, match="'train_labels', place 1: 8 is not a grade"):
-        labels.read(tmp_path)
+        reading.read(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -385,7 +338,7 @@ def test_another_medmnist_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("above", ["{}", "train/{}", "images/val/{}", "{}/site_7"])
 def test_class_folders_in_their_usual_names(tmp_path: Path, names: list[str], above: str) -> None:
     put(tmp_path, images(*(f"{above.format(name)}/{i}.jpg" for i, name in enumerate(names))))
-    table = labels.read(tmp_path).table
+    table = reading.read(tmp_path).table
     assert dict(zip(table["path"].str[-5], table["grade"], strict=True)) == {
         str(i): i for i in range(5)
     }
@@ -395,14 +348,17 @@ def test_class_folders_in_their_usual_names(tmp_path: Path, names: list[str], ab
 
 def test_folders_beside_the_grades_are_left_out_and_counted(tmp_path: Path) -> None:
     put(tmp_path, images("0/a.jpg", "1/b.jpg", "5/c.jpg", "unsorted/d.jpg", "cover.png"))
-    data = labels.read(tmp_path)
-    assert data.left_out == {labels.NO_GRADE_FOLDER: 2, "ungradable (grade 5)": 1}
+    data = reading.read(tmp_path)
+    assert reading.count_reasons(data.table) == {
+        reading.NO_GRADE_FOLDER: 2,
+        "ungradable (grade 5)": 1,
+    }
 
 
 def test_numbered_patients_are_no_grades(tmp_path: Path) -> None:
     put(tmp_path, images(*(f"{patient}/left.jpg" for patient in range(9))))
     with pytest.raises(UsageError, match="looked for"):
-        labels.read(tmp_path)
+        reading.read(tmp_path)
 
 
 # --- which of several ---------------------------------------------------------------------------
@@ -414,11 +370,11 @@ def test_a_table_wins_over_class_folders(tmp_path: Path) -> None:
         "train.csv": "id_code,diagnosis\nx,2\ny,0\n",
         **images("gaussian/Moderate/x.png", "gaussian/No_DR/y.png"),
     })  # fmt: skip
-    data = labels.read(tmp_path)
+    data = reading.read(tmp_path)
     assert data.layout == "aptos"
     assert rows(data) == [("gaussian/Moderate/x.png", 2, "train"), ("gaussian/No_DR/y.png", 0,
                                                                     "train")]  # fmt: skip
-    assert labels.read(tmp_path, layout="folders").layout == "folders"
+    assert reading.read(tmp_path, layout="folders").layout == "folders"
 
 
 def test_of_several_tables_the_one_taken_is_said(tmp_path: Path) -> None:
@@ -427,10 +383,10 @@ def test_of_several_tables_the_one_taken_is_said(tmp_path: Path) -> None:
         "labels.csv": "image,grade\na,2\nb,3\n",
         **images("a.png", "b.png"),
     })  # fmt: skip
-    data = labels.read(tmp_path)
+    data = reading.read(tmp_path)
     assert [grade for _, grade, _ in rows(data)] == [2, 3]
     assert any("took labels.csv" in note and "old/labels.csv" in note for note in data.notes)
-    assert labels.read(tmp_path / "old" / "labels.csv").table["grade"].tolist() == [1, 1, 1]
+    assert reading.read(tmp_path / "old" / "labels.csv").table["grade"].tolist() == [1, 1, 1]
 
 
 def test_tables_named_after_splits_go_together(tmp_path: Path) -> None:
@@ -440,7 +396,7 @@ def test_tables_named_after_splits_go_together(tmp_path: Path) -> None:
         "test_labels.csv": "name,label\na,4\n",
         **images("train/a.png", "train/b.png", "val/c.png", "test/a.png"),
     })  # fmt: skip
-    assert rows(labels.read(tmp_path)) == [
+    assert rows(reading.read(tmp_path)) == [
         ("train/a.png", 1, "train"),
         ("train/b.png", 0, "train"),
         ("val/c.png", 1, "val"),
@@ -451,15 +407,10 @@ def test_tables_named_after_splits_go_together(tmp_path: Path) -> None:
 def test_two_data_sets_in_one_folder_are_said(tmp_path: Path) -> None:
     eyepacs(tmp_path / "eyepacs")
     aptos(tmp_path / "aptos")
-    notes: list[str] = []
-
-    class Listener(Observer):
-        def note(self, text: str) -> None:
-            notes.append(text)
-
-    assert labels.read(tmp_path, observer=Listener()).layout == "eyepacs"
-    assert any("could also be aptos" in note for note in notes)
-    assert labels.read(tmp_path, layout="aptos").layout == "aptos"
+    listener = Listener()
+    assert reading.read(tmp_path, observer=listener).layout == "eyepacs"
+    assert any("could also be aptos" in note for note in listener.notes)
+    assert reading.read(tmp_path, layout="aptos").layout == "aptos"
 
 
 def test_column_flags_read_any_table(tmp_path: Path) -> None:
@@ -468,9 +419,9 @@ def test_column_flags_read_any_table(tmp_path: Path) -> None:
         **images("a.png"),
     })  # fmt: skip
     with pytest.raises(UsageError, match="--image-column and --grade-column"):
-        labels.read(tmp_path)
+        reading.read(tmp_path)
     columns = Columns(image="scan", grade="Grader B", patient="person", split="use")
-    data = labels.read(tmp_path, columns=columns)
+    data = reading.read(tmp_path, columns=columns)
     assert rows(data) == [("a.png", 2, "test")]
     assert data.table["patient"].tolist() == ["p9"]
     assert data.extra_columns == ("grader A",)
@@ -479,7 +430,7 @@ def test_column_flags_read_any_table(tmp_path: Path) -> None:
 
 def test_column_flags_have_no_say_over_folders(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"--patient-column x: .* has no columns"):
-        labels.read(folders(tmp_path), columns=Columns(patient="x"))
+        reading.read(folders(tmp_path), columns=Columns(patient="x"))
 
 
 def test_a_blank_line_in_one_of_the_courses_files_is_no_silent_shift(tmp_path: Path) -> None:
@@ -489,21 +440,21 @@ def test_a_blank_line_in_one_of_the_courses_files_is_no_silent_shift(tmp_path: P
         lines = file.read_text().splitlines(keepends=True)
         file.write_text("".join([*lines[:line], "\n", *lines[line:]]))
     with pytest.raises(UsageError, match=r"train_img\.csv, row 4, stands beside row 3"):
-        labels.read(tmp_path)
+        reading.read(tmp_path)
 
 
 def test_npz_with_fewer_labels_than_images_is_refused(tmp_path: Path) -> None:
     pictures = np.zeros((3, 28, 28, 3), np.uint8)
     np.savez(tmp_path / "set.npz", train_images=pictures, train_labels=np.array([0, 1]))
     with pytest.raises(UsageError, match="2 grades for 3 images"):
-        labels.read(tmp_path)
+        reading.read(tmp_path)
     np.savez(tmp_path / "set.npz", train_images=pictures, train_labels=np.array([None] * 3))
     with pytest.raises(UsageError, match="train_labels"):
-        labels.read(tmp_path)
+        reading.read(tmp_path)
 
 
 def test_tables_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     (tmp_path / "empty.csv").touch()
     (tmp_path / "set.npz").write_bytes(b"no archive")
     with pytest.raises(UsageError, match=r"empty.csv: the table is empty; set.npz: no NumPy"):
-        labels.read(tmp_path)
+        reading.read(tmp_path)

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from sklearn.model_selection import StratifiedGroupKFold
 
 from dr_cli.errors import UsageError
-from dr_cli.labels import reading as labels
-from dr_cli.labels import splits
+from dr_cli.labels import reading, splits
+from dr_cli.labels.columns import COLUMNS
 from dr_cli.scoring.baselines import count_leaks
 
 LAWFUL = settings(max_examples=80, deadline=None)
@@ -23,7 +23,7 @@ def frame(**columns: list) -> pd.DataFrame:
     known = {"path": [f"{i}.png" for i in range(n)]} | {
         name: [None] * n for name in ("patient", "eye", "split", "reason")
     }
-    table = pd.DataFrame(known | columns, columns=list(labels.COLUMNS), dtype=object)
+    table = pd.DataFrame(known | columns, columns=list(COLUMNS), dtype=object)
     return table.assign(grade=table["grade"].astype(np.int8))
 
 
@@ -235,7 +235,7 @@ def test_laws_of_folds(made: tuple[pd.DataFrame, np.ndarray], k: int, seed: int)
 
 
 def test_folds_of_idrid_hold_each_grade_evenly(shared: Path) -> None:
-    table = splits.folds(labels.read(shared / "data" / "idrid").table, 5)
+    table = splits.folds(reading.read(shared / "data" / "idrid").table, 5)
     counts = table.groupby("fold")["grade"].value_counts().unstack()
     assert (counts.max() - counts.min() <= 1).all()
     assert counts[1].tolist() == [5] * 5
