@@ -348,12 +348,9 @@ def _tell_apart(runs: Sequence[Run]) -> list[str]:
 def _choose_best(runs: Sequence[Mapping[str, Any]]) -> tuple[Mapping[str, Any], str]:
     """The best run and what chose it: validation QWK where every run has it, else test QWK."""
     by = "val" if all(value_of(run["val"], "qwk") is not None for run in runs) else "record"
-
-    def score(run: Mapping[str, Any]) -> float:
-        found = value_of(run[by], "qwk")
-        return -math.inf if found is None else found
-
-    return max(runs, key=score), "validation QWK" if by == "val" else "test QWK"
+    scores = [value_of(run[by], "qwk") for run in runs]
+    known = [-math.inf if score is None else score for score in scores]
+    return runs[known.index(max(known))], "validation QWK" if by == "val" else "test QWK"
 
 
 def _compare(runs: Sequence[Run], told: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]] | None:
