@@ -105,7 +105,7 @@ def render(data: Mapping[str, Any]) -> str:
         figures={n: f for n, f in FIGURES.items() if not n.startswith("calibration.")},
         show=show,
         figure_of=figure_of,
-        matrices=_matrices(data),
+        matrices=_tabulate_differences(data),
         charts=_draw_comparison(data["runs"]),
         charts_of=_draw_run,
         swatch=svg.swatch,
@@ -180,7 +180,7 @@ def _stack(text: str) -> Markup:
     return Markup("{} <small>({}</small>").format(value, interval)
 
 
-def _matrices(data: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _tabulate_differences(data: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Row less column for every pair of three or more runs: {"title", "count", "rows"}.
 
     A row holds a cell a run: (difference, corrected p), or None on the diagonal and if undefined.
