@@ -176,7 +176,8 @@ class Run:
     def splits(self) -> "pd.DataFrame":
         """splits.csv, every row of the data set with its split or the reason why it has none.
 
-        Raises as `predictions`."""
+        Raises as `predictions`.
+        """
         return self._table("splits.csv", SPLITS)
 
     def history(self) -> list[dict[str, float | None]]:
@@ -202,7 +203,7 @@ class Run:
         return model_record(self.folder).calibration
 
     def epoch(self) -> int | None:
-        """The one whose weights were kept, from 1; None of a cross-validation, which has many."""
+        """The epoch whose weights were kept, from 1; None of a cross-validation, which has many."""
         return model_record(self.folder).epoch if self[MODEL].is_file() else None
 
     def has(self, split: str) -> bool:

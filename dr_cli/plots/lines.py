@@ -6,10 +6,13 @@ from typing import Any
 
 from dr_cli.writing import whole
 
-_LINES = {
-    "train": ("#0072B2", "-", "o"),
-    "val": ("#E69F00", "--", "s"),
-    "test": ("#009E73", ":", "^"),
+# Okabe and Ito's palette (2008): told apart by every common colour vision.
+OKABE_ITO = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "P")
+_LINES = {  # colour, line, marker
+    "train": (OKABE_ITO[0], "-", MARKERS[0]),
+    "val": (OKABE_ITO[4], "--", MARKERS[1]),
+    "test": (OKABE_ITO[2], ":", MARKERS[2]),
 }
 
 

@@ -1,7 +1,5 @@
 """The dictionary of `reading.collect` -> an HTML page, a Markdown text, a CSV table."""
 
-import csv
-import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib.resources import files
@@ -108,7 +106,7 @@ def render(data: Mapping[str, Any]) -> str:
         figures={n: f for n, f in FIGURES.items() if not n.startswith("calibration.")},
         show=show,
         figure_of=figure_of,
-        matrices=_matrices(data),
+        matrices=_tabulate_differences(data),
         charts=_draw_comparison(data["runs"]),
         charts_of=_draw_run,
         swatch=svg.swatch,
@@ -120,12 +118,10 @@ def render(data: Mapping[str, Any]) -> str:
 
 def to_csv(data: Mapping[str, Any]) -> str:
     """A row a run: plain numbers, with the ends of the interval beside each figure."""
-    text = io.StringIO(newline="")
-    rows = [_csv_row(run) for run in data["runs"]]
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
+    import pandas as pd
+
+    table = pd.DataFrame([_csv_row(run) for run in data["runs"]], dtype=object)
+    return table.to_csv(index=False, lineterminator="\n")
 
 
 def _csv_row(run: Run) -> dict[str, Any]:
@@ -185,7 +181,7 @@ def _stack(text: str) -> Markup:
     return Markup("{} <small>({}</small>").format(value, interval)
 
 
-def _matrices(data: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _tabulate_differences(data: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Row less column for every pair of three or more runs: {"title", "count", "rows"}.
 
     A row holds a cell a run: (difference, corrected p), or None on the diagonal and if undefined.
@@ -304,12 +300,10 @@ def _operating_lines(run: Run, style: int) -> list[Line]:
     record, roc = run["record"], run["curves"]["roc"]
     if not roc:
         return []
-    lines = [
-        DIAGONAL,
-        Line(f"AUC {show(record, 'referable.auc')}", roc, style, marked=False),
-    ]
-    told = [value_of(record, f"referable.{key}") for key in ("sensitivity", "specificity")]
-    sensitivity, specificity = told
+    auc = show(record, "referable.auc")
+    lines = [DIAGONAL, Line(f"AUC {auc}", roc, style, marked=False)]
+    sensitivity = value_of(record, "referable.sensitivity")
+    specificity = value_of(record, "referable.specificity")
     if sensitivity is not None and specificity is not None:
         name = (
             f"operating point {number(value_of(record, 'referable.threshold'))}: "
@@ -329,12 +323,8 @@ def _reliability_lines(run: Run, style: int) -> list[Line]:
 
 
 def _draw_expected(run: Run, style: int) -> Chart:
-    rows = [
-        (f"{grade} {name}", counts)
-        for grade, (name, counts) in enumerate(
-            zip(grades.NAMES, run["curves"]["expected"], strict=True)
-        )
-    ]
+    names = [f"{grade} {name}" for grade, name in enumerate(grades.NAMES)]
+    rows = list(zip(names, run["curves"]["expected"], strict=True))
     picture = svg.ridges(rows, (0, grades.NUM_GRADES - 1), "expected grade", style)
     return Chart("Expected grade by true grade", picture)
 

@@ -1,7 +1,6 @@
 """The dictionary of `collect` -> PNG and SVG files for a paper (`dr report --figures DIR`).
 
-Drawn for a column of 12 cm: no text below 8 pt, the Okabe-Ito palette (told apart by every common
-colour vision), and a marker and a line style besides the colour. matplotlib is imported here only.
+Drawn for a column of 12 cm: no text below 8 pt, and a marker and a line style besides the colour.
 """
 
 import re
@@ -9,11 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dr_cli.plots.lines import MARKERS, OKABE_ITO
 from dr_cli.report.page import comparison_lines, roc_lines
 from dr_cli.report.svg import MOST_MARKERS, Line
 
-OKABE_ITO = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
-MARKERS = ("o", "s", "^", "D", "v", "P")
 STYLE: dict[Any, Any] = {
     "font.size": 9,
     "axes.labelsize": 9,

@@ -42,16 +42,16 @@ def summarise(run: Run, runs: int, chosen_by: str) -> list[str]:
     return [
         f"{best}: on {record['n']:,} {NAMES[run['split']]} images{patients} it reaches "
         f"QWK {figure(record['qwk'])} and accuracy {figure(record['accuracy'], True)}.",
-        *_baselines(record),
-        *(f"Data: {told}." for told in [_data(run)] if told),
-        *_leaks(record),
+        *_tell_baselines(record),
+        *(f"Data: {told}." for told in [_name_data(run)] if told),
+        *_tell_leaks(record),
         *(f"{told}." for told in [verdict(record)] if told),
     ]
 
 
-def card(runs: Sequence[Run]) -> list[dict[str, str]]:
+def write_card(runs: Sequence[Run]) -> list[dict[str, str]]:
     """The model card, with every data set that the runs were made on."""
-    told = [f"{_data(run)}; fingerprint {run['data']['fingerprint']}" for run in runs]
+    told = [f"{_name_data(run)}; fingerprint {run['data']['fingerprint']}" for run in runs]
     parts = {
         "Intended use": INTENDED_USE,
         "Out of scope": OUT_OF_SCOPE,
@@ -62,7 +62,7 @@ def card(runs: Sequence[Run]) -> list[dict[str, str]]:
     return [{"title": title, "text": text} for title, text in parts.items()]
 
 
-def privacy(runs: Sequence[Run], no_pictures: bool) -> str:
+def disclose(runs: Sequence[Run], no_pictures: bool) -> str:
     """Whose images are in it, for whoever is about to share it."""
     if no_pictures:
         return "No photograph, file name or patient is in this page."
@@ -96,7 +96,7 @@ def warn(runs: Sequence[Run], comparable: bool) -> Iterator[str]:
         )
 
 
-def _baselines(record: Mapping[str, Any]) -> Iterator[str]:
+def _tell_baselines(record: Mapping[str, Any]) -> Iterator[str]:
     found = record.get("baselines") or {}
     told = [
         f"{what} scores QWK {number(base['qwk'])} and accuracy {percent(base['accuracy'])}"
@@ -110,7 +110,7 @@ def _baselines(record: Mapping[str, Any]) -> Iterator[str]:
         yield f"For comparison, {', and '.join(told)}."
 
 
-def _data(run: Run) -> str:
+def _name_data(run: Run) -> str:
     """Data set, layout and images by split, without the path that leads there."""
     data = run["data"]
     name = re.split(r"[/\\]", data.get("root", "").rstrip("/\\"))[-1]
@@ -119,7 +119,7 @@ def _data(run: Run) -> str:
     return f"{told}: {', '.join(counts)} images" if counts else told
 
 
-def _leaks(record: Mapping[str, Any]) -> Iterator[str]:
+def _tell_leaks(record: Mapping[str, Any]) -> Iterator[str]:
     """How many test images are half known from train or val; nothing where that is not known."""
     if (leaks := record.get("leaks")) is None:
         return

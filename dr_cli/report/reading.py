@@ -54,9 +54,9 @@ def collect(folders: Sequence[Path], *, no_pictures: bool = False) -> dict[str, 
         "schema": 1,
         "version": __version__,
         "intended_use": prose.INTENDED_USE,
-        "card": prose.card(told),
+        "card": prose.write_card(told),
         "pictures": not no_pictures,
-        "privacy": prose.privacy(told, no_pictures),
+        "privacy": prose.disclose(told, no_pictures),
         "best": best["name"],
         "summary": prose.summarise(best, len(told), chosen_by),
         "warnings": list(prose.warn(told, comparable=comparisons is not None)),
@@ -110,7 +110,7 @@ def _read_run(run: Run, name: str, no_pictures: bool, listed: int) -> dict[str, 
     check(predictions, str(run[f"predictions-{split}.csv"]))
     drawn = _are_drawn(predictions)
     splits = _read_splits(run)
-    data = _data(config.data, drawn, no_pictures)
+    data = _describe_data(config.data, drawn, no_pictures)
     options = _without_paths(config.options) if no_pictures else dict(config.options)
     return {
         "name": name,
@@ -124,15 +124,15 @@ def _read_run(run: Run, name: str, no_pictures: bool, listed: int) -> dict[str, 
         "seconds_per_epoch": _median(row.get("seconds") for row in history),
         "seconds": sum(row.get("seconds") or 0 for row in history) or None,
         "images_per_second": _median(row.get("images_per_second") for row in history),
-        "phases": _phases(history, splits),
+        "phases": _split_seconds(history, splits),
         "drawn": drawn,
         "decision": run.calibration().to_record()["decision"],
         "split": split,
         "record": record,
         "val": _without_run(summary.get("val") or {}) or None,
         "history": history,
-        "curves": _curves(predictions, value_of(record, "calibration.temperature")),
-        "cells": _cells(predictions, listed) if listed else {},
+        "curves": _find_curves(predictions, value_of(record, "calibration.temperature")),
+        "cells": _list_cells(predictions, listed) if listed else {},
         "splits": splits,
         "options": options,
         "made_with": {
@@ -152,16 +152,13 @@ def _without_run(record: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in record.items() if key not in ("run", "data")}
 
 
-def _data(data: DataRecord, drawn: bool, no_pictures: bool) -> dict[str, Any]:
+def _describe_data(data: DataRecord, drawn: bool, no_pictures: bool) -> dict[str, Any]:
     """What config.json says of the data set; its place only where that may be told."""
     told = asdict(data)
-    if drawn and _is_kept_sample(data.root):
-        told["root"] = SAMPLE_SET
-    elif no_pictures:
-        del told["root"]
-    if "root" not in told or told["root"] == SAMPLE_SET:
-        del told["source"]
-    return told
+    kept = drawn and _is_kept_sample(data.root)
+    if kept or no_pictures:
+        del told["root"], told["source"]
+    return {"root": SAMPLE_SET} | told if kept else told
 
 
 def _are_drawn(predictions: "pd.DataFrame") -> bool:
@@ -194,7 +191,7 @@ def _read_splits(run: Run) -> list[dict[str, Any]]:
     return told
 
 
-def _phases(
+def _split_seconds(
     history: Sequence[Mapping[str, float | None]], splits: Sequence[Mapping[str, Any]]
 ) -> list[list[float]]:
     """[epoch, seconds of training, seconds of predicting validation and test] an epoch.
@@ -219,7 +216,7 @@ def _median(values: Iterable[float | None]) -> float | None:
 # ---------------------------------------------------------------- its predictions
 
 
-def _cells(predictions: "pd.DataFrame", most: int) -> dict[str, list[dict[str, Any]]]:
+def _list_cells(predictions: "pd.DataFrame", most: int) -> dict[str, list[dict[str, Any]]]:
     """At most `most` images of each confusion cell: "true-predicted" -> path, probability."""
     cells: dict[str, list[dict[str, Any]]] = {}
     paths = predictions["path"].to_list()
@@ -232,7 +229,7 @@ def _cells(predictions: "pd.DataFrame", most: int) -> dict[str, list[dict[str, A
     return cells
 
 
-def _curves(predictions: "pd.DataFrame", temperature: float | None) -> dict[str, Any]:
+def _find_curves(predictions: "pd.DataFrame", temperature: float | None) -> dict[str, Any]:
     """What the charts of a run are drawn from.
 
     roc: [false positive rate, sensitivity] of referable retinopathy, None with one class
@@ -348,12 +345,9 @@ def _tell_apart(runs: Sequence[Run]) -> list[str]:
 def _choose_best(runs: Sequence[Mapping[str, Any]]) -> tuple[Mapping[str, Any], str]:
     """The best run and what chose it: validation QWK where every run has it, else test QWK."""
     by = "val" if all(value_of(run["val"], "qwk") is not None for run in runs) else "record"
-
-    def score(run: Mapping[str, Any]) -> float:
-        found = value_of(run[by], "qwk")
-        return -math.inf if found is None else found
-
-    return max(runs, key=score), "validation QWK" if by == "val" else "test QWK"
+    scores = [value_of(run[by], "qwk") for run in runs]
+    known = [-math.inf if score is None else score for score in scores]
+    return runs[known.index(max(known))], "validation QWK" if by == "val" else "test QWK"
 
 
 def _compare(runs: Sequence[Run], told: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]] | None:

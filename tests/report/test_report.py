@@ -64,7 +64,7 @@ def test_dictionary_is_plain_json(runs: Path) -> None:
     assert json.loads(json.dumps(data, allow_nan=False)) == data
     assert data["warnings"] == []
     assert [run["name"] for run in data["runs"]] == ["resnet18", "resnet50-pretrained"]
-    assert data["runs"][0]["history"][0]["test_qwk"] is None  # nan in the file
+    assert data["runs"][0]["history"][0]["test_qwk"] is None  # an empty cell
     assert data["runs"][0]["seconds_per_epoch"] == 17.5
 
 
