@@ -315,7 +315,7 @@ def test_a_missing_file_and_a_run_without_weights(tmp_path, make):
 
 def test_the_way_of_a_photograph_imports_no_heavy_package():
     program = (
-        "import sys, dr_cli.network.resnet, dr_cli.network.weights, dr_cli.network.activation;"
+        "import sys, dr_cli.network.grader, dr_cli.network.weights, dr_cli.plots.heat;"
         "import dr_cli.device, dr_cli.training.losses;"
         "heavy = {'torchvision', 'pandas', 'sklearn', 'matplotlib', 'seaborn', 'torch._dynamo'};"
         "print(sorted(heavy & set(sys.modules)))"
