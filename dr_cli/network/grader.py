@@ -6,6 +6,7 @@ Free of pandas, scikit-learn, matplotlib and torchvision: `dr predict` passes th
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from dr_cli import device, machine, runs
+from dr_cli import machine, runs
 from dr_cli.dataset.augment import normalise
+from dr_cli.device import Processor, choose
 from dr_cli.errors import DrError, UsageError
 from dr_cli.grades import NAMES, Calibration, expected_grade, referable_probability
 from dr_cli.network.activation import activation
@@ -36,7 +38,7 @@ def logits_of(
     network: nn.Module,
     batches: Iterable[tuple[Tensor, Tensor, Tensor]],
     way: Preprocessing,
-    processor: device.Processor,
+    processor: Processor,
     progress: Callable[[int], None] = lambda done: None,
     tta: bool = False,
 ) -> NDArray[np.float32]:
@@ -57,12 +59,10 @@ def logits_of(
     return torch.cat(found).cpu().numpy() if found else np.zeros((0, 5), np.float32)
 
 
-def _views(
-    pixels: Tensor, way: Preprocessing, processor: device.Processor, tta: bool
-) -> Iterator[Tensor]:
+def _views(pixels: Tensor, way: Preprocessing, processor: Processor, tta: bool) -> Iterator[Tensor]:
     """What the network takes, of uint8 [n, 3, H, W] as it is and, with tta, of its three flips."""
-    for axes in ((), (3,), (2,), (2, 3)) if tta else ((),):
-        view = pixels.flip(axes) if axes else pixels
+    flips = (pixels.flip(3), pixels.flip(2), pixels.flip((2, 3))) if tta else ()
+    for view in (pixels, *flips):
         inputs = normalise(view.to(processor.device, non_blocking=True), way)
         yield inputs.contiguous(memory_format=processor.memory_format)
 
@@ -75,25 +75,25 @@ def _average(logits: list[Tensor]) -> Tensor:
     return torch.logsumexp(torch.stack(each), 0) - math.log(len(each))
 
 
+@dataclass
 class Member:
     """One network of a grader, with the preprocessing and calibration stored beside it."""
 
-    def __init__(
-        self,
-        network: ResNet,
-        preprocessing: Preprocessing,
-        calibration: Calibration,
-        processor: device.Processor,
-    ) -> None:
-        self.preprocessing = preprocessing
-        self.calibration = calibration
-        self.processor = processor
-        network = network.to(processor.device).to(memory_format=processor.memory_format).eval()
+    network: ResNet
+    preprocessing: Preprocessing
+    calibration: Calibration
+    processor: Processor
+
+    def __post_init__(self) -> None:
+        """The network is made ready, in place: moved, in eval mode, in fp32 a folded copy."""
+        where = self.processor
+        self.network.to(where.device).to(memory_format=where.memory_format).eval()
         # Folding changes what is rounded to bf16: probabilities by up to 0.005, for 5% of speed.
-        self.network = inference_copy(network) if processor.dtype == torch.float32 else network
+        if where.dtype == torch.float32:
+            self.network = inference_copy(self.network)
 
     @classmethod
-    def load(cls, source: Path, processor: device.Processor) -> "Member":
+    def load(cls, source: Path, processor: Processor) -> "Member":
         """From a run folder or its model.safetensors. UsageError where it is no grader."""
         tensors, record = runs.read_model(source)
         network = build_resnet(record.arch)
@@ -156,8 +156,6 @@ class Grader:
 
         Raises UsageError where one has no weights or is no grader.
         """
-        from dr_cli.device import choose
-
         processor = choose(device, precision)
         several = [source] if isinstance(source, (str, Path)) else list(source)
         folders = [folder for one in several for folder in runs.Run(Path(one)).networks()]
@@ -185,14 +183,14 @@ class Grader:
         batches: (pixels uint8 [n, 3, S, S] made as `preprocessing` says, grades, indices), walked
         once. progress, tta: as in `logits_of`.
         """
-        logits: list[list[Tensor]] = [[] for _ in self.members]
+        logits: list[list[Tensor]] = []  # of each batch, of each member
         done = 0
         for pixels, _, _ in batches:
-            for member, found in zip(self.members, logits, strict=True):
-                found.append(member.forward(pixels, tta)[0])
+            logits.append([member.forward(pixels, tta)[0] for member in self.members])
             done += len(pixels)
             progress(done)
-        return self._pool([torch.cat(found) for found in logits]) if done else np.zeros((0, 5))
+        each = [torch.cat(found) for found in zip(*logits, strict=True)]
+        return self._pool(each) if each else np.zeros((0, 5))
 
     def predict(
         self,
@@ -221,12 +219,9 @@ class Grader:
     def _crops(self, path: str | Path) -> tuple[str, list[Crop] | str]:
         """The crop for each member, or why there is none; one decoding a preprocessing."""
         try:
-            made: dict[Preprocessing, Crop] = {}
-            for member in self.members:
-                way = member.preprocessing
-                if way not in made:
-                    made[way] = load_crop(path, way)
-            return str(path), [made[member.preprocessing] for member in self.members]
+            ways = [member.preprocessing for member in self.members]
+            crops = {way: load_crop(path, way) for way in dict.fromkeys(ways)}
+            return str(path), [crops[way] for way in ways]
         except DrError as error:
             return str(path), str(error)
 
@@ -237,7 +232,7 @@ class Grader:
         graded = zip(good, *self._forward(good, tta), strict=True) if good else iter(())
         for path, crops in items:
             if isinstance(crops, str):
-                yield _failure(path, crops)
+                yield dict.fromkeys(FIELDS) | {"path": path, "error": crops}
                 continue
             (crop, *_), probabilities, features = next(graded)
             record = self._record(path, probabilities, crop)
@@ -291,7 +286,3 @@ def _free(folder: Path, stem: str) -> Path:
     while path.exists():
         path, k = folder / f"{stem}-{k}.png", k + 1
     return path
-
-
-def _failure(path: str, reason: str) -> Record:
-    return dict.fromkeys(FIELDS) | {"path": path, "error": reason}

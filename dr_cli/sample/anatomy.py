@@ -8,6 +8,7 @@ import numpy as np
 
 from dr_cli.sample.canvas import Floats, Points, Rng, Stencil, View, blur, bump, mottle, paint, wind
 
+# Measured, but for the calibres: those were chosen.
 DISC_WIDTH = 0.153  # of the field's width
 DISC_ASPECT = 1.11  # taller than wide
 FOVEA_DISTANCE, FOVEA_DISTANCE_SD = 2.5, 0.16  # DD

@@ -14,20 +14,12 @@ from safetensors.torch import save_file
 from torchvision import models
 
 from dr_cli.errors import DrError, UsageError
-from dr_cli.events import Observer
 from dr_cli.network.resnet import build_resnet
 from dr_cli.network.weights import SILENCE, architecture, load_pretrained, load_start
+from tests.builders.listener import Listener
 
 RESNET18 = "resnet18-f37072fd.pth"  # torchvision's file of IMAGENET1K_V1
 URL = f"https://download.pytorch.org/models/{RESNET18}"
-
-
-class Listener(Observer):
-    def __init__(self):
-        self.notes: list[str] = []
-
-    def note(self, text):
-        self.notes.append(text)
 
 
 def thin(arch: str, num_classes: int = 5) -> torch.nn.Module:
@@ -323,7 +315,7 @@ def test_a_missing_file_and_a_run_without_weights(tmp_path, make):
 
 def test_the_way_of_a_photograph_imports_no_heavy_package():
     program = (
-        "import sys, dr_cli.network.resnet, dr_cli.network.weights, dr_cli.network.activation;"
+        "import sys, dr_cli.network.grader, dr_cli.network.weights, dr_cli.plots.heat;"
         "import dr_cli.device, dr_cli.training.losses;"
         "heavy = {'torchvision', 'pandas', 'sklearn', 'matplotlib', 'seaborn', 'torch._dynamo'};"
         "print(sorted(heavy & set(sys.modules)))"

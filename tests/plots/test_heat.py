@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from matplotlib import colormaps
@@ -47,3 +50,8 @@ def test_an_overlay_hides_nothing_where_there_is_no_heat():
     picture = np.full((3, 64, 64), 77, np.uint8)
     shown = heat.overlay(picture, np.zeros((2, 2), np.float32))
     assert (np.asarray(shown) == 77).all()
+
+
+def test_colours_need_no_torch():
+    code = "import sys, dr_cli.plots.heat; print('torch' in sys.modules)"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "False"
