@@ -15,7 +15,6 @@ from dr_cli import runs
 from dr_cli.cli import options
 from dr_cli.cli.console import Console, confusion_table, print_table
 from dr_cli.errors import DrError, UsageError
-from dr_cli.scoring.intervals import REPLICATES
 from dr_cli.writing import write_json
 
 
@@ -86,7 +85,7 @@ def command(
     ] = None,
     bootstrap: Annotated[
         int, typer.Option("--bootstrap", min=0, help="Replicates of the intervals; 0 is none.")
-    ] = REPLICATES,
+    ] = 2000,
     fail_under: Annotated[
         list[str] | None,
         typer.Option("--fail-under", help="METRIC=VALUE: exit 3 below it; may be repeated."),
