@@ -8,6 +8,7 @@ import pytest
 
 from dr_cli import device
 from dr_cli.cli import options
+from dr_cli.errors import UsageError
 from tests.builders.program import dr
 
 HEAVY = ("torch", "torchvision", "pandas", "numpy", "sklearn", "matplotlib", "seaborn", "scipy")
@@ -65,3 +66,20 @@ def test_what_may_be_typed_is_what_the_network_runs_on():
     ):
         words, _ = typing.get_args(option)
         assert typing.get_args(words) == known
+
+
+def test_debug_shows_where_and_is_forgotten():
+    done = dr("eval", "nowhere", "--debug")
+    assert isinstance(done.exception, UsageError)
+    assert dr("eval", "nowhere").exception.code == 2
+
+
+def test_a_fault_of_its_own_is_one_line_too(monkeypatch):
+    def fail():
+        raise RuntimeError("of its own\nand more")
+
+    monkeypatch.setattr("dr_cli.runs.runs_folder", fail)
+    done = dr("predict", "x.png")
+    assert done.exit_code == 1
+    assert done.stderr.startswith("dr: RuntimeError: of its own (a fault of dr's own")
+    assert len(done.stderr.splitlines()) == 1
