@@ -10,7 +10,7 @@ from dr_cli.cli import options
 from dr_cli.cli.console import Console, short
 from dr_cli.cli.tables import print_tables, runs_table
 from dr_cli.errors import UsageError
-from dr_cli.writing import write_text
+from dr_cli.writing import to_json, write_text
 
 
 def command(
@@ -53,7 +53,7 @@ def command(
         if console.rich.is_terminal and not quiet:
             print_tables(runs_table(data), file=sys.stderr)
         if form != "html":
-            write = {"json": page.to_json, "csv": page.to_csv, "markdown": page.to_markdown}
+            write = {"json": to_json, "csv": page.to_csv, "markdown": page.to_markdown}
             typer.echo(write[form](data).rstrip("\n"))
             return
         target = out or folders[0] / "report.html"

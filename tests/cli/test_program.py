@@ -11,7 +11,9 @@ from dr_cli.cli import options
 from dr_cli.errors import UsageError
 from tests.builders.program import dr
 
-HEAVY = ("torch", "torchvision", "pandas", "numpy", "sklearn", "matplotlib", "seaborn", "scipy")
+HEAVY = (
+    "torch", "torchvision", "pandas", "numpy", "sklearn", "matplotlib", "seaborn", "scipy", "rich",
+)  # fmt: skip
 
 
 def test_help_loads_nothing_heavy():
@@ -29,25 +31,25 @@ def test_help_loads_nothing_heavy():
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["train", "nowhere"], "nowhere"),
+        (["train", "nowhere"], "nowhere: no such folder"),
         (["train", "{data}", "--arch", "vgg16"], "resnet18"),
         (["train", "{data}", "--epochs", "0"], "--epochs"),
         (["train", "{data}", "--name", "first"], "exists"),
-        (["train", "{empty}"], "empty"),
-        (["eval", "nowhere"], "nowhere"),
+        (["train", "{empty}"], "an empty data set"),
+        (["eval", "nowhere"], "nowhere has no summary.json"),
         (["eval", "{empty}"], "summary.json"),
-        (["eval", "{run}", "--split", "train"], "train"),
-        (["eval", "{run}", "--fail-under", "quality=1"], "quality"),
+        (["eval", "{run}", "--split", "train"], "no predictions of its training split"),
+        (["eval", "{run}", "--fail-under", "quality=1"], "no figure is called 'quality'"),
         (["predict"], "INPUT"),
-        (["predict", "x.png", "--run", "{empty}"], "weights"),
+        (["predict", "x.png", "--run", "{empty}"], "it has no weights"),
         (["predict", "{empty}"], "no photograph"),
-        (["report", "{empty}"], "run"),
-        (["report", "nowhere"], "nowhere"),
+        (["report", "{empty}"], "no finished run"),
+        (["report", "nowhere"], "nowhere: no such folder"),
     ],
 )
 def test_what_cannot_be_is_one_line_and_2(world, tmp_path, arguments, says):
-    (tmp_path / "empty").mkdir()
-    names = {"data": world / "data", "run": world / "runs" / "first", "empty": tmp_path / "empty"}
+    (tmp_path / "bare").mkdir()
+    names = {"data": world / "data", "run": world / "runs" / "first", "empty": tmp_path / "bare"}
     before = sorted((world / "runs").iterdir())
     done = dr(*(a.format(**names) for a in arguments), "--quiet")
     assert done.exit_code == 2, done.output
