@@ -1,5 +1,6 @@
 """A run's record: from its prediction files, from its network, and against other runs."""
 
+import inspect
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
+from dr_cli.cli.eval import command
 from dr_cli.errors import UsageError
 from dr_cli.grades import Calibration, OperatingPoint, Threshold
 from dr_cli.network.grader import Grader
@@ -16,6 +18,7 @@ from dr_cli.network.resnet import build_resnet
 from dr_cli.photographs.fundus import Preprocessing
 from dr_cli.runs import PREDICTIONS, DataRecord, ModelRecord, Run, RunConfig
 from dr_cli.scoring.calibration import choose_operating_point, fit_thresholds
+from dr_cli.scoring.intervals import REPLICATES
 from dr_cli.scoring.of_run import Rules, choose_split, compare_runs, evaluate, recalibrate
 from tests.builders.photographs import course
 from tests.builders.predictions import P, table
@@ -132,3 +135,8 @@ def test_on_photographs_a_run_grades_as_predict_does(runs, tmp_path):
     assert evaluate(runs[0], data, bootstrap=0, device="cpu")["failed"] == 1
     with pytest.raises(UsageError, match="has no val split"):
         evaluate(runs[0], data, "val", device="cpu")
+
+
+def test_the_command_line_draws_as_many_replicates_as_the_library():
+    """The number stands there, too, because --help must not wait for numpy."""
+    assert inspect.signature(command).parameters["bootstrap"].default == REPLICATES

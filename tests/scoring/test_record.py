@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from dr_cli.errors import UnmetError, UsageError
 from dr_cli.grades import Calibration, OperatingPoint, Threshold
+from dr_cli.scoring.comparison import compare
+from dr_cli.scoring.metrics import FIGURES
 from dr_cli.scoring.predictions import read_predictions
 from dr_cli.scoring.record import Context, build_record, fail_under, flatten, verdict
 from tests.builders.predictions import P, binary, table
@@ -267,6 +269,45 @@ def test_without_baselines_the_majority_is_of_these_images():
     share = rows["grade"].value_counts(normalize=True).max()
     majority = build_record(rows, bootstrap=0)["baselines"]["majority"]
     assert majority == {"accuracy": pytest.approx(share), "qwk": 0}
+
+
+def test_a_record_as_rows_names_every_figure_once_and_in_order():
+    rows = table(30).assign(gradable=lambda t: t.index % 5 > 0, site=["a", None, "a"] * 20)
+    record = build_record(rows, by="site", calibration=WARM, bootstrap=50)
+    others = [("b", rows), ("c", rows.assign(predicted=0))]
+    record["against"] = compare([("a", rows), *others], bootstrap=50)
+    found = flatten(record)
+    rate = ("auc", "sensitivity", "specificity")
+    headline = [
+        *HEADLINE,
+        *(f"{target}.{name}" for target in ("referable", "sight_threatening") for name in rate),
+    ]
+    errors = ("ece", "brier", "nll")
+    tests = ("qwk", "referable_auc", "mcnemar_referable", "mcnemar_grade")
+    assert [name for name, _, _ in found] == [
+        *headline,
+        *(f"calibration.{name}" for name in errors),
+        *(f"calibration.before.{name}" for name in errors),
+        *("ungradable.share", "ungradable.without.accuracy", "ungradable.without.qwk"),
+        *("baseline.majority.accuracy", "baseline.majority.qwk"),
+        *(f"by.site=a.{name}" for name in ("n", *headline)),
+        *(f"by.site=not known.{name}" for name in ("n", *headline)),
+        *(
+            f"{pair}.{test}{end}"
+            for pair in ("against.b", "against.c", "b.against.c")
+            for test in tests
+            for end in ("", ".p", ".p_holm")
+            if end or not test.startswith("mcnemar")
+        ),
+    ]
+    told = {name: (value, interval) for name, value, interval in found}
+    assert told["referable.auc"] == tuple(record["referable"]["auc"].values())
+    assert told["calibration.before.nll"] == (record["calibration"]["before"]["nll"], None)
+    assert told["ungradable.without.qwk"][0] == record["ungradable"]["without"]["qwk"]["value"]
+    assert told["by.site=a.n"] == (40, None)
+    last = record["against"][-1]["qwk"]
+    assert told["b.against.c.qwk"] == (last["difference"], last["ci95"])
+    assert set(FIGURES) < set(told)
 
 
 def test_fail_under_names_every_figure_that_misses():
