@@ -20,36 +20,35 @@ class Program(TyperGroup):
         """Runs the command; exit codes are those of errors.py, 130 when interrupted."""
         try:
             return super().invoke(ctx)
-        except (typer.Exit, typer.Abort):
-            raise  # both are RuntimeErrors
-        except DrError as error:
-            return self._end(f"dr: {error}", error.exit_code, error)
-        except KeyboardInterrupt as error:
-            return self._end("dr: interrupted", 130, error)
-        except OSError as error:
-            if isinstance(error, BrokenPipeError):
-                raise  # Click's own quiet end, as for `dr predict … | head`
-            return self._end(f"dr: {error}", 1, error)
-        except (MemoryError, RuntimeError, ValueError, TypeError, LookupError) as error:
-            text = str(error).strip().splitlines() or [""]
-            return self._end(
-                f"dr: {type(error).__name__}: {text[0]} (a fault of dr's own, or of what it "
-                "runs on; --debug shows where)",
-                1,
-                error,
-            )
+        except (typer.Exit, typer.Abort, BrokenPipeError):
+            raise  # Click's own ends: two are RuntimeErrors, one is that of `dr predict … | head`
+        except (
+            DrError, KeyboardInterrupt, OSError, MemoryError, RuntimeError, ValueError, TypeError,
+            LookupError,
+        ) as error:  # fmt: skip
+            if ctx.meta.get(options.DEBUG):
+                raise
+            told, code = _explain(error)
+            print(f"dr: {told}", file=sys.stderr)
+            raise typer.Exit(code) from None
 
-    @staticmethod
-    def _end(line: str, code: int, error: BaseException) -> None:
-        if options.DEBUG.on:
-            raise error
-        print(line, file=sys.stderr)
-        raise typer.Exit(code)
+
+def _explain(error: BaseException) -> tuple[str, int]:
+    """A line and an exit code."""
+    if isinstance(error, DrError):
+        return str(error), error.exit_code
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted", 130
+    if isinstance(error, OSError):
+        return str(error), 1
+    first = next(iter(str(error).strip().splitlines()), "")
+    fault = "a fault of dr's own, or of what it runs on; --debug shows where"
+    return f"{type(error).__name__}: {first} ({fault})", 1
 
 
 app = typer.Typer(
     cls=Program,
-    rich_markup_mode=None,  # help in 68 ms instead of 145 (PERFORMANCE.md)
+    rich_markup_mode=None,  # help in 68 ms instead of 145
     pretty_exceptions_enable=False,
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},

@@ -1,7 +1,7 @@
 """`dr eval`: a run, graded photographs -> metrics."""
 
+import contextlib
 import csv
-import json
 import math
 import sys
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ import typer
 from dr_cli.cli import options, tables
 from dr_cli.cli.console import Console
 from dr_cli.errors import DrError, UsageError
-from dr_cli.writing import write_json
+from dr_cli.writing import to_json, write_json
 
 Folder = Annotated[Path | None, typer.Argument(help="A run folder of dr train.")]
 Data = Annotated[Path | None, typer.Argument(help="Graded photographs [default: the run's own].")]
@@ -125,7 +125,8 @@ def score_run(
     against: Sequence[Path] = (),
     decision: str | None = None,
     operating_point: str | None = None,
-    bootstrap: int = 2000,
+    *,
+    bootstrap: int,
     **how: Any,
 ) -> dict[str, Any]:
     """The record of a run, and under `against` its comparisons with other runs by the same rules.
@@ -154,21 +155,19 @@ def score_table(path: Path, split: str | None, bootstrap: int, by: str | None) -
 
 def _read_limits(pairs: list[str]) -> dict[str, float]:
     """`METRIC=VALUE` each; checked before a network is run for nothing."""
+    from dr_cli.scoring.record import check_limits
+
     found = {}
     for pair in pairs:
         name, _, value = pair.partition("=")
         if name in found:
             raise UsageError(f"--fail-under {name} stands there twice: give one value")
-        try:
+        found[name] = math.nan
+        with contextlib.suppress(ValueError):
             found[name] = float(value)
-        except ValueError:
-            found[name] = math.nan
         if not math.isfinite(found[name]):  # no figure is below NaN, so it would always pass
             raise UsageError(f"--fail-under {pair!r}: give METRIC=VALUE, such as qwk=0.7")
-    if found:
-        from dr_cli.scoring.record import check_limits
-
-        check_limits(found)
+    check_limits(found)
     return found
 
 
@@ -186,7 +185,7 @@ def _print(record: dict[str, Any], form: str) -> None:
     from dr_cli.scoring.record import flatten
 
     if form == "json":
-        typer.echo(json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False))
+        typer.echo(to_json(record))
     elif form == "csv":
         rows = csv.writer(sys.stdout, lineterminator="\n")
         rows.writerow(("metric", "value", "low", "high"))

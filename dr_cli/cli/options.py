@@ -7,22 +7,17 @@ import typer
 
 from dr_cli.training.config import TrainConfig, flag
 
-
-class _Debug:
-    on = False
+DEBUG = "dr.debug"  # in the `meta` of Click's context, which a command and the program share
 
 
-DEBUG = _Debug()
-
-
-def _set_debug(value: bool) -> bool:
-    DEBUG.on = value
+def _keep_debug(ctx: typer.Context, value: bool) -> bool:
+    ctx.meta[DEBUG] = value
     return value
 
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Warnings and errors only.")]
 Debug = Annotated[
-    bool, typer.Option("--debug", callback=_set_debug, is_eager=True, help="Full tracebacks.")
+    bool, typer.Option("--debug", callback=_keep_debug, is_eager=True, help="Full tracebacks.")
 ]
 Device = Annotated[
     Literal["auto", "cpu", "cuda", "mps"],  # device.DEVICES, which brings torch

@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -10,24 +10,7 @@ from dr_cli.cli import options
 from dr_cli.cli.console import Console, short
 from dr_cli.cli.tables import print_tables, runs_table
 from dr_cli.errors import UsageError
-from dr_cli.runs import runs_folder
 from dr_cli.writing import to_json, write_text
-
-Format = Literal["html", "json", "csv", "markdown"]
-
-
-def report(data: dict[str, Any], folders: list[Path], out: Path | None = None) -> Path:
-    """Writes the page of what `reading.collect(folders)` gave; returns where: `out`, or the folder.
-
-    Raises UsageError for several folders without `out`.
-    """
-    from dr_cli.report import page
-
-    if out is None and len(folders) > 1:
-        raise UsageError("several folders: name the page with --out FILE")
-    target = out or folders[0] / "report.html"
-    write_text(target, page.render(data))
-    return target
 
 
 def command(
@@ -38,7 +21,8 @@ def command(
         Path | None, typer.Option("--out", help="The page [default: report.html in the folder].")
     ] = None,
     form: Annotated[
-        Format, typer.Option("--format", help="json, csv and markdown go to stdout.")
+        Literal["html", "json", "csv", "markdown"],
+        typer.Option("--format", help="json, csv and markdown go to stdout."),
     ] = "html",
     figures: Annotated[
         Path | None, typer.Option("--figures", help="Folder for PNG and SVG fit for a paper.")
@@ -55,22 +39,25 @@ def command(
     Example: dr report runs/
     """
     from dr_cli.report import page, paper, reading
+    from dr_cli.runs import runs_folder
 
     folders = folders or [runs_folder()]
+    if form != "html" and (out is not None or opened):
+        raise UsageError("--out and --open are of the page: --format html")
+    if form == "html" and out is None and len(folders) > 1:
+        raise UsageError("several folders: name the page with --out FILE")
     with Console(quiet) as console:
         data = reading.collect(folders, no_pictures=no_pictures)
         if figures is not None:
-            made = paper.save(data, figures)
-            console.note(f"{len(made)} figures in {short(figures)}")
+            console.note(f"{len(paper.save(data, figures))} figures in {short(figures)}")
         if console.rich.is_terminal and not quiet:
             print_tables(runs_table(data), file=sys.stderr)
         if form != "html":
-            if out is not None or opened:
-                raise UsageError("--out and --open are of the page: --format html")
             write = {"json": to_json, "csv": page.to_csv, "markdown": page.to_markdown}
             typer.echo(write[form](data).rstrip("\n"))
             return
-        target = report(data, folders, out)
+        target = out or folders[0] / "report.html"
+        write_text(target, page.render(data))
         console.note(f"{target.stat().st_size / 1e6:.2f} MB, self-contained")
     typer.echo(str(target))
     if opened:

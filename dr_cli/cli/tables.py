@@ -46,14 +46,12 @@ def print_tables(*parts: "Table | str", file: TextIO | None = None) -> None:
 
 def figures_table(record: Record, figures: Iterable[Figure]) -> "Table":
     """The figures of a record, a row each."""
-    return table(
-        f"{record['run'] or record['data']}, {record['split']}: {record['n']:,} images",
-        ("figure", ">value", ">95% interval"),
-        (
-            (name, words.number(value), " to ".join(map(words.number, interval or ())))
-            for name, value, interval in figures
-        ),
+    title = f"{record['run'] or record['data']}, {record['split']}: {record['n']:,} images"
+    rows = (
+        (name, words.number(value), " to ".join(map(words.number, interval or ())))
+        for name, value, interval in figures
     )
+    return table(title, ("figure", ">value", ">95% interval"), rows)
 
 
 def confusion_table(record: Record) -> "Table":
@@ -64,45 +62,29 @@ def confusion_table(record: Record) -> "Table":
         total = sum(counts)
         cells = [f"{n} ({words.percent(n / total, 0)})" if total else f"{n}" for n in counts]
         rows.append([name, *cells[:k], (cells[k], "bold"), *cells[k + 1 :]])
-    return table(
-        "Confusion: rows true, columns predicted",
-        ["true \\ predicted", *(f">{name}" for name in names)],
-        rows,
-    )
+    columns = ["true \\ predicted", *(f">{name}" for name in names)]
+    return table("Confusion: rows true, columns predicted", columns, rows)
 
 
 def groups_table(groups: Record) -> "Table":
     """The figures of each group of `--by`, their intervals below them: beside is no room."""
-    return table(
-        f"by {groups['column']}",
-        (groups["column"], ">images", "accuracy", "qwk", "referable AUC"),
-        (
-            (
-                "not known" if group["value"] is None else str(group["value"]),
-                words.number(group["n"]),
-                *(
-                    words.figure(figure).replace(" (", "\n(")
-                    for figure in (group["accuracy"], group["qwk"], group["referable"]["auc"])
-                ),
-            )
-            for group in groups["groups"]
-        ),
-    )
+    rows = []
+    for group in groups["groups"]:
+        value = "not known" if group["value"] is None else str(group["value"])
+        figures = (group["accuracy"], group["qwk"], group["referable"]["auc"])
+        shown = [words.figure(figure).replace(" (", "\n(") for figure in figures]
+        rows.append([value, words.number(group["n"]), *shown])
+    columns = (groups["column"], ">images", "accuracy", "qwk", "referable AUC")
+    return table(f"by {groups['column']}", columns, rows)
 
 
 def pair_table(pair: Record) -> "Table":
     """A comparison of two runs; p is Holm's, for as many pairs as there are."""
-    said = {
-        "qwk": words.difference,
-        "referable_auc": words.difference,
-        "mcnemar_referable": words.mcnemar,
-        "mcnemar_grade": words.mcnemar,
-    }
-    return table(
-        f"{pair['a']} − {pair['b']}",
-        ("test", "difference, or right alone; p by Holm"),
-        ((name, say(pair[name])) for name, say in said.items() if pair[name] is not None),
-    )
+    differences, tests = ("qwk", "referable_auc"), ("mcnemar_referable", "mcnemar_grade")
+    rows = [(name, words.difference(pair[name])) for name in differences if pair[name]]
+    rows += [(name, words.mcnemar(pair[name])) for name in tests if pair[name]]
+    columns = ("test", "difference, or right alone; p by Holm")
+    return table(f"{pair['a']} − {pair['b']}", columns, rows)
 
 
 def runs_table(data: Record) -> "Table":
@@ -111,11 +93,8 @@ def runs_table(data: Record) -> "Table":
 
     wanted = ("QWK", "Accuracy", "Referable AUC")
     columns = [column for column in page.TABLE if column.heading in wanted]
-    return table(
-        "",
-        ("Run", *(column.heading for column in columns)),
-        ((run["name"], *(column.text(run) for column in columns)) for run in data["runs"]),
-    )
+    rows = ((run["name"], *(column.text(run) for column in columns)) for run in data["runs"])
+    return table("", ("Run", *(column.heading for column in columns)), rows)
 
 
 def grades_table(records: Iterable[Record]) -> "Table":
@@ -143,19 +122,13 @@ def audit_tables(record: Record) -> list["Table | str"]:
     from dr_cli.grades import NAMES
     from dr_cli.training.audit import problems
 
-    splits = table(
-        f"{record['root']}: {record['layout']}",
-        ("split", ">images", ">patients", *(f">{name}" for name in NAMES)),
-        (
-            (
-                split,
-                words.number(found["n"]),
-                "not known" if found["patients"] is None else words.number(found["patients"]),
-                *map(words.number, found["grade_counts"]),
-            )
-            for split, found in record["splits"].items()
-        ),
-    )
+    rows = []
+    for split, found in record["splits"].items():
+        patients = "not known" if found["patients"] is None else words.number(found["patients"])
+        grades = map(words.number, found["grade_counts"])
+        rows.append([split, words.number(found["n"]), patients, *grades])
+    columns = ("split", ">images", ">patients", *(f">{name}" for name in NAMES))
+    splits = table(f"{record['root']}: {record['layout']}", columns, rows)
     lines = [*_tell_data(record), *(f"warning: {problem}" for problem in problems(dict(record)))]
     return [splits, *lines, *([_tell_plan(record["plan"])] if record["plan"] else [])]
 

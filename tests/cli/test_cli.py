@@ -93,7 +93,7 @@ def test_a_wrong_grade_names_file_row_and_column(tmp_path, wrong):
     done = dr("train", tmp_path / "data", "--image-column", "photo", "--grade-column", "stage")
     assert done.exit_code == 2, done.output
     assert "labels.csv" in done.stderr
-    assert "4" in done.stderr
+    assert "row 4," in done.stderr
     assert "stage" in done.stderr
 
 

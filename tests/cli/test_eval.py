@@ -1,24 +1,14 @@
 """`dr eval` as a person types it."""
 
 import csv
-import inspect
 import json
 import shutil
 from pathlib import Path
 
 import pytest
 
-from dr_cli.cli import eval as eval_
-from dr_cli.scoring import intervals
 from tests.builders import photographs
 from tests.builders.program import dr
-
-
-def test_as_many_replicates_as_elsewhere():
-    """The number stands twice, as `intervals` brings numpy and `dr --help` must not."""
-    for function in (eval_.command, eval_.score_run):
-        default = inspect.signature(function).parameters["bootstrap"].default
-        assert default == intervals.REPLICATES
 
 
 def test_eval_answers_alike_from_files_and_from_the_network(world):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dr_cli.cli import predict
 from tests.builders import photographs
 from tests.builders.program import dr
 
@@ -114,3 +115,29 @@ def test_a_heatmap_folder_that_is_a_file_is_refused_before_anything_is_graded(wo
     (tmp_path / "file").touch()
     done = dr("predict", world, "--run", world / "runs" / "first", "--explain", tmp_path / "file")
     assert (done.exit_code, done.stdout) == (2, "")
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_of_a_folder_only_files_are_opened(world, tmp_path):
+    """A pipe that nobody writes into would be waited for; a lost photograph keeps its row."""
+    os.mkfifo(tmp_path / "a.png")
+    photographs.picture(1).save(tmp_path / "b.png")
+    (tmp_path / "c.png").symlink_to(tmp_path / "lost.png")
+    (tmp_path / "d.png").symlink_to(tmp_path / "b.png")
+    done = dr("predict", tmp_path, "--run", world / "runs" / "first", "--format", "jsonl")
+    records = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [(Path(r["path"]).name, bool(r["error"])) for r in records] == [
+        ("b.png", False), ("c.png", True), ("d.png", False),
+    ]  # fmt: skip
+
+
+def test_photographs_are_graded_without_the_program_too(world):
+    first, second = sorted((world / "data" / "test").iterdir())[:2]
+    run = world / "runs" / "first"
+    (one, lost) = predict.predict([first, "absent.png"], [run], batch_size=1)
+    assert one == json.loads(dr("predict", first, "--run", run, "--format", "jsonl").stdout)
+    assert lost["error"]
+    assert list(predict.flatten(lost)) == list(predict.flatten(one))
+    mean = next(predict.predict([second], [run, run]))
+    assert mean["probabilities"] == next(predict.predict([second], [run]))["probabilities"]

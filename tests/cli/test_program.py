@@ -8,9 +8,12 @@ import pytest
 
 from dr_cli import device
 from dr_cli.cli import options
+from dr_cli.errors import UsageError
 from tests.builders.program import dr
 
-HEAVY = ("torch", "torchvision", "pandas", "numpy", "sklearn", "matplotlib", "seaborn", "scipy")
+HEAVY = (
+    "torch", "torchvision", "pandas", "numpy", "sklearn", "matplotlib", "seaborn", "scipy", "rich",
+)  # fmt: skip
 
 
 def test_help_loads_nothing_heavy():
@@ -28,25 +31,25 @@ def test_help_loads_nothing_heavy():
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["train", "nowhere"], "nowhere"),
+        (["train", "nowhere"], "nowhere: no such folder"),
         (["train", "{data}", "--arch", "vgg16"], "resnet18"),
         (["train", "{data}", "--epochs", "0"], "--epochs"),
         (["train", "{data}", "--name", "first"], "exists"),
-        (["train", "{empty}"], "empty"),
-        (["eval", "nowhere"], "nowhere"),
+        (["train", "{empty}"], "an empty data set"),
+        (["eval", "nowhere"], "nowhere has no summary.json"),
         (["eval", "{empty}"], "summary.json"),
-        (["eval", "{run}", "--split", "train"], "train"),
-        (["eval", "{run}", "--fail-under", "quality=1"], "quality"),
+        (["eval", "{run}", "--split", "train"], "no predictions of its training split"),
+        (["eval", "{run}", "--fail-under", "quality=1"], "no figure is called 'quality'"),
         (["predict"], "INPUT"),
-        (["predict", "x.png", "--run", "{empty}"], "weights"),
+        (["predict", "x.png", "--run", "{empty}"], "it has no weights"),
         (["predict", "{empty}"], "no photograph"),
-        (["report", "{empty}"], "run"),
-        (["report", "nowhere"], "nowhere"),
+        (["report", "{empty}"], "no finished run"),
+        (["report", "nowhere"], "nowhere: no such folder"),
     ],
 )
 def test_what_cannot_be_is_one_line_and_2(world, tmp_path, arguments, says):
-    (tmp_path / "empty").mkdir()
-    names = {"data": world / "data", "run": world / "runs" / "first", "empty": tmp_path / "empty"}
+    (tmp_path / "bare").mkdir()
+    names = {"data": world / "data", "run": world / "runs" / "first", "empty": tmp_path / "bare"}
     before = sorted((world / "runs").iterdir())
     done = dr(*(a.format(**names) for a in arguments), "--quiet")
     assert done.exit_code == 2, done.output
@@ -65,3 +68,20 @@ def test_what_may_be_typed_is_what_the_network_runs_on():
     ):
         words, _ = typing.get_args(option)
         assert typing.get_args(words) == known
+
+
+def test_debug_shows_where_and_is_forgotten():
+    done = dr("eval", "nowhere", "--debug")
+    assert isinstance(done.exception, UsageError)
+    assert dr("eval", "nowhere").exception.code == 2
+
+
+def test_a_fault_of_its_own_is_one_line_too(monkeypatch):
+    def fail():
+        raise RuntimeError("of its own\nand more")
+
+    monkeypatch.setattr("dr_cli.runs.runs_folder", fail)
+    done = dr("predict", "x.png")
+    assert done.exit_code == 1
+    assert done.stderr.startswith("dr: RuntimeError: of its own (a fault of dr's own")
+    assert len(done.stderr.splitlines()) == 1

@@ -1,5 +1,7 @@
 """`dr report` as a person types it."""
 
+import re
+
 import pytest
 
 from tests.builders.program import dr
@@ -10,15 +12,18 @@ def test_report_names_the_run(world, tmp_path):
     assert done.exit_code == 0, done.output
     assert done.stdout.strip() == str(tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
-    assert "first" in page
+    assert re.search(r"<h2[^>]*>\s*first\s*</h2>", page)
     assert "http://" not in page.replace("http://www.w3.org", "")
 
 
-@pytest.mark.parametrize("form", ["json", "csv", "markdown"])
-def test_report_has_its_data_in_other_forms(world, form):
+@pytest.mark.parametrize(
+    ("form", "names_it"),
+    [("json", '"name": "first"'), ("csv", "\nfirst,"), ("markdown", "\n| first |")],
+)
+def test_report_has_its_data_in_other_forms(world, form, names_it):
     done = dr("report", world / "runs", "--format", form, "--no-pictures")
     assert done.exit_code == 0, done.output
-    assert "first" in done.stdout
+    assert names_it in done.stdout
     assert ".jpeg" not in done.stdout, "a file name in what is fit to share"
 
 
@@ -26,3 +31,17 @@ def test_report_draws_for_a_paper(world, tmp_path):
     done = dr("report", world / "runs", "--out", tmp_path / "r.html", "--figures", tmp_path / "f")
     assert done.exit_code == 0, done.output
     assert {path.suffix for path in (tmp_path / "f").iterdir()} == {".png", ".svg"}
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (("--format", "csv", "--open"), "--open are of the page"),
+        (("--format", "json", "--out", "p.html"), "--out and"),
+        ((".",), "name the page with --out"),
+    ],
+)
+def test_report_refuses_before_it_reads(flags, says):
+    done = dr("report", "nowhere", *flags)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert says in done.stderr
