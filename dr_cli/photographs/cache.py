@@ -52,6 +52,7 @@ from dr_cli.photographs.crop import Crop, Preprocessing
 from dr_cli.photographs.decoding import UnreadableImage
 
 Load = Callable[[int], Crop]  # by the number of a photograph
+Keep = Callable[[int, NDArray[np.uint8]], None]  # its number, and the crop
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -110,22 +111,18 @@ def _digest(text: str) -> bytes:
 
 
 def spread(
-    work: Callable[[Item], Result], items: Sequence[Item], workers: int
+    work: Callable[[Item], Result], items: Sequence[Item], threads: int, ahead: int | None = None
 ) -> Generator[Result, None, None]:
-    """`work` of each item, in order, by so many threads; they run a little ahead of the consumer.
+    """`work` of each item in order, up to `ahead` of the consumer (by default 4 a thread).
 
     Threads, because Pillow lets go of the interpreter's lock while it decodes and resizes: two of
     them do 1.9 times the work of one. They need no guarded main module, as processes do.
     """
-    if len(items) < 2 or workers == 1:
-        yield from map(work, items)
-        return
-    pool = ThreadPoolExecutor(workers, "dr-decode")
-    waiting: deque[Future[Result]] = deque()
+    pool, waiting = ThreadPoolExecutor(threads, "dr-work"), deque[Future[Result]]()
     try:
         for item in items:
             waiting.append(pool.submit(work, item))
-            if len(waiting) > 4 * workers:
+            if len(waiting) > (4 * threads if ahead is None else ahead):
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
@@ -177,16 +174,15 @@ class Crops:
         out = np.empty((len(wanted), 3, self.size, self.size), np.uint8)
         absent = []
         for k, number in enumerate(wanted):
-            pixels = self._find(number)
-            if pixels is None:
+            if (pixels := self._find(number)) is None:
                 absent.append(k)
             else:
                 out[k] = pixels
-        decoded = spread(self._decode, [wanted[k] for k in absent], self.workers)
-        for k, crop in zip(absent, decoded, strict=True):
-            if isinstance(crop, UnreadableImage):
-                raise crop
-            out[k] = crop.pixels
+        with closing(spread(self._decode, [wanted[k] for k in absent], self.workers)) as decoded:
+            for k, crop in zip(absent, decoded, strict=True):
+                if isinstance(crop, UnreadableImage):
+                    raise crop
+                out[k] = crop.pixels
         return out
 
     def _find(self, number: int) -> NDArray[np.uint8] | None:
@@ -220,21 +216,21 @@ class Crops:
         Where the folder cannot be written or has no room, crops stay in memory; where that is too
         small as well, they are decoded at each call. Either is a warning.
         """
-        if self._missing(keys, where):
+        if self._look_up(keys, where):
             try:
                 where.mkdir(parents=True, exist_ok=True)
                 with _alone(where, observer):
-                    missing = self._missing(keys, where)  # another build may have had the lock
+                    missing = self._look_up(keys, where)  # another build may have had the lock
                     needed = len(missing) * (self._bytes + 64)  # with keys, qualities and ends
                     _make_room(where, needed, keep=set(self._shards))
                     self._to_disk(missing, keys, where, observer)
             except OSError as problem:
-                self._without_disk(self._missing(keys, where), problem, observer)
-            self._missing(keys, where)
-        for shard in range(len(self._shards)):
-            self._map(shard)  # from here on its file may go: the crops stay readable
+                self._without_disk(self._look_up(keys, where), problem, observer)
+            self._look_up(keys, where)
+        for number, shard in enumerate(self._shards):
+            self._map(number)  # from here on its file may go: the crops stay readable
             with suppress(OSError):
-                os.utime(self._shards[shard])  # the least recently used go first
+                os.utime(shard)  # the least recently used go first
 
     def check(self, observer: Observer = NOTHING) -> None:
         """Decode every photograph, keep none: note what is unreadable."""
@@ -244,19 +240,17 @@ class Crops:
     def _bytes(self) -> int:
         return 3 * self.size * self.size
 
-    def _missing(self, keys: Sequence[bytes | None], where: Path) -> list[int]:
-        """Look up what the folder holds; the numbers of what is neither there nor in memory."""
+    def _look_up(self, keys: Sequence[bytes | None], where: Path) -> list[int]:
+        """Find what the folder holds; the numbers of what is neither there nor in memory."""
         index = _index(where, self.size)
-        found = [index.get(k) if k else None for k in keys]
-        self._shards = sorted({place[0] for place in found if place})
-        self._maps = {}
+        found = {n: index[k] for n, k in enumerate(keys) if k in index}
+        self._shards = sorted({shard for shard, _, _ in found.values()})
+        self._maps, self._place[:] = {}, -1
         numbers = {shard: number for number, shard in enumerate(self._shards)}
-        for number, place in enumerate(found):
-            self._place[number] = (numbers[place[0]], place[1]) if place else (-1, -1)
-            if place:
-                self.quality[number] = place[2]
-        lacking = [n for n, place in enumerate(found) if not place and n not in self._memory]
-        return [n for n in lacking if n not in self.failed]
+        for n, (shard, row, seen) in found.items():
+            self._place[n], self.quality[n] = (numbers[shard], row), seen
+        known = found.keys() | self._memory.keys() | self.failed.keys()
+        return [n for n in range(len(keys)) if n not in known]
 
     def _to_disk(
         self, missing: list[int], keys: Sequence[bytes | None], where: Path, observer: Observer
@@ -291,12 +285,7 @@ class Crops:
             )
             self._note(missing, lambda number, crop: None, observer)
 
-    def _note(
-        self,
-        numbers: Sequence[int],
-        keep: Callable[[int, NDArray[np.uint8]], None],
-        observer: Observer,
-    ) -> None:
+    def _note(self, numbers: Sequence[int], keep: Keep, observer: Observer) -> None:
         """Decode these, hand each crop to `keep`, note what is unreadable, tell how far it is."""
         with closing(spread(self._decode, numbers, self.workers)) as crops:
             for done, (number, crop) in enumerate(zip(numbers, crops, strict=True), start=1):

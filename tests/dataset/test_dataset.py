@@ -213,7 +213,7 @@ def test_batches_come_in_order_with_grades_and_indices(photographs):
 
 def no_threads_left():
     end = time.monotonic() + 5
-    while any(thread.name == "dr-batches" for thread in threading.enumerate()):
+    while any(thread.name.startswith("dr-work") for thread in threading.enumerate()):
         if time.monotonic() > end:
             return False
         time.sleep(0.01)
