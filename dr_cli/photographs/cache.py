@@ -20,7 +20,6 @@ a memory map keeps up with it; what it costs is disk, 27.6 GB for the lab's 35,1
     PNG                     245               110
 """
 
-import copy
 import errno
 import hashlib
 import json
@@ -48,10 +47,9 @@ from dr_cli import machine
 from dr_cli.errors import UsageError
 from dr_cli.events import NOTHING, Observer
 from dr_cli.photographs import packed, quality
-from dr_cli.photographs.crop import Crop, Preprocessing
+from dr_cli.photographs.crop import Crop, Preprocessing, load_crop
 from dr_cli.photographs.decoding import UnreadableImage
 
-Load = Callable[[int], Crop]  # by the number of a photograph
 Keep = Callable[[int, NDArray[np.uint8]], None]  # its number, and the crop
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -134,18 +132,21 @@ def spread(
 
 
 class Crops:
-    """The crops of `count` photographs: on disk, in memory, or decoded at each call."""
+    """The crops of a data set's photographs: on disk, in memory, or decoded at each call."""
 
-    def __init__(self, load: Load, count: int, size: int, workers: int | None = None) -> None:
-        self.size, self.workers = size, workers or machine.cores()
+    def __init__(
+        self, root: Path, paths: Sequence[str], preprocessing: Preprocessing, workers: int | None
+    ) -> None:
+        self.root, self.paths, self.preprocessing = root, paths, preprocessing
+        self.size, self.workers = preprocessing.size, workers or machine.cores()
         self.failed: dict[int, str] = {}
-        """What `fill` found unreadable: number of the photograph -> reason."""
-        self.quality = np.full(count, np.nan, np.float32)
-        """What `fill` or `check` saw of each photograph's quality, in [0, 1]; NaN is not seen."""
-        self._load = load
+        """What `fill` or `check` found unreadable: number of the photograph -> reason."""
+        self.quality = np.full(len(paths), np.nan, np.float32)
+        """What they saw of each photograph's quality, in [0, 1]; NaN is not seen."""
+        self._keys: list[bytes | None] = []
         self._shards: list[Path] = []
         self._maps: dict[int, NDArray[np.uint8] | None] = {}
-        self._place = np.full((count, 2), -1, np.int64)  # shard and row of each crop
+        self._place = np.full((len(paths), 2), -1, np.int64)  # shard and row of each crop
         self._memory: dict[int, NDArray[np.uint8]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -157,16 +158,6 @@ class Crops:
         if 2 * (self._place[:, 0] >= 0).sum() > len(self._place):
             return "disk"
         return "memory" if 2 * len(self._memory) > len(self._place) else "nowhere"
-
-    def subset(self, numbers: Sequence[int], load: Load) -> "Crops":
-        """These photographs alone, numbered anew in this order; `load` takes the new numbers."""
-        part = copy.copy(self)
-        part._load, part._place = load, self._place[list(numbers)]
-        part.quality = self.quality[list(numbers)]
-        memory, failed = self._memory, self.failed
-        part._memory = {n: memory[o] for n, o in enumerate(numbers) if o in memory}
-        part.failed = {n: failed[o] for n, o in enumerate(numbers) if o in failed}
-        return part
 
     def gather(self, numbers: Iterable[int]) -> NDArray[np.uint8]:
         """The crops of these photographs, [n, 3, S, S] uint8. Raises UnreadableImage."""
@@ -201,6 +192,9 @@ class Crops:
                 self._maps[shard] = None
         return self._maps[shard]
 
+    def _load(self, number: int) -> Crop:
+        return load_crop(self.paths[number], self.preprocessing, self.root)
+
     def _decode(self, number: int) -> Crop | UnreadableImage:
         try:
             return self._load(number)
@@ -209,57 +203,57 @@ class Crops:
 
     # --- filling --------------------------------------------------------------------------------
 
-    def fill(self, keys: Sequence[bytes | None], where: Path, observer: Observer = NOTHING) -> None:
-        """Decode what is neither in the folder `where` nor in memory; note what is unreadable.
+    def fill(self, observer: Observer = NOTHING) -> None:
+        """Decode what is neither in the folder of these crops nor in memory; note what is
+        unreadable.
 
-        keys: one a photograph, from `keys`; a photograph without one is never put on disk.
-        Where the folder cannot be written or has no room, crops stay in memory; where that is too
-        small as well, they are decoded at each call. Either is a warning.
+        A photograph whose file is absent is never put on disk. Where the folder cannot be written
+        or has no room, crops stay in memory; where that is too small as well, they are decoded at
+        each call. Either is a warning.
         """
-        if self._look_up(keys, where):
+        where, self._keys = shards_folder(self.preprocessing), keys(self.root, self.paths)
+        if self._look_up(where):
             try:
                 where.mkdir(parents=True, exist_ok=True)
                 with _alone(where, observer):
-                    missing = self._look_up(keys, where)  # another build may have had the lock
+                    missing = self._look_up(where)  # another build may have had the lock
                     needed = len(missing) * (self._bytes + 64)  # with keys, qualities and ends
                     _make_room(where, needed, keep=set(self._shards))
-                    self._to_disk(missing, keys, where, observer)
+                    self._to_disk(missing, where, observer)
             except OSError as problem:
-                self._without_disk(self._look_up(keys, where), problem, observer)
-            self._look_up(keys, where)
+                self._without_disk(self._look_up(where), problem, observer)
+            self._look_up(where)
         for number, shard in enumerate(self._shards):
             self._map(number)  # from here on its file may go: the crops stay readable
             with suppress(OSError):
                 os.utime(shard)  # the least recently used go first
 
-    def check(self, observer: Observer = NOTHING) -> None:
-        """Decode every photograph, keep none: note what is unreadable."""
-        self._note(range(len(self._place)), lambda number, crop: None, observer)
+    def check(self, numbers: Sequence[int], observer: Observer = NOTHING) -> None:
+        """Decode these photographs, keep none: note what is unreadable."""
+        self._note(numbers, lambda number, crop: None, observer)
 
     @property
     def _bytes(self) -> int:
         return 3 * self.size * self.size
 
-    def _look_up(self, keys: Sequence[bytes | None], where: Path) -> list[int]:
+    def _look_up(self, where: Path) -> list[int]:
         """Find what the folder holds; the numbers of what is neither there nor in memory."""
         index = _index(where, self.size)
-        found = {n: index[k] for n, k in enumerate(keys) if k in index}
+        found = {n: index[k] for n, k in enumerate(self._keys) if k in index}
         self._shards = sorted({shard for shard, _, _ in found.values()})
         self._maps, self._place[:] = {}, -1
         numbers = {shard: number for number, shard in enumerate(self._shards)}
         for n, (shard, row, seen) in found.items():
             self._place[n], self.quality[n] = (numbers[shard], row), seen
         known = found.keys() | self._memory.keys() | self.failed.keys()
-        return [n for n in range(len(keys)) if n not in known]
+        return [n for n in range(len(self.paths)) if n not in known]
 
-    def _to_disk(
-        self, missing: list[int], keys: Sequence[bytes | None], where: Path, observer: Observer
-    ) -> None:
+    def _to_disk(self, missing: list[int], where: Path, observer: Observer) -> None:
         writer = _Writer(where, self.size, _rows_a_shard(len(missing), self._bytes))
 
         def keep(number: int, crop: NDArray[np.uint8]) -> None:
-            if k := keys[number]:
-                writer.add(k, crop, self.quality[number])
+            if key := self._keys[number]:
+                writer.add(key, crop, self.quality[number])
             else:
                 self._memory[number] = crop
 
@@ -275,15 +269,14 @@ class Crops:
 
     def _without_disk(self, missing: list[int], problem: OSError, observer: Observer) -> None:
         needed = len(missing) * self._bytes
+        size = _readable(needed)
         why = f"crops cannot be kept on disk ({problem.strerror or problem}; set DR_CACHE)"
         if needed <= (machine.free_memory() or 2**32) // 2:
-            observer.warning(f"{why}: held in memory, {_readable(needed)}, for this run alone")
+            observer.warning(f"{why}: held in memory, {size}, for this run alone")
             self._note(missing, self._memory.__setitem__, observer)
         else:
-            observer.warning(
-                f"{why}, and memory is too small for {_readable(needed)}: every epoch decodes anew"
-            )
-            self._note(missing, lambda number, crop: None, observer)
+            observer.warning(f"{why}, and memory is too small for {size}: every epoch decodes anew")
+            self.check(missing, observer)
 
     def _note(self, numbers: Sequence[int], keep: Keep, observer: Observer) -> None:
         """Decode these, hand each crop to `keep`, note what is unreadable, tell how far it is."""
