@@ -80,10 +80,12 @@ class FundusDataset(Dataset[tuple[Tensor, int]]):
         self.preprocessing = preprocessing
         self._crops = Crops(self.root, self.paths, preprocessing, workers)
         self._numbers = np.arange(len(self))  # of these photographs among the crops
-        self._cached, self._checked = cache, False
-        self._resident: Tensor | None = None
+        self.resident: Tensor | None = None
+        """All crops on a device, [N, 3, S, S] uint8, zeros for the unreadable, once `keep_on` put
+        them there."""
+        self._checked = cache
         if cache:
-            self.prepare(observer)
+            self._crops.fill(observer)
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -108,40 +110,29 @@ class FundusDataset(Dataset[tuple[Tensor, int]]):
         return self._crops.gather(self._numbers[index] for index in indices)
 
     def prepare(self, observer: Observer = NOTHING) -> None:
-        """Decode what the cache lacks, in parallel; after it `failed` is complete. Once is enough.
+        """Find the unreadable, in parallel; after it `failed` is complete. Once is enough.
 
-        Without the cache this decodes every photograph only to find the unreadable ones.
+        With the cache it has been done; without, every photograph is decoded and none is kept.
         """
-        if self._checked:
-            return
-        if self._cached:
-            self._crops.fill(observer)
-        else:
+        if not self._checked:
             self._crops.check(self._numbers.tolist(), observer)
-        self._checked = True
+            self._checked = True
 
     def keep_on(self, device: torch.device) -> None:
-        """Copy all crops to a device's memory, where `resident` has them from now on."""
+        """Copy all crops to a device's memory, where `resident` has them."""
         size = self.preprocessing.size
         pixels = torch.zeros((len(self), 3, size, size), dtype=torch.uint8, device=device)
         readable = self.readable
         for rows in np.array_split(readable, range(CHUNK, len(readable), CHUNK)):
             crops = torch.from_numpy(self.crops(rows))
             pixels[torch.from_numpy(rows).to(device)] = crops.to(device)
-        self._resident = pixels
-
-    @property
-    def resident(self) -> Tensor | None:
-        """All crops on a device, [N, 3, S, S] uint8, zeros for the unreadable; None without
-        `keep_on`."""
-        return self._resident
+        self.resident = pixels
 
     @property
     def failed(self) -> list[tuple[str, str]]:
         """(path, reason) of the photographs that `prepare` could not read, in order."""
-        reasons = self._crops.failed
-        numbered = zip(self.paths, self._numbers, strict=True)
-        return [(path, reasons[number]) for path, number in numbered if number in reasons]
+        reasons = [self._crops.failed.get(number) for number in self._numbers.tolist()]
+        return [(path, why) for path, why in zip(self.paths, reasons, strict=True) if why]
 
     @property
     def readable(self) -> NDArray[np.int64]:
@@ -159,7 +150,7 @@ class FundusDataset(Dataset[tuple[Tensor, int]]):
         part = copy.copy(self)
         part.paths = [self.paths[index] for index in chosen]
         part.grades, part._numbers = self.grades[chosen], self._numbers[chosen]
-        part._resident = None
+        part.resident = None
         return part
 
     @classmethod

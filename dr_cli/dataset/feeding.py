@@ -1,6 +1,7 @@
 """Batches of a data set as the trainer wants them: gathered ahead, or held in the GPU's memory."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from functools import partial
 from typing import Any
 
@@ -55,7 +56,8 @@ def batches(
     if dataset.resident is not None:
         yield from map(gather, parts)
     else:
-        yield from spread(gather, parts, 1, prefetch)
+        with closing(spread(gather, parts, 1, prefetch)) as ready:
+            yield from (batch.result() for batch in ready)
 
 
 def _gather(dataset: FundusDataset, part: NDArray[np.int64]) -> Batch:

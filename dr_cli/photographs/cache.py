@@ -95,12 +95,11 @@ def keys(root: Path, paths: Iterable[str]) -> list[bytes | None]:
     """
     whole, found = str(root.resolve()), list[bytes | None]()
     for path in paths:
-        try:
+        key = None
+        with suppress(OSError):
             status = os.stat(root / packed.file_of(path))
-        except OSError:
-            found.append(None)
-            continue
-        found.append(_digest(json.dumps([whole, path, status.st_size, status.st_mtime_ns])))
+            key = _digest(json.dumps([whole, path, status.st_size, status.st_mtime_ns]))
+        found.append(key)
     return found
 
 
@@ -110,20 +109,22 @@ def _digest(text: str) -> bytes:
 
 def spread(
     work: Callable[[Item], Result], items: Sequence[Item], threads: int, ahead: int | None = None
-) -> Generator[Result, None, None]:
+) -> Generator[Future[Result], None, None]:
     """`work` of each item in order, up to `ahead` of the consumer (by default 4 a thread).
 
     Threads, because Pillow lets go of the interpreter's lock while it decodes and resizes: two of
     them do 1.9 times the work of one. They need no guarded main module, as processes do.
     """
+    if not items:  # the common case, where every crop is kept: a pool takes as long as a crop
+        return
     pool, waiting = ThreadPoolExecutor(threads, "dr-work"), deque[Future[Result]]()
     try:
         for item in items:
             waiting.append(pool.submit(work, item))
             if len(waiting) > (4 * threads if ahead is None else ahead):
-                yield waiting.popleft().result()
+                yield waiting.popleft()
         while waiting:
-            yield waiting.popleft().result()
+            yield waiting.popleft()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
@@ -139,6 +140,7 @@ class Crops:
     ) -> None:
         self.root, self.paths, self.preprocessing = root, paths, preprocessing
         self.size, self.workers = preprocessing.size, workers or machine.cores()
+        self._bytes = 3 * self.size**2  # of a crop
         self.failed: dict[int, str] = {}
         """What `fill` or `check` found unreadable: number of the photograph -> reason."""
         self.quality = np.full(len(paths), np.nan, np.float32)
@@ -169,18 +171,16 @@ class Crops:
                 absent.append(k)
             else:
                 out[k] = pixels
-        with closing(spread(self._decode, [wanted[k] for k in absent], self.workers)) as decoded:
+        with closing(spread(self._load, [wanted[k] for k in absent], self.workers)) as decoded:
             for k, crop in zip(absent, decoded, strict=True):
-                if isinstance(crop, UnreadableImage):
-                    raise crop
-                out[k] = crop.pixels
+                out[k] = crop.result().pixels
         return out
 
     def _find(self, number: int) -> NDArray[np.uint8] | None:
-        if number in self._memory:
-            return self._memory[number]
         shard, row = self._place[number]
-        crops = self._map(int(shard)) if shard >= 0 else None
+        if shard < 0:
+            return self._memory.get(number)
+        crops = self._map(int(shard))
         return None if crops is None else crops[row]
 
     def _map(self, shard: int) -> NDArray[np.uint8] | None:
@@ -195,17 +195,10 @@ class Crops:
     def _load(self, number: int) -> Crop:
         return load_crop(self.paths[number], self.preprocessing, self.root)
 
-    def _decode(self, number: int) -> Crop | UnreadableImage:
-        try:
-            return self._load(number)
-        except UnreadableImage as problem:
-            return problem
-
     # --- filling --------------------------------------------------------------------------------
 
     def fill(self, observer: Observer = NOTHING) -> None:
-        """Decode what is neither in the folder of these crops nor in memory; note what is
-        unreadable.
+        """Decode what is neither on disk nor in memory; note what is unreadable.
 
         A photograph whose file is absent is never put on disk. Where the folder cannot be written
         or has no room, crops stay in memory; where that is too small as well, they are decoded at
@@ -231,10 +224,6 @@ class Crops:
     def check(self, numbers: Sequence[int], observer: Observer = NOTHING) -> None:
         """Decode these photographs, keep none: note what is unreadable."""
         self._note(numbers, lambda number, crop: None, observer)
-
-    @property
-    def _bytes(self) -> int:
-        return 3 * self.size * self.size
 
     def _look_up(self, where: Path) -> list[int]:
         """Find what the folder holds; the numbers of what is neither there nor in memory."""
@@ -280,10 +269,12 @@ class Crops:
 
     def _note(self, numbers: Sequence[int], keep: Keep, observer: Observer) -> None:
         """Decode these, hand each crop to `keep`, note what is unreadable, tell how far it is."""
-        with closing(spread(self._decode, numbers, self.workers)) as crops:
-            for done, (number, crop) in enumerate(zip(numbers, crops, strict=True), start=1):
-                if isinstance(crop, UnreadableImage):
-                    self.failed[number] = crop.reason
+        with closing(spread(self._load, numbers, self.workers)) as decoded:
+            for done, (number, one) in enumerate(zip(numbers, decoded, strict=True), start=1):
+                try:
+                    crop = one.result()
+                except UnreadableImage as problem:
+                    self.failed[number] = problem.reason
                 else:
                     self.quality[number] = crop.quality
                     keep(number, crop.pixels)
@@ -355,11 +346,10 @@ class _Writer:
 def _count(file: BinaryIO, size: int) -> int:
     """How many crops a shard holds. ValueError where the file is no whole shard of this size."""
     length = file.seek(0, os.SEEK_END)
-    file.seek(max(0, length - _END.size))
-    end = file.read()
-    if len(end) != _END.size:
+    if length < _END.size:
         raise ValueError("too short")
-    magic, count, pixels, _ = _END.unpack(end)
+    file.seek(length - _END.size)
+    magic, count, pixels, _ = _END.unpack(file.read())
     if (magic, pixels, length) != (_MAGIC, size, count * (3 * size * size + 20) + _END.size):
         raise ValueError("not a whole shard")
     return count
@@ -379,10 +369,7 @@ def _entries(shard: Path, size: int) -> list[tuple[bytes, float]]:
 
 
 def _index(where: Path, size: int) -> dict[bytes, tuple[Path, int, float]]:
-    """Shard, row and quality of every crop in a folder.
-
-    Damaged shards and old leftovers are removed.
-    """
+    """Shard, row and quality of every crop in a folder; what is damaged or left over is removed."""
     index = {}
     for shard in sorted(where.glob(f"*{_SUFFIX}")):
         try:

@@ -107,11 +107,9 @@ _SEEN_AT = 224  # pixels that finding the field and judging quality want, whatev
 
 def load_crop(path: Path | str, preprocessing: Preprocessing, root: Path | str = Path()) -> Crop:
     """A photograph, as `decode` takes it, as a network sees it. Raises UnreadableImage."""
-    if preprocessing.decoding == "full":
-        picture, original = decode(root, path)
-        return _cut(picture, original, _locate(picture, preprocessing), preprocessing)
     at_least = max(preprocessing.size, _SEEN_AT)
-    picture, original = decode(root, path, at_least)
+    full = preprocessing.decoding == "full"
+    picture, original = decode(root, path, None if full else at_least)
     found = _locate(picture, preprocessing)
     if found.box.side < preprocessing.size and picture.size != original:
         # A small field in a large picture: decoded again, larger by what it lacks.
