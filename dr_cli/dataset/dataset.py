@@ -17,8 +17,8 @@ from dr_cli.errors import DrError, UsageError
 from dr_cli.events import NOTHING, Observer
 from dr_cli.labels.layouts import DEFAULT_VAL
 from dr_cli.photographs import quality
-from dr_cli.photographs.cache import Crops, keys, shards_folder
-from dr_cli.photographs.crop import Crop, Preprocessing, auto_size, field_size, load_crop
+from dr_cli.photographs.cache import Crops
+from dr_cli.photographs.crop import Preprocessing, auto_size, field_size
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -79,11 +79,14 @@ class FundusDataset(Dataset[tuple[Tensor, int]]):
         if len(self.grades) != len(self.paths):
             raise UsageError(f"{len(self.paths)} photographs but {len(self.grades)} grades")
         self.preprocessing = preprocessing
-        self._crops = Crops(self._load, len(self), preprocessing.size, workers)
-        self._cached, self._checked = cache, False
-        self._resident: Tensor | None = None
+        self._crops = Crops(self.root, self.paths, preprocessing, workers)
+        self._numbers = np.arange(len(self))  # of these photographs among the crops
+        self.resident: Tensor | None = None
+        """All crops on a device, [N, 3, S, S] uint8, zeros for the unreadable, once `keep_on` put
+        them there."""
+        self._checked = cache
         if cache:
-            self.prepare(observer)
+            self._crops.fill(observer)
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -105,48 +108,37 @@ class FundusDataset(Dataset[tuple[Tensor, int]]):
 
     def crops(self, indices: Iterable[int]) -> NDArray[np.uint8]:
         """Many crops at once, [n, 3, S, S] uint8."""
-        return self._crops.gather(indices)
+        return self._crops.gather(self._numbers[index] for index in indices)
 
     def prepare(self, observer: Observer = NOTHING) -> None:
-        """Decode what the cache lacks, in parallel; after it `failed` is complete. Once is enough.
+        """Find the unreadable, in parallel; after it `failed` is complete. Once is enough.
 
-        Without the cache this decodes every photograph only to find the unreadable ones.
+        With the cache it has been done; without, every photograph is decoded and none is kept.
         """
-        if self._checked:
-            return
-        if self._cached:
-            self._crops.fill(
-                keys(self.root, self.paths), shards_folder(self.preprocessing), observer
-            )
-        else:
-            self._crops.check(observer)
-        self._checked = True
+        if not self._checked:
+            self._crops.check(self._numbers.tolist(), observer)
+            self._checked = True
 
     def keep_on(self, device: torch.device) -> None:
-        """Copy all crops to a device's memory, where `resident` has them from now on."""
+        """Copy all crops to a device's memory, where `resident` has them."""
         size = self.preprocessing.size
         pixels = torch.zeros((len(self), 3, size, size), dtype=torch.uint8, device=device)
-        for chosen in np.array_split(self.readable, range(CHUNK, len(self.readable), CHUNK)):
-            pixels[torch.from_numpy(chosen).to(device)] = torch.from_numpy(self.crops(chosen)).to(
-                device
-            )
-        self._resident = pixels
-
-    @property
-    def resident(self) -> Tensor | None:
-        """All crops on a device, [N, 3, S, S] uint8, zeros for the unreadable; None without
-        `keep_on`."""
-        return self._resident
+        readable = self.readable
+        for rows in np.array_split(readable, range(CHUNK, len(readable), CHUNK)):
+            crops = torch.from_numpy(self.crops(rows))
+            pixels[torch.from_numpy(rows).to(device)] = crops.to(device)
+        self.resident = pixels
 
     @property
     def failed(self) -> list[tuple[str, str]]:
         """(path, reason) of the photographs that `prepare` could not read, in order."""
-        return [(self.paths[i], reason) for i, reason in sorted(self._crops.failed.items())]
+        reasons = [self._crops.failed.get(number) for number in self._numbers.tolist()]
+        return [(path, why) for path, why in zip(self.paths, reasons, strict=True) if why]
 
     @property
     def readable(self) -> NDArray[np.int64]:
         """Indices of the photographs that are not among `failed`, [n] int64."""
-        return np.array([i for i in range(len(self)) if i not in self._crops.failed], np.int64)
+        return np.flatnonzero(~np.isin(self._numbers, list(self._crops.failed)))
 
     @property
     def kept(self) -> str:
@@ -155,12 +147,11 @@ class FundusDataset(Dataset[tuple[Tensor, int]]):
 
     def subset(self, indices: Iterable[int]) -> "FundusDataset":
         """These photographs alone, in this order; crops that are there are shared."""
-        chosen = [int(index) for index in indices]
+        chosen = np.fromiter((int(index) for index in indices), np.int64)
         part = copy.copy(self)
         part.paths = [self.paths[index] for index in chosen]
-        part.grades = self.grades[chosen]
-        part._crops = self._crops.subset(chosen, part._load)
-        part._resident = None
+        part.grades, part._numbers = self.grades[chosen], self._numbers[chosen]
+        part.resident = None
         return part
 
     @classmethod
@@ -194,20 +185,15 @@ class FundusDataset(Dataset[tuple[Tensor, int]]):
         way = Preprocessing(size or measured_size(found.root, rows["path"]))
         whole = cls(found.root, rows["path"], rows["grade"], way, observer=observer, **options)
         whole.prepare(observer)
-        if whole.failed:
-            observer.warning(
-                f"photographs left out because they cannot be read: {len(whole.failed)}"
-            )
+        if lost := len(whole.failed):
+            observer.warning(f"photographs left out because they cannot be read: {lost}")
         return whole.subset(whole.readable)
 
     def mark_gradable(self, rows: "pd.DataFrame") -> "pd.DataFrame":
         """The rows, one a photograph of this set, with `gradable`: 1, or 0 where its quality is
         too low for any grade to mean much (see `quality.judge`)."""
-        low = self._crops.quality < quality.GRADABLE_FROM
+        low = self._crops.quality[self._numbers] < quality.GRADABLE_FROM
         return rows.assign(gradable=(~low).astype(int))
-
-    def _load(self, index: int) -> Crop:
-        return load_crop(self.paths[index], self.preprocessing, self.root)
 
 
 _MEASURED = 64  # photographs looked at to choose a size: enough for a median

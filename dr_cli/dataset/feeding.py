@@ -1,9 +1,8 @@
 """Batches of a data set as the trainer wants them: gathered ahead, or held in the GPU's memory."""
 
-import queue
-import threading
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import closing
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from torch import Tensor
 from dr_cli.dataset.dataset import FundusDataset
 from dr_cli.device import Processor, memory
 from dr_cli.events import NOTHING, Observer
+from dr_cli.photographs.cache import spread
 
 GPU_SHARE = 0.6  # of the free GPU memory that crops may take; the rest is the network's
 
@@ -51,48 +51,20 @@ def batches(
     goes wrong in it is raised here.
     """
     order = np.asarray(indices, np.int64)
+    parts = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    gather = partial(_gather, dataset)
     if dataset.resident is not None:
-        yield from _from_device(dataset, dataset.resident, order, batch_size)
-        return
-    ready: queue.Queue[Batch | BaseException | None] = queue.Queue(prefetch)
-    stopped = threading.Event()
-    pinned = torch.cuda.is_available()
-
-    def gather(chosen: NDArray[np.int64]) -> Batch:
-        parts = dataset.crops(chosen), dataset.grades[chosen], chosen
-        pixels, grades, numbers = (torch.from_numpy(part) for part in parts)
-        if pinned:
-            return pixels.pin_memory(), grades.pin_memory(), numbers
-        return pixels, grades, numbers
-
-    def run() -> None:
-        try:
-            for start in range(0, len(order), batch_size):
-                if stopped.is_set():
-                    return
-                ready.put(gather(order[start : start + batch_size]))
-            ready.put(None)
-        except BaseException as problem:  # raised again where somebody listens
-            ready.put(problem)
-
-    thread = threading.Thread(target=run, name="dr-batches", daemon=True)
-    thread.start()
-    try:
-        while (batch := ready.get()) is not None:
-            if isinstance(batch, BaseException):
-                raise batch
-            yield batch
-    finally:
-        stopped.set()
-        while thread.is_alive():  # it may wait for room in the queue
-            with suppress(queue.Empty):
-                ready.get(timeout=0.01)
+        yield from map(gather, parts)
+    else:
+        with closing(spread(gather, parts, 1, prefetch)) as ready:
+            yield from (batch.result() for batch in ready)
 
 
-def _from_device(
-    dataset: FundusDataset, crops: Tensor, order: NDArray[np.int64], batch_size: int
-) -> Iterator[Batch]:
-    for start in range(0, len(order), batch_size):
-        chosen = order[start : start + batch_size]
-        numbers = torch.from_numpy(chosen)
-        yield crops[numbers.to(crops.device)], torch.from_numpy(dataset.grades[chosen]), numbers
+def _gather(dataset: FundusDataset, part: NDArray[np.int64]) -> Batch:
+    grades, numbers = torch.from_numpy(dataset.grades[part]), torch.from_numpy(part)
+    if (held := dataset.resident) is not None:
+        return held[numbers.to(held.device)], grades, numbers
+    pixels = torch.from_numpy(dataset.crops(part))
+    if torch.cuda.is_available():
+        return pixels.pin_memory(), grades.pin_memory(), numbers
+    return pixels, grades, numbers

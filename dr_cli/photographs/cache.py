@@ -20,7 +20,6 @@ a memory map keeps up with it; what it costs is disk, 27.6 GB for the lab's 35,1
     PNG                     245               110
 """
 
-import copy
 import errno
 import hashlib
 import json
@@ -48,10 +47,10 @@ from dr_cli import machine, words
 from dr_cli.errors import UsageError
 from dr_cli.events import NOTHING, Observer
 from dr_cli.photographs import packed, quality
-from dr_cli.photographs.crop import Crop, Preprocessing
+from dr_cli.photographs.crop import Crop, Preprocessing, load_crop
 from dr_cli.photographs.decoding import UnreadableImage
 
-Load = Callable[[int], Crop]  # by the number of a photograph
+Keep = Callable[[int, NDArray[np.uint8]], None]  # its number, and the crop
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -96,12 +95,11 @@ def keys(root: Path, paths: Iterable[str]) -> list[bytes | None]:
     """
     whole, found = str(root.resolve()), list[bytes | None]()
     for path in paths:
-        try:
+        key = None
+        with suppress(OSError):
             status = os.stat(root / packed.file_of(path))
-        except OSError:
-            found.append(None)
-            continue
-        found.append(_digest(json.dumps([whole, path, status.st_size, status.st_mtime_ns])))
+            key = _digest(json.dumps([whole, path, status.st_size, status.st_mtime_ns]))
+        found.append(key)
     return found
 
 
@@ -110,25 +108,23 @@ def _digest(text: str) -> bytes:
 
 
 def spread(
-    work: Callable[[Item], Result], items: Sequence[Item], workers: int
-) -> Generator[Result, None, None]:
-    """`work` of each item, in order, by so many threads; they run a little ahead of the consumer.
+    work: Callable[[Item], Result], items: Sequence[Item], threads: int, ahead: int | None = None
+) -> Generator[Future[Result], None, None]:
+    """`work` of each item in order, up to `ahead` of the consumer (by default 4 a thread).
 
     Threads, because Pillow lets go of the interpreter's lock while it decodes and resizes: two of
     them do 1.9 times the work of one. They need no guarded main module, as processes do.
     """
-    if len(items) < 2 or workers == 1:
-        yield from map(work, items)
+    if not items:  # the common case, where every crop is kept: a pool takes as long as a crop
         return
-    pool = ThreadPoolExecutor(workers, "dr-decode")
-    waiting: deque[Future[Result]] = deque()
+    pool, waiting = ThreadPoolExecutor(threads, "dr-work"), deque[Future[Result]]()
     try:
         for item in items:
             waiting.append(pool.submit(work, item))
-            if len(waiting) > 4 * workers:
-                yield waiting.popleft().result()
+            if len(waiting) > (4 * threads if ahead is None else ahead):
+                yield waiting.popleft()
         while waiting:
-            yield waiting.popleft().result()
+            yield waiting.popleft()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
@@ -137,18 +133,22 @@ def spread(
 
 
 class Crops:
-    """The crops of `count` photographs: on disk, in memory, or decoded at each call."""
+    """The crops of a data set's photographs: on disk, in memory, or decoded at each call."""
 
-    def __init__(self, load: Load, count: int, size: int, workers: int | None = None) -> None:
-        self.size, self.workers = size, workers or machine.cores()
+    def __init__(
+        self, root: Path, paths: Sequence[str], preprocessing: Preprocessing, workers: int | None
+    ) -> None:
+        self.root, self.paths, self.preprocessing = root, paths, preprocessing
+        self.size, self.workers = preprocessing.size, workers or machine.cores()
+        self._bytes = 3 * self.size**2  # of a crop
         self.failed: dict[int, str] = {}
-        """What `fill` found unreadable: number of the photograph -> reason."""
-        self.quality = np.full(count, np.nan, np.float32)
-        """What `fill` or `check` saw of each photograph's quality, in [0, 1]; NaN is not seen."""
-        self._load = load
+        """What `fill` or `check` found unreadable: number of the photograph -> reason."""
+        self.quality = np.full(len(paths), np.nan, np.float32)
+        """What they saw of each photograph's quality, in [0, 1]; NaN is not seen."""
+        self._keys: list[bytes | None] = []
         self._shards: list[Path] = []
         self._maps: dict[int, NDArray[np.uint8] | None] = {}
-        self._place = np.full((count, 2), -1, np.int64)  # shard and row of each crop
+        self._place = np.full((len(paths), 2), -1, np.int64)  # shard and row of each crop
         self._memory: dict[int, NDArray[np.uint8]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -161,39 +161,26 @@ class Crops:
             return "disk"
         return "memory" if 2 * len(self._memory) > len(self._place) else "nowhere"
 
-    def subset(self, numbers: Sequence[int], load: Load) -> "Crops":
-        """These photographs alone, numbered anew in this order; `load` takes the new numbers."""
-        part = copy.copy(self)
-        part._load, part._place = load, self._place[list(numbers)]
-        part.quality = self.quality[list(numbers)]
-        memory, failed = self._memory, self.failed
-        part._memory = {n: memory[o] for n, o in enumerate(numbers) if o in memory}
-        part.failed = {n: failed[o] for n, o in enumerate(numbers) if o in failed}
-        return part
-
     def gather(self, numbers: Iterable[int]) -> NDArray[np.uint8]:
         """The crops of these photographs, [n, 3, S, S] uint8. Raises UnreadableImage."""
         wanted = [int(number) for number in numbers]
         out = np.empty((len(wanted), 3, self.size, self.size), np.uint8)
         absent = []
         for k, number in enumerate(wanted):
-            pixels = self._find(number)
-            if pixels is None:
+            if (pixels := self._find(number)) is None:
                 absent.append(k)
             else:
                 out[k] = pixels
-        decoded = spread(self._decode, [wanted[k] for k in absent], self.workers)
-        for k, crop in zip(absent, decoded, strict=True):
-            if isinstance(crop, UnreadableImage):
-                raise crop
-            out[k] = crop.pixels
+        with closing(spread(self._load, [wanted[k] for k in absent], self.workers)) as decoded:
+            for k, crop in zip(absent, decoded, strict=True):
+                out[k] = crop.result().pixels
         return out
 
     def _find(self, number: int) -> NDArray[np.uint8] | None:
-        if number in self._memory:
-            return self._memory[number]
         shard, row = self._place[number]
-        crops = self._map(int(shard)) if shard >= 0 else None
+        if shard < 0:
+            return self._memory.get(number)
+        crops = self._map(int(shard))
         return None if crops is None else crops[row]
 
     def _map(self, shard: int) -> NDArray[np.uint8] | None:
@@ -205,67 +192,57 @@ class Crops:
                 self._maps[shard] = None
         return self._maps[shard]
 
-    def _decode(self, number: int) -> Crop | UnreadableImage:
-        try:
-            return self._load(number)
-        except UnreadableImage as problem:
-            return problem
+    def _load(self, number: int) -> Crop:
+        return load_crop(self.paths[number], self.preprocessing, self.root)
 
     # --- filling --------------------------------------------------------------------------------
 
-    def fill(self, keys: Sequence[bytes | None], where: Path, observer: Observer = NOTHING) -> None:
-        """Decode what is neither in the folder `where` nor in memory; note what is unreadable.
+    def fill(self, observer: Observer = NOTHING) -> None:
+        """Decode what is neither on disk nor in memory; note what is unreadable.
 
-        keys: one a photograph, from `keys`; a photograph without one is never put on disk.
-        Where the folder cannot be written or has no room, crops stay in memory; where that is too
-        small as well, they are decoded at each call. Either is a warning.
+        A photograph whose file is absent is never put on disk. Where the folder cannot be written
+        or has no room, crops stay in memory; where that is too small as well, they are decoded at
+        each call. Either is a warning.
         """
-        if self._missing(keys, where):
+        where, self._keys = shards_folder(self.preprocessing), keys(self.root, self.paths)
+        if self._look_up(where):
             try:
                 where.mkdir(parents=True, exist_ok=True)
                 with _alone(where, observer):
-                    missing = self._missing(keys, where)  # another build may have had the lock
+                    missing = self._look_up(where)  # another build may have had the lock
                     needed = len(missing) * (self._bytes + 64)  # with keys, qualities and ends
                     _make_room(where, needed, keep=set(self._shards))
-                    self._to_disk(missing, keys, where, observer)
+                    self._to_disk(missing, where, observer)
             except OSError as problem:
-                self._without_disk(self._missing(keys, where), problem, observer)
-            self._missing(keys, where)
-        for shard in range(len(self._shards)):
-            self._map(shard)  # from here on its file may go: the crops stay readable
+                self._without_disk(self._look_up(where), problem, observer)
+            self._look_up(where)
+        for number, shard in enumerate(self._shards):
+            self._map(number)  # from here on its file may go: the crops stay readable
             with suppress(OSError):
-                os.utime(self._shards[shard])  # the least recently used go first
+                os.utime(shard)  # the least recently used go first
 
-    def check(self, observer: Observer = NOTHING) -> None:
-        """Decode every photograph, keep none: note what is unreadable."""
-        self._note(range(len(self._place)), lambda number, crop: None, observer)
+    def check(self, numbers: Sequence[int], observer: Observer = NOTHING) -> None:
+        """Decode these photographs, keep none: note what is unreadable."""
+        self._note(numbers, lambda number, crop: None, observer)
 
-    @property
-    def _bytes(self) -> int:
-        return 3 * self.size * self.size
-
-    def _missing(self, keys: Sequence[bytes | None], where: Path) -> list[int]:
-        """Look up what the folder holds; the numbers of what is neither there nor in memory."""
+    def _look_up(self, where: Path) -> list[int]:
+        """Find what the folder holds; the numbers of what is neither there nor in memory."""
         index = _index(where, self.size)
-        found = [index.get(k) if k else None for k in keys]
-        self._shards = sorted({place[0] for place in found if place})
-        self._maps = {}
+        found = {n: index[k] for n, k in enumerate(self._keys) if k in index}
+        self._shards = sorted({shard for shard, _, _ in found.values()})
+        self._maps, self._place[:] = {}, -1
         numbers = {shard: number for number, shard in enumerate(self._shards)}
-        for number, place in enumerate(found):
-            self._place[number] = (numbers[place[0]], place[1]) if place else (-1, -1)
-            if place:
-                self.quality[number] = place[2]
-        lacking = [n for n, place in enumerate(found) if not place and n not in self._memory]
-        return [n for n in lacking if n not in self.failed]
+        for n, (shard, row, seen) in found.items():
+            self._place[n], self.quality[n] = (numbers[shard], row), seen
+        known = found.keys() | self._memory.keys() | self.failed.keys()
+        return [n for n in range(len(self.paths)) if n not in known]
 
-    def _to_disk(
-        self, missing: list[int], keys: Sequence[bytes | None], where: Path, observer: Observer
-    ) -> None:
+    def _to_disk(self, missing: list[int], where: Path, observer: Observer) -> None:
         writer = _Writer(where, self.size, _rows_a_shard(len(missing), self._bytes))
 
         def keep(number: int, crop: NDArray[np.uint8]) -> None:
-            if k := keys[number]:
-                writer.add(k, crop, self.quality[number])
+            if key := self._keys[number]:
+                writer.add(key, crop, self.quality[number])
             else:
                 self._memory[number] = crop
 
@@ -281,27 +258,23 @@ class Crops:
 
     def _without_disk(self, missing: list[int], problem: OSError, observer: Observer) -> None:
         needed = len(missing) * self._bytes
+        size = words.size(needed)
         why = f"crops cannot be kept on disk ({problem.strerror or problem}; set DR_CACHE)"
         if needed <= (machine.free_memory() or 2**32) // 2:
-            observer.warning(f"{why}: held in memory, {words.size(needed)}, for this run alone")
+            observer.warning(f"{why}: held in memory, {size}, for this run alone")
             self._note(missing, self._memory.__setitem__, observer)
         else:
-            observer.warning(
-                f"{why}, and memory is too small for {words.size(needed)}: every epoch decodes anew"
-            )
-            self._note(missing, lambda number, crop: None, observer)
+            observer.warning(f"{why}, and memory is too small for {size}: every epoch decodes anew")
+            self.check(missing, observer)
 
-    def _note(
-        self,
-        numbers: Sequence[int],
-        keep: Callable[[int, NDArray[np.uint8]], None],
-        observer: Observer,
-    ) -> None:
+    def _note(self, numbers: Sequence[int], keep: Keep, observer: Observer) -> None:
         """Decode these, hand each crop to `keep`, note what is unreadable, tell how far it is."""
-        with closing(spread(self._decode, numbers, self.workers)) as crops:
-            for done, (number, crop) in enumerate(zip(numbers, crops, strict=True), start=1):
-                if isinstance(crop, UnreadableImage):
-                    self.failed[number] = crop.reason
+        with closing(spread(self._load, numbers, self.workers)) as decoded:
+            for done, (number, one) in enumerate(zip(numbers, decoded, strict=True), start=1):
+                try:
+                    crop = one.result()
+                except UnreadableImage as problem:
+                    self.failed[number] = problem.reason
                 else:
                     self.quality[number] = crop.quality
                     keep(number, crop.pixels)
@@ -373,11 +346,10 @@ class _Writer:
 def _count(file: BinaryIO, size: int) -> int:
     """How many crops a shard holds. ValueError where the file is no whole shard of this size."""
     length = file.seek(0, os.SEEK_END)
-    file.seek(max(0, length - _END.size))
-    end = file.read()
-    if len(end) != _END.size:
+    if length < _END.size:
         raise ValueError("too short")
-    magic, count, pixels, _ = _END.unpack(end)
+    file.seek(length - _END.size)
+    magic, count, pixels, _ = _END.unpack(file.read())
     if (magic, pixels, length) != (_MAGIC, size, count * (3 * size * size + 20) + _END.size):
         raise ValueError("not a whole shard")
     return count
@@ -397,10 +369,7 @@ def _entries(shard: Path, size: int) -> list[tuple[bytes, float]]:
 
 
 def _index(where: Path, size: int) -> dict[bytes, tuple[Path, int, float]]:
-    """Shard, row and quality of every crop in a folder.
-
-    Damaged shards and old leftovers are removed.
-    """
+    """Shard, row and quality of every crop in a folder; what is damaged or left over is removed."""
     index = {}
     for shard in sorted(where.glob(f"*{_SUFFIX}")):
         try:

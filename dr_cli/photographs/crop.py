@@ -65,10 +65,7 @@ class Preprocessing:
         if unknown or "size" not in values:
             what = f"unknown {', '.join(sorted(unknown))}" if unknown else "no size"
             raise DrError(f"preprocessing record with {what}: made by a newer dr? upgrade it")
-        plain: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in values.items()
-        }
+        plain: Any = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
         return cls(**plain)
 
 
@@ -110,11 +107,9 @@ _SEEN_AT = 224  # pixels that finding the field and judging quality want, whatev
 
 def load_crop(path: Path | str, preprocessing: Preprocessing, root: Path | str = Path()) -> Crop:
     """A photograph, as `decode` takes it, as a network sees it. Raises UnreadableImage."""
-    if preprocessing.decoding == "full":
-        picture, original = decode(root, path)
-        return _cut(picture, original, _locate(picture, preprocessing), preprocessing)
     at_least = max(preprocessing.size, _SEEN_AT)
-    picture, original = decode(root, path, at_least)
+    full = preprocessing.decoding == "full"
+    picture, original = decode(root, path, None if full else at_least)
     found = _locate(picture, preprocessing)
     if found.box.side < preprocessing.size and picture.size != original:
         # A small field in a large picture: decoded again, larger by what it lacks.
@@ -171,12 +166,8 @@ def _cut(
     scale = box.side / size  # the picture's pixels a crop pixel
     width, left, right = _span(box.left, box.right, scale)
     height, top, bottom = _span(box.top, box.bottom, scale)
-    part = picture.resize(
-        (width, height),
-        _RESAMPLING[preprocessing.resize],
-        box=(left, top, right, bottom),
-        reducing_gap=2.0,
-    )
+    source, filtered = (left, top, right, bottom), _RESAMPLING[preprocessing.resize]
+    part = picture.resize((width, height), filtered, source, reducing_gap=2.0)
     x, y = (size - width) // 2, (size - height) // 2
     pixels = np.zeros((3, size, size), np.uint8)
     pixels[:, y : y + height, x : x + width] = np.asarray(part).transpose(2, 0, 1)

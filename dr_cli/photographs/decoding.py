@@ -72,12 +72,11 @@ def _decode_file(path: Path, at_least: int | None) -> tuple[Image.Image, tuple[i
         if at_least is not None:
             image.draft("RGB", (at_least, at_least))
         image.load()
-        turn = _TURNS.get(_orientation(image))
+        orientation = _orientation(image)
         picture = to_rgb(image)
-    if turn is None:
-        return picture, (width, height)
-    sideways = turn in _SIDEWAYS
-    return picture.transpose(turn), (height, width) if sideways else (width, height)
+    if orientation in _TURNS:
+        picture = picture.transpose(_TURNS[orientation])
+    return picture, (height, width) if orientation in _SIDEWAYS else (width, height)
 
 
 _TURNS = {
@@ -89,7 +88,7 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_SIDEWAYS = tuple(_TURNS[orientation] for orientation in (5, 6, 7, 8))
+_SIDEWAYS = (5, 6, 7, 8)
 
 
 def _orientation(image: Image.Image) -> int:

@@ -21,7 +21,8 @@ by 3 degrees 97%, JPEG quality 50 97%; but cut by 5% only 18%. Mirrored copies a
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from concurrent.futures import Future
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -75,11 +76,7 @@ class Duplicates:
 
 
 def find(
-    root: Path,
-    paths: Sequence[str],
-    *,
-    workers: int | None = None,
-    observer: Observer = NOTHING,
+    root: Path, paths: Sequence[str], *, workers: int | None = None, observer: Observer = NOTHING
 ) -> Duplicates:
     """Decode every photograph (`paths` are relative to root) and group the doubles.
 
@@ -95,14 +92,14 @@ def find(
     read = seen["size"].any(axis=1)
     same = np.stack([first[alike], np.arange(len(paths))], axis=1)[read]
     candidates = connect(len(paths), np.concatenate([near, same]))
-    exact = _exact(root, paths, seen["size"], candidates, workers, observer)
+    # Only candidates of one size can be exact: nobody else is decoded a second time.
+    sized = np.column_stack([candidates, seen["size"]])
+    doubt = np.unique(sized, axis=0, return_inverse=True)[1].ravel()
+    rows = np.flatnonzero((np.bincount(doubt)[doubt] > 1) & read)
+    exact = _exact(root, paths, rows.tolist(), workers, observer)
     together = np.stack([np.unique(exact, return_index=True)[1][exact], np.arange(len(paths))], 1)
-    return Duplicates(
-        exact,
-        connect(len(paths), np.concatenate([near, together])),
-        seen["size"].astype(np.int64),
-        failed,
-    )
+    near = connect(len(paths), np.concatenate([near, together]))
+    return Duplicates(exact, near, seen["size"].astype(np.int64), failed)
 
 
 def count(groups: NDArray[np.int64]) -> int:
@@ -166,8 +163,8 @@ def near_pairs(
         return np.concatenate(found)
 
     blocks = range(0, len(chosen), _ROWS)
-    found = list(_watch(compare, blocks, 1, "comparing photographs", observer))
-    return np.concatenate(found) if found else np.zeros((0, 2), np.int64)
+    found = _watch(compare, blocks, 1, "comparing photographs", observer)
+    return np.concatenate([np.zeros((0, 2), np.int64), *(pairs.result() for pairs in found)])
 
 
 _FIRST = 45  # of 128 bits; NEAR is 22.5 of them
@@ -176,15 +173,8 @@ _ROWS, _COLUMNS = 32, 1 << 12  # a block of comparisons is 1 MiB: larger ones le
 
 # --- looking ------------------------------------------------------------------------------------
 
-_SEEN = np.dtype(
-    [
-        ("key", np.uint8, 16),
-        ("bits", np.uint64, BITS // 64),
-        ("textured", np.bool_),
-        ("size", np.int32, 2),
-        ("digest", np.uint8, 16),
-    ]
-)
+_SEEN = np.dtype([("key", np.uint8, 16), ("bits", np.uint64, BITS // 64), ("textured", np.bool_),
+                  ("size", np.int32, 2), ("digest", np.uint8, 16)])  # fmt: skip
 
 
 def _see(
@@ -194,30 +184,23 @@ def _see(
     seen, failed = np.zeros(len(paths), _SEEN), {}
     keys = cache.keys(root, paths)
     kept = _kept(root)
-    missing = []
+    missing = [i for i, key in enumerate(keys) if key not in kept]
     for i, key in enumerate(keys):
-        if key is not None and key in kept:
+        if key in kept:
             seen[i] = kept[key]
-        else:
-            missing.append(i)
 
-    def see(i: int) -> tuple[Any, ...] | UnreadableImage:
-        try:
-            photograph, size = decode(root, paths[i], _DECODED_AT)
-        except UnreadableImage as problem:
-            return problem
+    def see(i: int) -> tuple[Any, ...]:
+        photograph, size = decode(root, paths[i], _DECODED_AT)
         return (*perceptual_hash(photograph), size, _digest(photograph))
 
     results = _watch(see, missing, workers, "decoding", observer)
     for i, result in zip(missing, results, strict=True):
-        if isinstance(result, UnreadableImage):
-            failed[paths[i]] = result.reason
-        else:
-            seen[i] = (np.frombuffer(keys[i] or bytes(16), np.uint8), *result)
+        try:
+            seen[i] = (np.frombuffer(keys[i] or bytes(16), np.uint8), *result.result())
+        except UnreadableImage as problem:
+            failed[paths[i]] = problem.reason
     if len(missing) > len(failed):
-        known = [key is not None and path not in failed
-                 for key, path in zip(keys, paths, strict=True)]  # fmt: skip
-        _keep(root, seen[known])
+        _keep(root, seen[seen["key"].any(axis=1)])
     return seen, failed
 
 
@@ -228,37 +211,29 @@ def _digest(photograph: Image.Image) -> NDArray[np.uint8]:
 
 
 def _exact(
-    root: Path,
-    paths: Sequence[str],
-    sizes: NDArray[np.integer],
-    candidates: NDArray[np.int64],
-    workers: int,
-    observer: Observer,
+    root: Path, paths: Sequence[str], rows: Sequence[int], workers: int, observer: Observer
 ) -> NDArray[np.int64]:
-    """[N] int64: the same number where every pixel is the same, found out at full size. Only
-    candidates of one size can be: nobody else is decoded a second time."""
-    _, alike = np.unique(np.column_stack([candidates, sizes]), axis=0, return_inverse=True)
-    rows = np.flatnonzero((np.bincount(alike.ravel())[alike.ravel()] > 1) & sizes.any(axis=1))
-    listed = rows.tolist()
+    """[N] int64: the same number where every pixel is the same, of these rows, at full size."""
 
     def digest(i: int) -> bytes:
         return _digest(decode(root, paths[i])[0]).tobytes()
 
-    digests = _watch(digest, listed, workers, "comparing pixels", observer)
+    digests = _watch(digest, rows, workers, "comparing pixels", observer)
     first: dict[bytes, int] = {}
     exact = np.arange(len(paths))
-    for row, found in zip(listed, digests, strict=True):
-        exact[row] = first.setdefault(found, row)
+    for row, found in zip(rows, digests, strict=True):
+        exact[row] = first.setdefault(found.result(), row)
     return np.unique(exact, return_inverse=True)[1].astype(np.int64)
 
 
 def _watch(
     work: Callable[[int], T], items: Sequence[int], workers: int, what: str, observer: Observer
-) -> Iterator[T]:
-    """As `cache.spread`, and the observer hears how far it is."""
-    for done, result in enumerate(cache.spread(work, items, workers), 1):
-        observer.progress(what, done, len(items))
-        yield result
+) -> Iterator[Future[T]]:
+    """As `cache.spread`; the observer hears how far the consumer is."""
+    with closing(cache.spread(work, items, workers)) as results:
+        for done, result in enumerate(results, 1):
+            yield result
+            observer.progress(what, done, len(items))
 
 
 def connect(count: int, pairs: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -266,8 +241,7 @@ def connect(count: int, pairs: NDArray[np.int64]) -> NDArray[np.int64]:
     from scipy.sparse import coo_array  # type: ignore[import-untyped]
     from scipy.sparse.csgraph import connected_components  # type: ignore[import-untyped]
 
-    ones = np.ones(len(pairs), bool)
-    graph = coo_array((ones, (pairs[:, 0], pairs[:, 1])), shape=(count, count))
+    graph = coo_array((np.ones(len(pairs), bool), tuple(pairs.T)), shape=(count, count))
     return connected_components(graph, directed=False)[1].astype(np.int64)
 
 

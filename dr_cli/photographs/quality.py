@@ -1,7 +1,6 @@
 """Whether a picture is a photograph that can be graded: the rule, and its version."""
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 VERSION = 1
@@ -28,9 +27,8 @@ def judge(field: Image.Image, filled: float) -> float:
     rgb = field.resize((128, 128), Image.Resampling.BILINEAR)
     pixels = np.asarray(rgb)[_MIDDLE].astype(np.float32)
     green = rgb.getchannel("G")  # where vessels and lesions stand out most
-    sharp = _green(green)
-    smooth = _green(green.filter(ImageFilter.BoxBlur(1)))
-    surround = _green(green.filter(ImageFilter.BoxBlur(6)))
+    blurs = green, green.filter(ImageFilter.BoxBlur(1)), green.filter(ImageFilter.BoxBlur(6))
+    sharp, smooth, surround = (np.asarray(blur)[_MIDDLE].astype(np.float32) for blur in blurs)
     fine = float(np.abs(sharp - smooth).mean())
     coarse = float(np.abs(smooth - surround).mean())
     washed_out = float((pixels.min(axis=2) >= 250).mean())
@@ -49,10 +47,6 @@ def judge(field: Image.Image, filled: float) -> float:
 
 
 _MIDDLE = (slice(24, 104), slice(24, 104))  # away from the rim, whose edge would pass for detail
-
-
-def _green(channel: Image.Image) -> NDArray[np.float32]:
-    return np.asarray(channel)[_MIDDLE].astype(np.float32)
 
 
 def _ramp(value: float, nothing: float, full: float) -> float:

@@ -7,6 +7,7 @@ import threading
 import time
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -18,6 +19,7 @@ from dr_cli.dataset.dataset import measured_size
 from dr_cli.dataset.feeding import batches, hold
 from dr_cli.device import choose
 from dr_cli.errors import UsageError
+from dr_cli.photographs import quality
 from dr_cli.photographs.crop import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, load_crop
 from dr_cli.photographs.decoding import UnreadableImage
 from tests.builders.listener import Listener
@@ -86,6 +88,16 @@ def test_a_subset_is_numbered_anew_and_leaves_the_whole_alone(photographs):
     assert reds(part.crops([0, 1])) == [190, 50]
     assert len(whole) == 12
     assert reds(whole.crops([0])) == [10]
+    assert reds(part.subset([1]).crops([0])) == [50]
+
+
+def test_a_subset_has_the_qualities_of_its_own_photographs(photographs, monkeypatch):
+    scores = iter([0.1, 0.9] * 6)
+    monkeypatch.setattr(quality, "VERSION", "of this test")
+    monkeypatch.setattr(quality, "judge", lambda thumbnail, filled: next(scores))
+    part = FundusDataset(*photographs, WAY, workers=1).subset([4, 1, 0])
+    rows = part.mark_gradable(pd.DataFrame({"path": part.paths}))
+    assert rows["gradable"].tolist() == [0, 1, 0]
 
 
 def test_without_a_cache_nothing_is_written_and_crops_are_the_same(photographs, monkeypatch):
@@ -213,7 +225,7 @@ def test_batches_come_in_order_with_grades_and_indices(photographs):
 
 def no_threads_left():
     end = time.monotonic() + 5
-    while any(thread.name == "dr-batches" for thread in threading.enumerate()):
+    while any(thread.name.startswith("dr-work") for thread in threading.enumerate()):
         if time.monotonic() > end:
             return False
         time.sleep(0.01)
