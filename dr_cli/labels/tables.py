@@ -112,16 +112,9 @@ def peek(path: Path) -> list[str]:
     """The cells of the first row that has any, without reading the whole file; [] when that
     cannot be found out (`read` says why)."""
     try:
-        if path.suffix.lower() == ".xlsx":
-            grid = _sheet(path)
-        else:
-            with path.open("rb") as file:
-                text = _decode(path, file.read(_PEEK_BYTES))
-            lines = [line for line in text.split("\n") if line.strip()]
-            sample = lines[:-1] or lines  # the last may be cut
-            grid = _grid(path, lines[0] if lines else "", _separator(sample, path.suffix))
+        grid = _sheet(path) if path.suffix.lower() == ".xlsx" else _text_grid(path, first_row=True)
         rows = grid[(grid.map(str.strip) != "").any(axis=1)]
-    except (UsageError, OSError):
+    except UsageError:
         return []
     return [str(cell).strip() for cell in rows.iloc[0]] if len(rows) else []
 
@@ -147,12 +140,16 @@ def _refuse_spill(path: Path, filled: Any, rows: NDArray[np.integer], width: int
         )
 
 
-def _text_grid(path: Path) -> pd.DataFrame:
+def _text_grid(path: Path, first_row: bool = False) -> pd.DataFrame:
+    """Every row as text, or with `first_row` the first that is not blank, from the file's start."""
     try:
-        text = _decode(path, path.read_bytes())
+        with path.open("rb") as file:
+            text = _decode(path, file.read(_PEEK_BYTES if first_row else -1))
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror})") from error
     sample = [line for line in text[:_PEEK_BYTES].split("\n") if line.strip()]
+    if first_row:
+        text, sample = "".join(sample[:1]), sample[:-1] or sample  # the last line may be cut
     return _grid(path, text, _separator(sample, path.suffix))
 
 
@@ -212,6 +209,7 @@ def _separator(sample: list[str], suffix: str) -> str | None:
     return None if blanks and sample else ","
 
 
+_BROKEN = (LookupError, AttributeError, ValueError, OSError)
 _XLSX = {"x": "http://schemas.openxmlformats.org/spreadsheetml/2006/main"}
 
 
@@ -233,8 +231,7 @@ def _sheet(path: Path) -> pd.DataFrame:
             cells[int(row) - 1, _column(letters)] = (
                 shared[int(value)] if cell.get("t") == "s" else value
             )
-    except (zipfile.BadZipFile, ElementTree.ParseError, LookupError, AttributeError,
-            ValueError, OSError) as error:  # fmt: skip
+    except (zipfile.BadZipFile, ElementTree.ParseError, *_BROKEN) as error:
         raise UsageError(f"{path}: not a workbook that can be read; save it as CSV") from error
     height, width = np.max([*cells, (-1, -1)], axis=0) + 1
     grid = np.full((height, width), "", object)
