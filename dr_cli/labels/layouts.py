@@ -2,8 +2,11 @@
 
 An entry says how a layout is told from the files in a folder, which of its tables is which, what
 its columns are called, and which images a table's rows may take. To teach the package another
-one, add an entry to `LAYOUTS` (more particular ones first) and a miniature of it to
-`tests/labels/test_layouts.py`.
+one: an entry in `LAYOUTS` (more particular ones first); in `tests/labels/test_layouts.py` a
+function that makes it in miniature, and its rows in `EXPECTED` (a test misses it otherwise); its
+name in README's table of data sets (`tests/test_readme.py` asks). Only a new kind of
+file touches more: `tables` (how it is read), `listing` (that it is seen), `reading` (that it may
+be given).
 
 Column names are written as `tables.key` spells them: lower case, `_` for anything else.
 """

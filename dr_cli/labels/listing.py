@@ -4,6 +4,7 @@ The order in which a file system lists its files never matters.
 """
 
 import os
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -17,6 +18,9 @@ from numpy.typing import NDArray
 from dr_cli.errors import UsageError
 from dr_cli.labels import tables
 from dr_cli.photographs.fundus import EXTENSIONS
+
+# Names from an old code page: they cannot be written into a UTF-8 table.
+_NO_TEXT = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -64,18 +68,15 @@ def scan(root: Path) -> Listing:
     for above, folders, names in os.walk(root, onerror=refuse, followlinks=True):
         home = "" if above == str(root) else f"{Path(above).relative_to(root).as_posix()}/"
         seen = [n for n in folders + names if not n.startswith((".", "__MACOSX"))]
-        shut += [home + name for name in seen if not _is_text(name)]
-        kept = {name for name in seen if _is_text(name)}
+        kept = {name for name in seen if not _NO_TEXT.search(name)}
+        shut += [home + name for name in seen if name not in kept]
         files += [home + name for name in names if name in kept]
         folders[:] = [
             n for n in sorted(folders) if n in kept and not leads_back(os.path.join(above, n))
         ]
-    return Listing(
-        root,
-        _take_images(files),
-        sorted(file for file in files if _suffix(file) in {*tables.SUFFIXES, ".npz"}),
-        sorted(path.encode(errors="backslashreplace").decode() for path in shut),
-    )
+    label_files = sorted(file for file in files if _suffix(file) in {*tables.SUFFIXES, ".npz"})
+    shut = sorted(path.encode(errors="backslashreplace").decode() for path in shut)
+    return Listing(root, _take_images(files), label_files, shut)
 
 
 def add_outside(listing: Listing, names: pd.Series) -> Listing:
@@ -111,12 +112,3 @@ def _take_images(files: Iterable[str]) -> NDArray[Any]:
 
 def _suffix(file: str) -> str:
     return os.path.splitext(file)[1].lower()
-
-
-def _is_text(name: str) -> bool:
-    """Whether a name can be written into a UTF-8 table; those from an old code page cannot."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

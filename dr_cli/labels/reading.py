@@ -74,6 +74,7 @@ def read(
     outside 0-4, two grades for one name, an empty set; with file, row and column.
     """
     given = Path(root).expanduser()
+    source = given.resolve()
     columns = columns or Columns()
     if layout != "auto" and layout not in layouts.BY_NAME:
         raise UsageError(f"no layout '{layout}'; known are {quote(layouts.BY_NAME)}")
@@ -96,14 +97,7 @@ def read(
     for warning in [*shut, *warnings]:
         observer.warning(warning)
     return Labels(
-        listing.root,
-        fit.layout.name,
-        table,
-        notes,
-        extra,
-        given.resolve(),
-        columns,
-        fingerprint(table),
+        listing.root, fit.layout.name, table, notes, extra, source, columns, fingerprint(table)
     )
 
 

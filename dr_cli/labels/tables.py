@@ -169,15 +169,12 @@ def _decode(path: Path, raw: bytes) -> str:
 
 def _grid(path: Path, text: str, separator: str | None) -> pd.DataFrame:
     """Every row as text, ragged ones filled up with ""; separator None: runs of blanks."""
-    if separator is None:
-        width = max(len(line.split()) for line in text.split("\n"))
-        options: dict[str, Any] = {"sep": r"\s+"}
-    else:
-        width = max(line.count(separator) for line in text.split("\n")) + 1
-        options = {"sep": separator}
+    lines = text.split("\n")
+    width = max(line.count(separator) + 1 if separator else len(line.split()) for line in lines)
     try:
         grid = pd.read_csv(
             io.StringIO(text),
+            sep=separator or r"\s+",
             header=None,
             names=range(max(width, 1)),
             dtype=str,
@@ -185,7 +182,6 @@ def _grid(path: Path, text: str, separator: str | None) -> pd.DataFrame:
             na_filter=False,
             skip_blank_lines=False,
             index_col=False,
-            **options,
         )
     except pd.errors.EmptyDataError:
         return pd.DataFrame(columns=range(1), dtype=str)
@@ -228,9 +224,8 @@ def _sheet(path: Path) -> pd.DataFrame:
             letters, row = re.fullmatch(r"([A-Z]+)(\d+)", cell.get("r", "")).groups()  # type: ignore[union-attr]
             value = "".join(part.text or "" for part in cell.iterfind(".//x:t", _XLSX))
             value = value or cell.findtext("x:v", "", _XLSX)
-            cells[int(row) - 1, _column(letters)] = (
-                shared[int(value)] if cell.get("t") == "s" else value
-            )
+            value = shared[int(value)] if cell.get("t") == "s" else value
+            cells[int(row) - 1, _column(letters)] = value
     except (zipfile.BadZipFile, ElementTree.ParseError, *_BROKEN) as error:
         raise UsageError(f"{path}: not a workbook that can be read; save it as CSV") from error
     height, width = np.max([*cells, (-1, -1)], axis=0) + 1
