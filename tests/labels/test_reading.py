@@ -423,6 +423,7 @@ def test_unreadable_images_are_left_out_with_their_reason(tmp_path: Path) -> Non
     assert after["split"].tolist() == ["train", None, "test"]
     assert reading.count_reasons(after) == {"unreadable": 1, reading.MISSING: 1}
     assert data.table["reason"].tolist() == [None, None, reading.MISSING], "the table itself stays"
+    assert data.fingerprint == reading.fingerprint(data.table) != reading.fingerprint(after)
 
 
 def test_fingerprint_knows_rows_grades_and_splits_not_their_order() -> None:
