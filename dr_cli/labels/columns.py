@@ -198,11 +198,9 @@ class ColumnReader:
         later = rows.duplicated(["name", "split"])
         if not later.any():
             return
-        twice = rows[rows.duplicated(["name", "split"], keep=False)]
-        same = twice.groupby(["name", "split"], dropna=False)["grade"]
-        differ = twice["grade"] != same.transform("first")
-        if differ.any():
-            two = int(differ.index[differ][0])
+        first = rows.groupby(["name", "split"], dropna=False)["grade"].transform("first")
+        if (differ := rows["grade"] != first).any():
+            two = int(np.argmax(differ))
             alike = (rows["name"] == rows["name"][two]) & (rows["grade"] != rows["grade"][two])
             one = int(np.argmax(alike))
             numbers = self.table.rows

@@ -2,12 +2,16 @@
 
 An entry says how a layout is told from the files in a folder, which of its tables is which, what
 its columns are called, and which images a table's rows may take. To teach the package another
-one, add an entry to `LAYOUTS` (more particular ones first) and a miniature of it to
-`tests/labels/test_layouts.py`.
+one: an entry in `LAYOUTS` (more particular ones first); in `tests/labels/test_layouts.py` a
+function that makes it in miniature, and its rows in `EXPECTED` (a test misses it otherwise); its
+name in README's table of data sets (`tests/test_readme.py` asks). Only a new kind of
+file touches more: `tables` (how it is read), `listing` (that it is seen), `reading` (that it may
+be given).
 
 Column names are written as `tables.key` spells them: lower case, `_` for anything else.
 """
 
+import functools
 import re
 from dataclasses import dataclass
 
@@ -196,9 +200,11 @@ LAYOUTS = (
 
 BY_NAME = {layout.name: layout for layout in LAYOUTS}
 
-_SPLIT_WORDS = {"train": TRAIN, "training": TRAIN, "val": VAL, "valid": VAL, "validation": VAL,
-                "dev": VAL, "test": TEST, "testing": TEST, "evaluation": TEST, "eval": TEST,
-                "public": VAL, "private": TEST}  # fmt: skip
+_SPLIT_WORDS = {
+    **dict.fromkeys(("train", "training"), TRAIN),
+    **dict.fromkeys(("val", "valid", "validation", "dev", "public"), VAL),
+    **dict.fromkeys(("test", "testing", "evaluation", "eval", "private"), TEST),
+}
 _IN_FOLDER = re.compile(
     r"(?<![a-z])(train|training|val|valid|validation|test|testing|evaluation)(?:set|data)?(?![a-z])"
 )
@@ -221,6 +227,7 @@ def split_of(word: str) -> str | None:
     return _SPLIT_WORDS.get(word.strip().lower())
 
 
+@functools.cache
 def split_of_folder(folder: str) -> str | None:
     """The split that a folder's path names ("1. Images/b. Testing Set"), the innermost first."""
     words = _IN_FOLDER.findall(folder.lower())

@@ -4,8 +4,10 @@ The order in which a file system lists its files never matters.
 """
 
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +19,20 @@ from dr_cli.errors import UsageError
 from dr_cli.labels import tables
 from dr_cli.photographs.decoding import EXTENSIONS
 
+# Names from an old code page: they cannot be written into a UTF-8 table.
+_NO_TEXT = re.compile("[\ud800-\udfff]")
+
 
 @dataclass(frozen=True)
 class Listing:
-    """A folder's images and tables, sorted.
+    """A folder's images and tables.
 
-    folders: those that hold images, relative to `root`, "" for itself, posix; absolute outside it.
-    paths: [N] str, the images, written as their folders are; folder: [N] int64 into `folders`.
-    tables: relative paths of what may hold labels; shut: folders that cannot be opened, and
+    paths: [N] str, the images, posix, relative to `root`, absolute outside it; by folder, then by
+    name. tables: relative paths of what may hold labels; shut: folders that cannot be opened, and
     whatever has a name that is no valid text.
     """
 
     root: Path
-    folders: list[str]
-    folder: NDArray[np.int64]
     paths: NDArray[Any]
     tables: Sequence[str] = ()
     shut: Sequence[str] = ()
@@ -38,67 +40,58 @@ class Listing:
     def __len__(self) -> int:
         return len(self.paths)
 
+    @cached_property
+    def folders(self) -> list[str]:
+        """[N] each image's folder, "" for the root."""
+        return [path.rpartition("/")[0] for path in self.paths]
+
 
 def scan(root: Path) -> Listing:
     """Walk `root` once. Hidden files and folders and macOS's `__MACOSX` are passed over; a
     folder that links lead back to is entered once."""
-    images: dict[str, list[str]] = {}
-    label_files: list[str] = []
+    files: list[str] = []
     shut: list[str] = []
     entered = {os.path.realpath(root)}
-    pending = [""]
-    while pending:
-        folder = pending.pop()
-        try:
-            entries = list(os.scandir(root / folder))
-        except OSError as error:
-            if not folder:
-                raise UsageError(f"{root}: cannot be opened ({error.strerror})") from error
-            shut.append(folder)
-            continue
-        for entry in entries:
-            name = entry.name
-            if name.startswith((".", "__MACOSX")):
-                continue
-            if not _is_text(name):
-                shut.append(f"{folder}/{name}".encode(errors="backslashreplace").decode())
-                continue
-            path = f"{folder}/{name}" if folder else name
-            if entry.is_dir():
-                if not entry.is_symlink() or (real := os.path.realpath(entry)) not in entered:
-                    if entry.is_symlink():
-                        entered.add(real)
-                    pending.append(path)
-                continue
-            suffix = os.path.splitext(name)[1].lower()
-            if suffix in EXTENSIONS:
-                images.setdefault(folder, []).append(name)
-            elif suffix in tables.SUFFIXES or suffix == ".npz":
-                label_files.append(path)
-    return replace(_list(root, images), tables=sorted(label_files), shut=sorted(shut))
+
+    def refuse(error: OSError) -> None:
+        if error.filename == str(root):
+            raise UsageError(f"{root}: cannot be opened ({error.strerror})") from error
+        shut.append(Path(error.filename).relative_to(root).as_posix())
+
+    def leads_back(folder: str) -> bool:
+        if not os.path.islink(folder):
+            return False
+        known = os.path.realpath(folder) in entered
+        entered.add(os.path.realpath(folder))
+        return known
+
+    for above, folders, names in os.walk(root, onerror=refuse, followlinks=True):
+        home = "" if above == str(root) else f"{Path(above).relative_to(root).as_posix()}/"
+        seen = [n for n in folders + names if not n.startswith((".", "__MACOSX"))]
+        kept = {name for name in seen if not _NO_TEXT.search(name)}
+        shut += [home + name for name in seen if name not in kept]
+        files += [home + name for name in names if name in kept]
+        folders[:] = [
+            n for n in sorted(folders) if n in kept and not leads_back(os.path.join(above, n))
+        ]
+    label_files = sorted(file for file in files if _suffix(file) in {*tables.SUFFIXES, ".npz"})
+    shut = sorted(path.encode(errors="backslashreplace").decode() for path in shut)
+    return Listing(root, _take_images(files), label_files, shut)
 
 
 def add_outside(listing: Listing, names: pd.Series) -> Listing:
     """The listing with the folders outside it that absolute or `../` names lead to, if they
     exist."""
     outside = names[names.str.match(r"(?:[A-Za-z]:)?/|(?:.*/)?\.\./")]
-    images: dict[str, list[str]] = {}
+    files: set[str] = set()
     here = os.path.realpath(listing.root)
-    for folder in outside.str.rpartition("/")[0].drop_duplicates() if len(outside) else ():
+    for folder in {name.rpartition("/")[0] for name in outside}:
         where = os.path.abspath(listing.root / (folder or "/"))
         real = os.path.realpath(where)
         if os.path.isdir(where) and real != here and not real.startswith(here + os.sep):
-            files = [entry.name for entry in os.scandir(where) if entry.is_file()]
-            images[Path(where).as_posix()] = [
-                name for name in files if os.path.splitext(name)[1].lower() in EXTENSIONS
-            ]
-    more = _list(listing.root, images)
-    return replace(
-        listing,
-        folders=listing.folders + more.folders,
-        folder=np.concatenate([listing.folder, more.folder + len(listing.folders)]),
-        paths=np.concatenate([listing.paths, more.paths]),
-    )
+            there = next(os.walk(where), ("", [], []))[2]
+            files.update(f"{Path(where).as_posix()}/{name}" for name in there)
+    return replace(listing, paths=np.concatenate([listing.paths, _take_images(files)]))
 
 
 def clean(names: pd.Series, home: str = "") -> pd.Series:
@@ -112,23 +105,10 @@ def clean(names: pd.Series, home: str = "") -> pd.Series:
     return names
 
 
-def _list(root: Path, images: dict[str, list[str]]) -> Listing:
-    """images: folder -> the names of its images."""
-    folders = sorted(images)
-    paths = [
-        f"{folder}/{name}" if folder else name
-        for folder in folders
-        for name in sorted(images[folder])
-    ]
-    sizes = [len(images[folder]) for folder in folders]
-    folder = np.repeat(np.arange(len(folders), dtype=np.int64), sizes)
-    return Listing(root, folders, folder, np.array(paths, object))
+def _take_images(files: Iterable[str]) -> NDArray[Any]:
+    images = [file for file in files if _suffix(file) in EXTENSIONS]
+    return np.array(sorted(images, key=os.path.split), object)
 
 
-def _is_text(name: str) -> bool:
-    """Whether a name can be written into a UTF-8 table; those from an old code page cannot."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+def _suffix(file: str) -> str:
+    return os.path.splitext(file)[1].lower()

@@ -4,10 +4,10 @@ A name is looked up among the images' path tails: its own stem with all its fold
 ever fewer of them. Two rows never take the same image, and a test row no training image.
 """
 
+import functools
 import itertools
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -25,37 +25,25 @@ CONTESTED = "its file fits rows of two splits"
 _Tail = tuple[str, str]  # stem with some of its folders, extension or ""
 
 
-@dataclass(frozen=True)
-class Match:
-    """`index`: [N] int64 into the images, -1 where none fits. `several`: positions of names that
-    fitted more than one image."""
-
-    index: NDArray[np.int64]
-    several: NDArray[np.int64]
-
-
 def match(
-    names: pd.Series,
-    listing: Listing,
-    usable: NDArray[np.bool_],
-    home: str = "",
-    unique: bool = False,
-) -> Match:
-    """The image that each name means, no image twice.
+    names: pd.Series, listing: Listing, usable: Any, home: str = "", unique: bool = False
+) -> tuple[NDArray[np.int64], list[int]]:
+    """The image that each name means, no image twice: [N] int64, -1 where none fits; and the
+    positions of names that fitted more than one image.
 
     names: cleaned paths or bare names, with or without extension. usable: [images] bool, those
     that may be taken. Of several that fit, a name's own folders and extension decide, then the
     same case, then the folder that shares most with the table's folder `home`, then the order of
     paths; with `unique` a name that fits several gets none. Names that mean the same get none.
     """
-    wanted = list(names)
+    wanted, paths = list(names), listing.paths.tolist()
     index = np.full(len(wanted), -1, np.int64)
     several: list[int] = []
     free, order = usable.copy(), _sort_by_nearness(listing, home)
     for fold in (False, True):  # as they are before in any case
         images: dict[_Tail, list[int]] = {}
-        for image in order[free[order]].tolist():
-            for _, tail in _tails(listing.paths[image], fold):
+        for image in filter(free.__getitem__, order):
+            for _, tail in _tails(paths[image], fold):
                 images.setdefault(tail, []).append(image)
         asked: dict[tuple[int, bool, bool], dict[_Tail, list[int]]] = {}
         for row in np.flatnonzero(index < 0).tolist():
@@ -67,8 +55,8 @@ def match(
             fitting = [image for image in images[tail] if free[image]]
             if len(rows) == 1 and fitting and not (unique and len(fitting) > 1):
                 index[rows[0]], free[fitting[0]] = fitting[0], False
-                several += rows * (len(fitting) > 1)
-    return Match(index, np.array(sorted(several), np.int64))
+                several += rows if len(fitting) > 1 else []
+    return index, sorted(several)
 
 
 def take_images(
@@ -87,16 +75,15 @@ def take_images(
 
     def take(which: Any, usable: Any, unique: bool = False) -> None:
         names = rows["name"][which]
-        found = match(names, listing, usable, home, unique)
-        index[which] = found.index
-        if len(found.several):
-            first = found.several[0]
+        images, several = match(names, listing, usable, home, unique)
+        index[which] = images
+        if several:
             sentences.append(
-                f"{len(found.several)} names fit more than one file; for '{names.iloc[first]}'"
-                f" {listing.paths[found.index[first]]} was taken"
+                f"{len(several)} names fit more than one file; for '{names.iloc[several[0]]}'"
+                f" {listing.paths[images[several[0]]]} was taken"
             )
 
-    of_image = _read_folders(listing.folders, home)[listing.folder]
+    of_image = _read_folders(listing, home)
     neutral = pd.isna(of_image)
     once = (rows["reason"] != REPEATED).to_numpy(bool)
     if source.folder:
@@ -139,32 +126,32 @@ def _tails(path: str, fold: bool) -> Iterator[tuple[tuple[int, bool, bool], _Tai
         yield (lost - len(parts), lost > 0, True), (tail, "")
 
 
-def _count_shared(parts: Sequence[str], home: Sequence[str]) -> int:
-    """How many folders two paths share from their start."""
-    same = (a == b for a, b in zip(parts, home, strict=False))
-    return len(list(itertools.takewhile(bool, same)))
+@functools.cache
+def _cut_shared(folder: str, home: str) -> tuple[tuple[str, ...], int]:
+    """What a folder has below what it shares with the table's folder, and the parts shared."""
+    parts, near = (path.split("/") if path else [] for path in (folder, home))
+    same = itertools.takewhile(lambda two: two[0] == two[1], zip(parts, near, strict=False))
+    shared = len(list(same))
+    return tuple(parts[shared:]), shared
 
 
-def _sort_by_nearness(listing: Listing, home: str) -> NDArray[np.intp]:
+def _sort_by_nearness(listing: Listing, home: str) -> list[int]:
     """The images by their folders: most path parts shared with `home`, then fewest left."""
-    folders = [folder.split("/") if folder else [] for folder in listing.folders]
-    near = home.split("/") if home else []
-    distances = [(-_count_shared(parts, near), len(parts)) for parts in folders]
-    places = {distance: place for place, distance in enumerate(sorted(set(distances)))}
-    rank = np.array([places[distance] for distance in distances], np.int64)
-    return np.argsort(rank[listing.folder], kind="stable")
+
+    def distance(image: int) -> tuple[int, int]:
+        below, shared = _cut_shared(listing.folders[image], home)
+        return -shared, len(below)
+
+    return sorted(range(len(listing)), key=distance)
 
 
-def _read_folders(folders: Sequence[str], home: str) -> NDArray[Any]:
-    """[folders] object: the split that each path says below what it shares with the table's
+def _read_folders(listing: Listing, home: str) -> NDArray[Any]:
+    """[images] object: the split that each folder says below what it shares with the table's
     folder `home`; None where it says none. A data set unpacked into `test/` is no test split."""
-    near = home.split("/")
-    parts = [folder.split("/") for folder in folders]
-    below = ["/".join(path[_count_shared(path, near) :]) for path in parts]
-    return np.array([layouts.split_of_folder(path) for path in below], object)
+    below = ("/".join(_cut_shared(folder, home)[0]) for folder in listing.folders)
+    return np.array([layouts.split_of_folder(folder) for folder in below], object)
 
 
 def _read_names(names: pd.Series) -> NDArray[Any]:
     """[N] object: the split that a name's own folders say, None where they say none."""
-    codes, folders = pd.factorize(names.str.replace(r"[^/]*$", "", regex=True))
-    return np.array([layouts.split_of_folder(folder) for folder in folders], object)[codes]
+    return np.array([layouts.split_of_folder(name.rpartition("/")[0]) for name in names], object)

@@ -74,6 +74,7 @@ def read(
     outside 0-4, two grades for one name, an empty set; with file, row and column.
     """
     given = Path(root).expanduser()
+    source = given.resolve()
     columns = columns or Columns()
     if layout != "auto" and layout not in layouts.BY_NAME:
         raise UsageError(f"no layout '{layout}'; known are {quote(layouts.BY_NAME)}")
@@ -85,7 +86,7 @@ def read(
     if not given.is_dir():
         listing = replace(listing, tables=[given.name])
     fit = recognise.recognise(listing, layout, columns)
-    rows, warnings = _read_rows(listing, fit, columns)
+    rows, warnings = _read_rows(fit)
     rows = eyes.read_names(rows, fit.layout)
     extra = tuple(column for column in rows.columns if column not in COLUMNS)
     table = rows[[*COLUMNS, *extra]].reset_index(drop=True)
@@ -96,14 +97,7 @@ def read(
     for warning in [*shut, *warnings]:
         observer.warning(warning)
     return Labels(
-        listing.root,
-        fit.layout.name,
-        table,
-        notes,
-        extra,
-        given.resolve(),
-        columns,
-        fingerprint(table),
+        listing.root, fit.layout.name, table, notes, extra, source, columns, fingerprint(table)
     )
 
 
@@ -143,60 +137,46 @@ def fingerprint(table: pd.DataFrame) -> str:
     return hashlib.sha256("\n".join(sorted(lines)).encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def _read_rows(
-    listing: Listing, fit: Recognised, columns: Columns
-) -> tuple[pd.DataFrame, list[str]]:
+def _read_rows(fit: Recognised) -> tuple[pd.DataFrame, list[str]]:
     """The rows, and warnings. What is decided on the way is added to the notes of `fit`."""
     if fit.layout.name not in (layouts.NPZ, layouts.FOLDERS):
-        return _read_tables(listing, fit, columns)
-    if flags := columns.flags():
+        return _read_tables(fit)
+    if flags := fit.columns.flags():
         raise UsageError(
-            f"{' '.join(flags)}: {listing.root} is read as {fit.layout.title}, which has no columns"
+            f"{' '.join(flags)}: {fit.listing.root} is read as {fit.layout.title}, which has no"
+            " columns"
         )
     if fit.layout.name == layouts.FOLDERS:
-        return _read_folders(listing), []
-    return _read_stacks(listing.root, fit.sources[0][1]), []
+        return _read_folders(fit.listing), []
+    return _read_stacks(fit.listing.root, fit.sources[0][1]), []
 
 
 # --- from tables --------------------------------------------------------------------------------
 
 
-@dataclass
-class _Part:
-    """One table, and its rows as `ColumnReader` gives them; `home`: the table's folder."""
-
-    source: Source
-    table: Table
-    home: str
-    rows: pd.DataFrame
-
-
-def _read_tables(
-    listing: Listing, fit: Recognised, columns: Columns
-) -> tuple[pd.DataFrame, list[str]]:
-    parts = [_read_part(listing, fit, columns, *source) for source in fit.sources]
-    names = pd.concat([part.rows["name"] for part in parts])
-    listing = add_outside(listing, names)
+def _read_tables(fit: Recognised) -> tuple[pd.DataFrame, list[str]]:
+    parts = [_read_table(fit, *source) for source in fit.sources]
+    names = pd.concat([part["name"] for part in parts])
+    listing = add_outside(fit.listing, names)
     shared = bool(eyes.stems(names).duplicated().any())
     warnings: list[str] = []
-    for part in parts:
-        part.rows["index"], choices = matching.take_images(
-            part.rows, part.source, listing, part.home, shared
-        )
-        warnings += [f"{part.table.path.name}: {choice}" for choice in choices]
-    rows = pd.concat([part.rows for part in parts], ignore_index=True)
+    for part, (source, table) in zip(parts, fit.sources, strict=True):
+        home, _, file = table.rpartition("/")
+        part["index"], choices = matching.take_images(part, source, listing, home, shared)
+        warnings += [f"{file}: {choice}" for choice in choices]
+    rows = pd.concat(parts, ignore_index=True)
     matching.mark_contested(rows)
-    for pairs in _find_pairs(listing, fit):
-        rows = eyes.read_pairs(rows, tables.read(listing.root / pairs))
-        fit.notes.append(f"the two eyes of a patient: from {pairs}")
+    pattern = re.compile(fit.layout.pairs or "", re.IGNORECASE)
+    pairs = [table for table in listing.tables if pattern.fullmatch(Path(table).name)]
+    if pairs:
+        rows = eyes.read_pairs(rows, tables.read(listing.root / pairs[0]))
+        fit.notes.append(f"the two eyes of a patient: from {pairs[0]}")
     index = rows["index"].to_numpy()
     there = index >= 0
-    unnamed = np.ones(len(listing), bool)
-    unnamed[index[there]] = False
-    if unnamed.any():
-        first = listing.paths[np.argmax(unnamed)]
+    unnamed = np.delete(listing.paths, index[there])
+    if len(unnamed):
         fit.notes.append(
-            f"{int(unnamed.sum())} images are in no table and stand aside (such as {first})"
+            f"{len(unnamed)} images are in no table and stand aside (such as {unnamed[0]})"
         )
     rows["path"] = rows["name"].astype(object)
     rows.loc[there, "path"] = listing.paths[index[there]]
@@ -204,27 +184,20 @@ def _read_tables(
     return rows.drop(columns=["name", "index"]), warnings
 
 
-def _read_part(
-    listing: Listing, fit: Recognised, columns: Columns, source: Source, name: str
-) -> _Part:
-    table = _read_table(listing, fit, columns, source, name)
+def _read_table(fit: Recognised, source: Source, name: str) -> pd.DataFrame:
+    """One table's rows, as `ColumnReader` gives them."""
+    path = fit.listing.root / name
+    if source.grades is not None:
+        grades = recognise.find_beside(fit.listing, name, source.grades)
+        table = _join(path, fit.listing.root / str(grades))
+    elif fit.layout.name == layouts.TABLE:
+        table = tables.read(path, lambda first: not recognise.is_data(first, fit.columns))
+    else:
+        table = tables.read(path, fit.layout.header)
     if not len(table):
         raise UsageError(f"{table.path}: an empty data set: no row below the header")
-    home = name.rpartition("/")[0]
-    rows = ColumnReader(table, fit.layout, columns, fit.notes).rows(source.split, home)
-    return _Part(source, table, home, rows)
-
-
-def _read_table(
-    listing: Listing, fit: Recognised, columns: Columns, source: Source, name: str
-) -> Table:
-    path = listing.root / name
-    if source.grades is not None:
-        grades = recognise.find_beside(listing, name, source.grades)
-        return _join(path, listing.root / str(grades))
-    if fit.layout.name == layouts.TABLE:
-        return tables.read(path, lambda first: not recognise.is_data(first, columns))
-    return tables.read(path, fit.layout.header)
+    reader = ColumnReader(table, fit.layout, fit.columns, fit.notes)
+    return reader.rows(source.split, name.rpartition("/")[0])
 
 
 def _join(names: Path, grades: Path) -> Table:
@@ -250,24 +223,18 @@ def _join(names: Path, grades: Path) -> Table:
     return Table(grades, cells, right.rows)
 
 
-def _find_pairs(listing: Listing, fit: Recognised) -> list[str]:
-    """The first table of left and right images that the layout knows, if it is there."""
-    pattern = fit.layout.pairs or ""
-    return [t for t in listing.tables if re.fullmatch(pattern, Path(t).name, re.IGNORECASE)][:1]
-
-
 # --- without a table ----------------------------------------------------------------------------
 
 
 def _read_folders(listing: Listing) -> pd.DataFrame:
-    meant = recognise.grade_folders(listing.folders, at_least=1)
+    meant = recognise.grade_folders(set(listing.folders), at_least=1)
     known = [meant.get(folder, (NO_GRADE, folder)) for folder in listing.folders]
-    grades = np.array([grade for grade, _ in known], np.int8)
-    splits = np.array([layouts.split_of_folder(rest) for _, rest in known], object)
-    reasons = np.array([_explain(grade, rest) for grade, rest in known], object)
-    folder = listing.folder
-    rows = pd.DataFrame({"path": listing.paths, "grade": grades[folder], "patient": None})
-    return rows.assign(eye=None, split=splits[folder], reason=reasons[folder])
+    rows = pd.DataFrame({"path": listing.paths, "patient": None, "eye": None})
+    return rows.assign(
+        grade=np.array([grade for grade, _ in known], np.int8),
+        split=np.array([layouts.split_of_folder(rest) for _, rest in known], object),
+        reason=np.array([_explain(grade, rest) for grade, rest in known], object),
+    )
 
 
 def _explain(grade: int, folder: str) -> str | None:

@@ -1,5 +1,6 @@
 """Which of the known layouts a folder has, and which of its files are that layout's tables."""
 
+import functools
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -20,10 +21,13 @@ _NOT_LABELS = re.compile(r"sample_?submission|challenge\d_upload", re.IGNORECASE
 
 @dataclass(frozen=True)
 class Recognised:
-    """A layout and its tables: (source, path relative to the folder). Folders have no table."""
+    """A folder's layout and its tables: (source, path relative to the folder); class folders have
+    none. notes: what was decided; whoever reads the tables adds to them."""
 
+    listing: Listing
+    columns: Columns
     layout: Layout
-    sources: list[tuple[Source, str]]
+    sources: list[tuple[Source, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     def describe(self) -> str:
@@ -65,11 +69,9 @@ def is_data(first: Sequence[str], columns: Columns) -> bool:
 def find_beside(listing: Listing, table: str, pattern: str) -> str | None:
     """The table in the same folder whose whole name is like `pattern`."""
     home = table.rpartition("/")[0]
-    for other in listing.tables:
-        folder, _, name = other.rpartition("/")
-        if folder == home and re.fullmatch(pattern, name, re.IGNORECASE):
-            return other
-    return None
+    near = (other for other in listing.tables if other.rpartition("/")[0] == home)
+    matches = (t for t in near if re.fullmatch(pattern, t.rpartition("/")[2], re.IGNORECASE))
+    return next(matches, None)
 
 
 def grade_folders(folders: Iterable[str], at_least: int = 2) -> dict[str, tuple[int, str]]:
@@ -99,17 +101,17 @@ class _Search:
 
     def __init__(self, listing: Listing, columns: Columns, forced: bool) -> None:
         self.listing, self.columns, self.forced = listing, columns, forced
-        self._first_rows: dict[str, list[str]] = {}
+        self._first_row = functools.cache(lambda table: tables.peek(listing.root / table))
         self.tables = [table for table in listing.tables if not _NOT_LABELS.search(table)]
 
     def fit(self, layout: Layout) -> Recognised | None:
         """The layout with its tables, or None."""
         if layout.name == layouts.FOLDERS:
-            fits = grade_folders(self.listing.folders, 1 if self.forced else 2)
-            return Recognised(layout, []) if fits else None
+            fits = grade_folders(set(self.listing.folders), 1 if self.forced else 2)
+            return Recognised(self.listing, self.columns, layout) if fits else None
         if layout.name == layouts.TABLE:
             return self._any_table(layout)
-        fit = Recognised(layout, [])
+        fit = Recognised(self.listing, self.columns, layout)
         for source in layout.sources:
             candidates = [table for table in self.tables if self._is(table, source, layout)]
             if candidates:
@@ -130,11 +132,6 @@ class _Search:
         if not layout.header:
             return bool(re.fullmatch(layout.first_row or ".*", " ".join(first)))
         return self._has_titles(first, layout)
-
-    def _first_row(self, table: str) -> list[str]:
-        if table not in self._first_rows:
-            self._first_rows[table] = tables.peek(self.listing.root / table)
-        return self._first_rows[table]
 
     def _take_one(self, candidates: list[str], fit: Recognised) -> str:
         """Of several tables the one beside those already taken, nearest to the top, largest."""
@@ -164,12 +161,11 @@ class _Search:
             split = layouts.split_of_folder(str(Path(table).with_suffix("")))
             if split and table.count("/") == fitting[0].count("/"):
                 by_split.setdefault(split, []).append(table)
+        fit = Recognised(self.listing, self.columns, layout)
         if layouts.TRAIN not in by_split or any(len(t) > 1 for t in by_split.values()):
-            fit = Recognised(layout, [])
             fit.sources.append((Source(""), self._take_one(fitting, fit)))
             return fit
-        order = [split for split in layouts.SPLITS if split in by_split]
-        fit = Recognised(layout, [(Source("", split), by_split[split][0]) for split in order])
+        fit.sources.extend((Source("", s), by_split[s][0]) for s in layouts.SPLITS if s in by_split)
         rest = sorted(set(fitting) - {table for _, table in fit.sources})
         if rest:
             fit.notes.append(f"not read: {quote(rest, 4)}, further tables of that form")
@@ -200,13 +196,17 @@ class _Search:
         asked = "a known layout" if name == "auto" else f"layout '{name}'"
         if flags := self.columns.flags():
             asked = f"a table with {' and '.join(flags)}"
-        first_rows = {t: self._first_row(t) for t in listing.tables if not t.endswith(".npz")}
-        seen = [f"{t} with {quote(row, 8)}" for t, row in [*first_rows.items()][:3] if row]
-        unread = [t for t in listing.tables if not first_rows.get(t, packed.keys(listing.root / t))]
+        csv = [table for table in listing.tables if not table.endswith(".npz")]
+        seen = [f"{t} with {quote(self._first_row(t), 8)}" for t in csv[:3] if self._first_row(t)]
+        unread = [
+            table
+            for table in listing.tables
+            if not (self._first_row(table) if table in csv else packed.keys(listing.root / table))
+        ]
         why = "; ".join(_explain(listing.root, table) for table in unread[:3])
         return (
             f"{listing.root}: {asked} was looked for, not found among {len(listing)} images in"
-            f" {len(listing.folders)} folders and {len(listing.tables)} tables"
+            f" {len(set(listing.folders))} folders and {len(listing.tables)} tables"
             f"{' (' + '; '.join(seen) + ')' if seen else ''}"
             f"{'; ' + why if unread else ''}"
             f"; name the columns with --image-column and --grade-column ('column 1', 'column 2' of"

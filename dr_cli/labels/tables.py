@@ -112,16 +112,9 @@ def peek(path: Path) -> list[str]:
     """The cells of the first row that has any, without reading the whole file; [] when that
     cannot be found out (`read` says why)."""
     try:
-        if path.suffix.lower() == ".xlsx":
-            grid = _sheet(path)
-        else:
-            with path.open("rb") as file:
-                text = _decode(path, file.read(_PEEK_BYTES))
-            lines = [line for line in text.split("\n") if line.strip()]
-            sample = lines[:-1] or lines  # the last may be cut
-            grid = _grid(path, lines[0] if lines else "", _separator(sample, path.suffix))
+        grid = _sheet(path) if path.suffix.lower() == ".xlsx" else _text_grid(path, first_row=True)
         rows = grid[(grid.map(str.strip) != "").any(axis=1)]
-    except (UsageError, OSError):
+    except UsageError:
         return []
     return [str(cell).strip() for cell in rows.iloc[0]] if len(rows) else []
 
@@ -147,12 +140,16 @@ def _refuse_spill(path: Path, filled: Any, rows: NDArray[np.integer], width: int
         )
 
 
-def _text_grid(path: Path) -> pd.DataFrame:
+def _text_grid(path: Path, first_row: bool = False) -> pd.DataFrame:
+    """Every row as text, or with `first_row` the first that is not blank, from the file's start."""
     try:
-        text = _decode(path, path.read_bytes())
+        with path.open("rb") as file:
+            text = _decode(path, file.read(_PEEK_BYTES if first_row else -1))
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror})") from error
     sample = [line for line in text[:_PEEK_BYTES].split("\n") if line.strip()]
+    if first_row:
+        text, sample = "".join(sample[:1]), sample[:-1] or sample  # the last line may be cut
     return _grid(path, text, _separator(sample, path.suffix))
 
 
@@ -172,15 +169,12 @@ def _decode(path: Path, raw: bytes) -> str:
 
 def _grid(path: Path, text: str, separator: str | None) -> pd.DataFrame:
     """Every row as text, ragged ones filled up with ""; separator None: runs of blanks."""
-    if separator is None:
-        width = max(len(line.split()) for line in text.split("\n"))
-        options: dict[str, Any] = {"sep": r"\s+"}
-    else:
-        width = max(line.count(separator) for line in text.split("\n")) + 1
-        options = {"sep": separator}
+    lines = text.split("\n")
+    width = max(line.count(separator) + 1 if separator else len(line.split()) for line in lines)
     try:
         grid = pd.read_csv(
             io.StringIO(text),
+            sep=separator or r"\s+",
             header=None,
             names=range(max(width, 1)),
             dtype=str,
@@ -188,7 +182,6 @@ def _grid(path: Path, text: str, separator: str | None) -> pd.DataFrame:
             na_filter=False,
             skip_blank_lines=False,
             index_col=False,
-            **options,
         )
     except pd.errors.EmptyDataError:
         return pd.DataFrame(columns=range(1), dtype=str)
@@ -212,6 +205,7 @@ def _separator(sample: list[str], suffix: str) -> str | None:
     return None if blanks and sample else ","
 
 
+_BROKEN = (LookupError, AttributeError, ValueError, OSError)
 _XLSX = {"x": "http://schemas.openxmlformats.org/spreadsheetml/2006/main"}
 
 
@@ -230,11 +224,9 @@ def _sheet(path: Path) -> pd.DataFrame:
             letters, row = re.fullmatch(r"([A-Z]+)(\d+)", cell.get("r", "")).groups()  # type: ignore[union-attr]
             value = "".join(part.text or "" for part in cell.iterfind(".//x:t", _XLSX))
             value = value or cell.findtext("x:v", "", _XLSX)
-            cells[int(row) - 1, _column(letters)] = (
-                shared[int(value)] if cell.get("t") == "s" else value
-            )
-    except (zipfile.BadZipFile, ElementTree.ParseError, LookupError, AttributeError,
-            ValueError, OSError) as error:  # fmt: skip
+            value = shared[int(value)] if cell.get("t") == "s" else value
+            cells[int(row) - 1, _column(letters)] = value
+    except (zipfile.BadZipFile, ElementTree.ParseError, *_BROKEN) as error:
         raise UsageError(f"{path}: not a workbook that can be read; save it as CSV") from error
     height, width = np.max([*cells, (-1, -1)], axis=0) + 1
     grid = np.full((height, width), "", object)

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from dr_cli.errors import UsageError
@@ -425,7 +424,9 @@ def test_column_flags_read_any_table(tmp_path: Path) -> None:
     assert rows(data) == [("a.png", 2, "test")]
     assert data.table["patient"].tolist() == ["p9"]
     assert data.extra_columns == ("grader A",)
-    assert isinstance(data.table, pd.DataFrame)
+    assert data.columns == columns
+    assert data.columns.to_record()["grade"] == "Grader B"
+    assert Columns(split="use").to_record() == {"split": "use"}, "those that were given alone"
 
 
 def test_column_flags_have_no_say_over_folders(tmp_path: Path) -> None:

@@ -25,10 +25,7 @@ NAMES = st.builds(os.path.join, FOLDERS, st.builds(str.__add__, STEMS, ENDINGS))
 
 
 def list_images(paths: list[str]) -> Listing:
-    folders = sorted({os.path.dirname(path) for path in paths})
-    paths = sorted(paths, key=os.path.split)
-    folder = np.array([folders.index(os.path.dirname(path)) for path in paths], np.int64)
-    return Listing(Path("/set"), folders, folder, np.array(paths, object))
+    return Listing(Path("/set"), np.array(sorted(paths, key=os.path.split), object))
 
 
 def match_in_passes(
@@ -86,7 +83,7 @@ def test_one_look_up_gives_what_passes_give(
     usable = data.draw(st.lists(st.booleans(), min_size=len(there), max_size=len(there)))
     found = match(pd.Series(names, dtype=object), listing, np.array(usable, bool), home, unique)
     expected = match_in_passes(names, listing, usable, home, unique)
-    assert (found.index.tolist(), found.several.tolist()) == expected
+    assert (found[0].tolist(), found[1]) == expected
 
 
 @pytest.mark.parametrize(
@@ -108,22 +105,22 @@ def test_which_image_a_name_means(
     names: list[str], there: list[str], taken: list[str | None]
 ) -> None:
     listing = list_images(there)
-    found = match(pd.Series(names, dtype=object), listing, np.ones(len(there), bool))
-    assert [listing.paths[i] if i >= 0 else None for i in found.index] == taken
+    index, _ = match(pd.Series(names, dtype=object), listing, np.ones(len(there), bool))
+    assert [listing.paths[i] if i >= 0 else None for i in index] == taken
 
 
 def test_the_folder_nearest_to_the_table_is_taken_and_said() -> None:
     listing = list_images(["x/a.png", "y/a.png", "y/z/a.png"])
     names, usable = pd.Series(["a"], dtype=object), np.ones(3, bool)
     for home, taken in (("", "x/a.png"), ("y", "y/a.png"), ("y/z", "y/z/a.png")):
-        found = match(names, listing, usable, home)
-        assert listing.paths[found.index[0]] == taken
-        assert found.several.tolist() == [0]
-        assert match(names, listing, usable, home, unique=True).index.tolist() == [-1]
+        index, several = match(names, listing, usable, home)
+        assert listing.paths[index[0]] == taken
+        assert several == [0]
+        assert match(names, listing, usable, home, unique=True)[0].tolist() == [-1]
 
 
 def test_the_order_of_files_has_no_say(tmp_path: Path) -> None:
     put(tmp_path, images("b/2.png", "a/1.png", "b/10.png", "0.png"))
     listing = scan(tmp_path)
     assert listing.paths.tolist() == ["0.png", "a/1.png", "b/10.png", "b/2.png"]
-    assert [listing.folders[place] for place in listing.folder] == ["", "a", "b", "b"]
+    assert listing.folders == ["", "a", "b", "b"]

@@ -89,8 +89,9 @@ def test_tsv_txt_and_workbook(tmp_path: Path) -> None:
 
 
 def test_extra_columns_stay_as_they_came(tmp_path: Path) -> None:
-    table(tmp_path, "image,grade,reason,path,camera,\na,0,old,p,X1,\nb,4,,q,007,\n", "a.png",
-          "b.png")  # fmt: skip
+    table(
+        tmp_path, "image,grade,reason,path,camera,\na,0,old,p,X1,\nb,4,,q,007,\n", "a.png", "b.png"
+    )
     data = reading.read(tmp_path)
     assert data.extra_columns == ("reason_", "path_", "camera")
     assert data.table["camera"].tolist() == ["X1", "007"]
@@ -174,8 +175,14 @@ def test_a_names_own_folder_decides(tmp_path: Path) -> None:
 def test_extension_and_case_decide_where_they_must(tmp_path: Path) -> None:
     if (put(tmp_path, images("Aa.png")) / "aA.png").exists():
         pytest.skip("this file system does not tell cases apart")
-    table(tmp_path, "image,grade\na.jpg,0\na.png,4\nB.png,1\nb.png,2\n", "a.jpg", "a.png", "B.png",
-          "b.png")  # fmt: skip
+    table(
+        tmp_path,
+        "image,grade\na.jpg,0\na.png,4\nB.png,1\nb.png,2\n",
+        "a.jpg",
+        "a.png",
+        "B.png",
+        "b.png",
+    )
     found = [path for path, *_ in rows(reading.read(tmp_path))]
     assert found == ["a.jpg", "a.png", "B.png", "b.png"]
 
@@ -225,15 +232,21 @@ def test_tables_in_folders_of_their_split(tmp_path: Path) -> None:
 
 
 def test_a_folder_above_the_data_set_says_no_split(tmp_path: Path) -> None:
-    put(tmp_path / "test" / "aptos", {
-        "train.csv": "id_code,diagnosis\na,1\n", **images("images/a.png")
-    })  # fmt: skip
+    put(
+        tmp_path / "test" / "aptos",
+        {"train.csv": "id_code,diagnosis\na,1\n", **images("images/a.png")},
+    )
     assert rows(reading.read(tmp_path)) == [("test/aptos/images/a.png", 1, "train")]
 
 
 def test_a_validation_split_taken_out_of_the_training_folder(tmp_path: Path) -> None:
-    table(tmp_path, "image,grade,split\na,0,train\nb,1,val\nc,1,test\n", "train/a.png",
-          "train/b.png", "test/c.png")  # fmt: skip
+    table(
+        tmp_path,
+        "image,grade,split\na,0,train\nb,1,val\nc,1,test\n",
+        "train/a.png",
+        "train/b.png",
+        "test/c.png",
+    )
     assert rows(reading.read(tmp_path))[1] == ("train/b.png", 1, "val")
 
 
@@ -274,8 +287,14 @@ def test_two_names_for_one_file_leave_neither_wrong(tmp_path: Path) -> None:
 
 
 def test_hidden_files_and_circles_of_links_are_passed_over(tmp_path: Path) -> None:
-    table(tmp_path, "image,grade\na,0\nb,1\n", "p/a.png", "p/._a.png", ".trash/b.png",
-          "__MACOSX/b.png")  # fmt: skip
+    table(
+        tmp_path,
+        "image,grade\na,0\nb,1\n",
+        "p/a.png",
+        "p/._a.png",
+        ".trash/b.png",
+        "__MACOSX/b.png",
+    )
     try:
         (tmp_path / "p" / "again").symlink_to(tmp_path, target_is_directory=True)
     except OSError:
@@ -404,11 +423,13 @@ def test_unreadable_images_are_left_out_with_their_reason(tmp_path: Path) -> Non
     assert after["split"].tolist() == ["train", None, "test"]
     assert reading.count_reasons(after) == {"unreadable": 1, reading.MISSING: 1}
     assert data.table["reason"].tolist() == [None, None, reading.MISSING], "the table itself stays"
+    assert data.fingerprint == reading.fingerprint(data.table) != reading.fingerprint(after)
 
 
 def test_fingerprint_knows_rows_grades_and_splits_not_their_order() -> None:
-    frame = pd.DataFrame({"path": ["b.png", "a.png"], "grade": np.array([1, 2], np.int8),
-                          "split": ["train", None]})  # fmt: skip
+    frame = pd.DataFrame(
+        {"path": ["b.png", "a.png"], "grade": np.array([1, 2], np.int8), "split": ["train", None]}
+    )
     known = "023b52c77f0ac458"  # on every machine, with every version of pandas
     assert reading.fingerprint(frame).startswith(known)
     assert reading.fingerprint(frame.iloc[::-1]) == reading.fingerprint(frame)
@@ -420,8 +441,9 @@ def test_fingerprint_knows_rows_grades_and_splits_not_their_order() -> None:
 
 # --- laws ---------------------------------------------------------------------------------------
 
-WORDS = st.text(st.characters(codec="utf-8", exclude_categories=["Cs", "Cc", "Zl", "Zp"]),
-                max_size=6)  # fmt: skip
+WORDS = st.text(
+    st.characters(codec="utf-8", exclude_categories=["Cs", "Cc", "Zl", "Zp"]), max_size=6
+)
 LAWFUL = settings(
     max_examples=60,
     deadline=None,
