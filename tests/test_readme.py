@@ -67,8 +67,9 @@ def _row(parameter: inspect.Parameter, kind: typing.Any, info: OptionInfo) -> tu
 
 
 def _choices(kind: typing.Any) -> list[str]:
-    kinds = typing.get_args(kind) or (kind,)
-    return [c.value for k in kinds if isinstance(k, enum.EnumType) for c in k]
+    kinds = (kind, *typing.get_args(kind))
+    words = [word for k in kinds if typing.get_origin(k) is typing.Literal for word in k.__args__]
+    return words + [c.value for k in kinds if isinstance(k, enum.EnumType) for c in k]
 
 
 def table() -> str:

@@ -61,6 +61,7 @@ class Labels:
     extra_columns: tuple[str, ...] = ()
     source: Path | None = None
     mark: str = ""
+    columns: Columns = field(default_factory=Columns)  # as a person named them
 
     def __post_init__(self) -> None:
         if not self.mark:
@@ -110,7 +111,7 @@ def read(
     shut = (f"{found.root / f}: cannot be opened, or has no valid name" for f in found.shut)
     for warning in [*shut, *warnings]:
         observer.warning(warning)
-    return replace(labels, source=given.resolve())
+    return replace(labels, source=given.resolve(), columns=columns)
 
 
 def need_images(labels: Labels) -> None:

@@ -21,7 +21,6 @@ from torch import Tensor, nn
 from dr_cli import runs
 from dr_cli.errors import DrError, UsageError
 from dr_cli.events import NOTHING, Observer
-from dr_cli.training.config import ARCHITECTURES
 
 HEAD = ("fc.weight", "fc.bias")
 NESTED = ("state_dict", "model_state_dict", "model", "network")  # where trainers put a state dict
@@ -157,6 +156,8 @@ def _same_architecture(ours: str | None, theirs: str | None, where: str) -> None
     if theirs is None:
         raise UsageError(f"{where} holds no weights of a ResNet: {ours} cannot start from it")
     if theirs != ours:
+        from dr_cli.network.resnet import ARCHITECTURES  # which imports this room
+
         advice = f"use --arch {theirs}" if theirs in ARCHITECTURES else "no --arch fits them"
         raise UsageError(f"{where} holds weights of {theirs}, not of {ours}: {advice}")
 

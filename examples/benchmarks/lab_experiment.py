@@ -30,10 +30,12 @@ from dr_cli import device, runs
 from dr_cli.dataset import augment
 from dr_cli.events import Observer
 from dr_cli.labels import reading as labels
+from dr_cli.network.resnet import build_resnet
 from dr_cli.sample import drawn_set as sample
-from dr_cli.training import plan as planning
 from dr_cli.training import trainer
 from dr_cli.training.config import TrainConfig
+from dr_cli.training.learner import Learner
+from dr_cli.training.plan import Plan, make_plans
 
 SHARES = (0.735, 0.07, 0.15, 0.025, 0.02)  # of the grades in the course's label files
 ROOFLINE_512 = {"resnet18": 4787, "resnet50": 1126, "resnet101": 737, "resnet152": 521}  # img/s
@@ -95,10 +97,10 @@ class Watch(Observer):
         print({key: row[key] for key in ("epoch", "train_loss", "images_per_second", "seconds")})
 
 
-def bare_rate(planned: planning.Plan, steps: int) -> float:
+def bare_rate(planned: Plan, steps: int) -> float:
     """img/s of forward, backward and step on one batch that is in memory."""
     processor, config = planned.processor, planned.config
-    one = trainer.Learner(_network(planned), planned)
+    one = Learner(_network(planned), planned)
     indices = planned.indices("train")[: config.batch_size]
     pixels = torch.from_numpy(planned.dataset.crops(indices)).to(processor.device)
     inputs = augment.normalise(pixels).contiguous(memory_format=processor.memory_format)
@@ -106,16 +108,16 @@ def bare_rate(planned: planning.Plan, steps: int) -> float:
     taken = []
     for _ in range(steps + 3):
         start = time.perf_counter()
-        loss, _ = one._gradients(inputs, grade)
+        loss, _ = one.add_gradients(inputs, grade)
         one.optimizer.step()
         loss.item()
         taken.append(time.perf_counter() - start)
     return len(indices) / float(np.median(taken[3:]))
 
 
-def _network(planned: planning.Plan) -> Any:
+def _network(planned: Plan) -> Any:
     processor = planned.processor
-    network = trainer.build_resnet(planned.config.arch)
+    network = build_resnet(planned.config.arch)
     return network.to(processor.device).to(memory_format=processor.memory_format)
 
 
@@ -146,11 +148,11 @@ def main() -> None:
             nesterov=False, val="test", compile=options.compile,
         )  # fmt: skip
         processor = device.choose(options.device, options.precision)
-        planned = planning.plan(config, labels.read(data), processor)
+        planned = make_plans(config, labels.read(data), processor)[0]
         marks.append(time.perf_counter())
         watch = Watch()
         run = runs.new_run(folder / "runs", None, options.network)
-        trainer.train(planned, run, observer=watch)
+        trainer.fill_run(planned, run, observer=watch)
         marks.append(time.perf_counter())
         bare = bare_rate(planned, options.steps)
     rate = float(np.median([row["images_per_second"] for row in watch.rows]))

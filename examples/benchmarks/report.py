@@ -69,7 +69,7 @@ def write_run(folder: Path, images: int, seed: int, eyes: Eyes) -> None:
         summary[split] = evaluation.evaluate(table, split=split, temperature=1.2, bootstrap=200)
     torch.manual_seed(seed)
     never_learnt = build_resnet("resnet18").eval()
-    made = pictures.made(table, eyes, np.arange(images), never_learnt)  # type: ignore[arg-type]
+    made = pictures.make_pictures(table, eyes, np.arange(images), never_learnt)  # type: ignore[arg-type]
     runs.write_json(run["pictures.json"], made)
     runs.write_csv(
         run["metrics.csv"], runs.METRICS, [_epoch(e, seed) for e in range(1, EPOCHS + 1)]

@@ -32,9 +32,9 @@ from dr_cli.dataset import augment
 from dr_cli.labels import reading as labels
 from dr_cli.network.resnet import build_resnet
 from dr_cli.sample import drawn_set as sample
-from dr_cli.training import plan as planning
-from dr_cli.training import trainer
 from dr_cli.training.config import TrainConfig
+from dr_cli.training.learner import Learner
+from dr_cli.training.plan import Plan, make_plans
 
 MOMENTUM, DECAY, LR = 0.9, 5e-4, 1e-3
 
@@ -44,32 +44,32 @@ def drawn(images: int, size: int) -> Path:
     return sample.ensure(Path(os.environ["DR_CACHE"]), images=images, size=size)
 
 
-def learner(planned: planning.Plan, level: str) -> trainer.Learner:
+def learner(planned: Plan, level: str) -> Learner:
     """`dr train`'s own, with this augmentation."""
     processor = planned.processor
     torch.manual_seed(0)
     network = build_resnet(planned.config.arch)
     network.to(processor.device).to(memory_format=processor.memory_format)
     config = dataclasses.replace(planned.config, augment=level, save_every=1e9)
-    return trainer.Learner(network, dataclasses.replace(planned, config=config))
+    return Learner(network, dataclasses.replace(planned, config=config))
 
 
-def ours(planned: planning.Plan, level: str) -> Callable[[], None]:
+def ours(planned: Plan, level: str) -> Callable[[], None]:
     one = learner(planned, level)
 
     def epoch() -> None:
-        one._train(1, 0.0, lambda: None)
+        one.train_once(1)
 
     return epoch
 
 
-def bare(planned: planning.Plan) -> Callable[[], None]:
+def bare(planned: Plan) -> Callable[[], None]:
     """The least that an epoch can take with this network, batch and precision."""
     one = learner(planned, "none")
     processor, size = planned.processor, one.config.batch_size or 1
-    pixels = torch.from_numpy(planned.dataset.crops(one.train_indices)).to(processor.device)
+    pixels = torch.from_numpy(planned.dataset.crops(planned.indices("train"))).to(processor.device)
     inputs = augment.normalise(pixels).contiguous(memory_format=processor.memory_format)
-    grades = torch.from_numpy(one.grades[one.train_indices]).to(processor.device)
+    grades = torch.from_numpy(planned.grades("train")).to(processor.device)
 
     def epoch() -> None:
         for start in range(0, len(inputs), size):
@@ -112,7 +112,7 @@ def course(
     return epoch
 
 
-def as_files(planned: planning.Plan, folder: Path) -> tuple[list[Path], list[int]]:
+def as_files(planned: Plan, folder: Path) -> tuple[list[Path], list[int]]:
     """The training crops as JPEG files, and their grades."""
     indices = planned.indices("train")
     files = [folder / f"{index:06}.jpg" for index in indices]
@@ -129,7 +129,7 @@ def measure(data: Path, options: argparse.Namespace, folder: Path) -> dict[str, 
     found = labels.read(data)
     if len(found.table) > options.images:
         found = dataclasses.replace(found, table=found.table[: options.images].copy())
-    planned = planning.plan(config, found, device.choose(options.device, options.precision))
+    planned = make_plans(config, found, device.choose(options.device, options.precision))[0]
     print(planned.processor.reason)
     table = compete(
         {
