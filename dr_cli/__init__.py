@@ -29,16 +29,22 @@ if TYPE_CHECKING:
     from dr_cli.network.grader import Grader
     from dr_cli.network.resnet import build_resnet
     from dr_cli.plots.confusion import ConfusionMatrix
+    from dr_cli.training.config import TrainConfig
+    from dr_cli.training.session import Setting, train
 
 __version__ = "0.1.0"
-__all__ = ["ConfusionMatrix", "FundusDataset", "Grader", "build_resnet"]
-
 _HOMES = {
     "ConfusionMatrix": "plots.confusion",
     "FundusDataset": "dataset.dataset",
     "Grader": "network.grader",
+    "Setting": "training.session",
+    "TrainConfig": "training.config",
     "build_resnet": "network.resnet",
+    "train": "training.session",
 }
+__all__ = [
+    "ConfusionMatrix", "FundusDataset", "Grader", "Setting", "TrainConfig", "build_resnet", "train",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

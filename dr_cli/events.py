@@ -4,7 +4,29 @@ The do-nothing form keeps `if observer` out of the loops.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dr_cli.runs import Run
+
+
+@dataclass(frozen=True)
+class Outline:
+    """What is about to be trained, in figures."""
+
+    arch: str
+    parameters: int
+    size: int
+    """Side of the crops, pixels."""
+    batch_size: int
+    epochs: int
+    images: Mapping[str, int]
+    """Photographs by split: "train", "val", "test"."""
+    steps_per_epoch: int
+    device: str
+    reason: str
+    """Why it runs there and in this precision, a sentence."""
 
 
 class Observer:
@@ -19,11 +41,16 @@ class Observer:
     def progress(self, what: str, done: int, total: int) -> None:
         """`done` of `total` items of a task named `what`; done == total ends it."""
 
-    def plan(self, plan: Mapping[str, Any]) -> None:
-        """What is about to be trained, once, before the first epoch."""
+    def run(self, run: "Run") -> None:
+        """A run begins in this folder, or goes on there; once, after all that can be refused."""
 
-    def batch(self, phase: str, done: int, total: int, figures: Mapping[str, float]) -> None:
-        """`done` of `total` images of this phase ("train", "val", "test") of an epoch."""
+    def plan(self, outline: Outline) -> None:
+        """What is about to be trained, before the first epoch; of folds once each."""
+
+    def batch(
+        self, epoch: int, phase: str, done: int, total: int, figures: Mapping[str, float]
+    ) -> None:
+        """`done` of `total` images of a phase ("train", "val", "test") of an epoch, from 1."""
 
     def epoch(self, row: Mapping[str, Any], best: bool) -> None:
         """A finished epoch: a row of metrics.csv, and whether it is the best so far."""

@@ -14,32 +14,27 @@ import pandas as pd
 import torch
 from torch.utils.data import DataLoader
 
-from dr_cli import ConfusionMatrix, FundusDataset, Grader, build_resnet
-from dr_cli.cli.train import Setting, train
-from dr_cli.labels import reading as labels
-from dr_cli.photographs import cache
-from dr_cli.photographs.crop import Preprocessing
-from dr_cli.sample import drawn_set as sample
-from dr_cli.training.config import TrainConfig
+from dr_cli import ConfusionMatrix, FundusDataset, Grader, TrainConfig, build_resnet, train
 
 
 def main() -> None:
-    data = Path(sys.argv[1]) if len(sys.argv) > 1 else sample.ensure(cache.folder())
+    data = sys.argv[1] if len(sys.argv) > 1 else None
     size, epochs = int(os.environ.get("SIZE", 128)), int(os.environ.get("EPOCHS", 5))
-    run = train(TrainConfig(size=size, epochs=epochs), Setting(data=data))
+    run = train(data, TrainConfig(size=size, epochs=epochs))
     print(run.folder)
 
     # %% Its figures, each with a 95% interval over patients: the record of `dr eval`.
-    record = run.read_json("summary.json")["test"]
+    record = run.summary()["test"]
     for name in ("accuracy", "qwk"):
         print(name, record[name]["value"], record[name]["ci95"])
     print("baselines", record["baselines"])
 
     # %% Grade photographs: the records of `dr predict`, as they are known.
-    table = labels.read(data).table
-    table = table[table["reason"].isna() & (table["split"] == "test")]
+    table = run.splits()
+    table = table[table["split"] == "test"]
+    root = Path(run.config().data.root)
     grader = Grader.load(run.folder)
-    graded = pd.DataFrame(grader.predict([data / path for path in table["path"]]))
+    graded = pd.DataFrame(grader.predict([root / path for path in table["path"]]))
     print(graded[["predicted", "name", "referable_probability", "quality"]].head())
 
     # %% Count: rows true, columns predicted.
@@ -48,7 +43,8 @@ def main() -> None:
     matrix.save(run.folder / "my-confusion.png")
 
     # %% A loop of your own: the data set in any DataLoader, the network like torchvision's.
-    dataset = FundusDataset(data, table["path"], table["grade"], Preprocessing(size=size))
+    way = grader.members[0].preprocessing
+    dataset = FundusDataset(root, table["path"], table["grade"], way)
     network = build_resnet("resnet18")
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3)
     for pictures, grades in DataLoader(dataset, batch_size=8, shuffle=True):  # [8, 3, S, S], [8]

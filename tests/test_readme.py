@@ -3,7 +3,6 @@
 `python -m tests.test_readme` writes the options table anew into the README.
 """
 
-import enum
 import inspect
 import re
 import shlex
@@ -67,8 +66,6 @@ def _row(parameter: inspect.Parameter, kind: typing.Any, info: OptionInfo) -> tu
 
 def _choices(kind: typing.Any) -> list[str]:
     kinds = (kind, *typing.get_args(kind))  # of `Literal[…] | None` its first half
-    if enums := [k for k in kinds if isinstance(k, enum.EnumType)]:  # train's, not for long
-        return [c.value for c in enums[0]]
     return [c for k in kinds if typing.get_origin(k) is typing.Literal for c in typing.get_args(k)]
 
 

@@ -5,8 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dr_cli.events import Observer
-from dr_cli.writing import write_text
+from dr_cli.events import Observer, Outline
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -36,33 +35,29 @@ class Console(Observer):
 
         self.rich = RichConsole(stderr=True, highlight=False, soft_wrap=True)
         self.quiet = quiet
-        self.run: Run | None = None
-        self.lines: list[str] = []
-        self._epoch = 1
+        self.begun: Run | None = None
+        self._unwritten: list[str] = []
         self._bar: Progress | None = None
         self._last_line = time.monotonic()
         self._header = False
 
-    def log_into(self, run: "Run") -> None:
-        """From now on the run's log.txt holds what is said; also what was said before."""
-        self.run = run
-        self._save()
+    def run(self, run: "Run") -> None:
+        """From now on the run's log.txt holds what is said, and what was said before."""
+        self.begun = run
+        self._write()
 
-    def _save(self) -> None:
-        if self.run is not None:
-            write_text(self.run["log.txt"], "\n".join(self.lines) + "\n")
+    def _write(self) -> None:
+        if self.begun is not None:
+            with self.begun["log.txt"].open("a", encoding="utf-8", newline="\n") as log:
+                log.writelines(f"{line}\n" for line in self._unwritten)
+            self._unwritten = []
 
     def say(self, text: str, style: str | None = None, always: bool = False) -> None:
         """A line."""
-        self.lines.append(text)
+        self._unwritten.append(text)
         if always or not self.quiet:
             self.rich.print(text, style=style, markup=False)
-        self._save()
-
-    def start(self, text: str) -> None:
-        """One of several trainings begins: a line, and a table of its own."""
-        self._header = False
-        self.say(text)
+        self._write()
 
     def note(self, text: str) -> None:
         """A sentence worth knowing."""
@@ -72,25 +67,27 @@ class Console(Observer):
         """A sentence about what may spoil the result; --quiet does not hide it."""
         self.say(f"warning: {text}", "yellow", always=True)
 
-    def plan(self, plan: Mapping[str, Any]) -> None:
-        """What will be trained."""
-        counts = ", ".join(f"{n:,} {split}" for split, n in plan["images"].items() if n)
+    def plan(self, outline: Outline) -> None:
+        """What will be trained; a table of epochs of its own follows."""
+        self._header = False
+        counts = ", ".join(f"{n:,} {split}" for split, n in outline.images.items() if n)
         self.say(
-            f"{plan['arch']} ({plan['parameters'] / 1e6:.1f} M parameters), {plan['size']} px, "
-            f"batch {plan['batch_size']}, {_count(plan['epochs'], 'epoch')} of "
-            f"{_count(plan['steps_per_epoch'], 'step')}; images: {counts}"
+            f"{outline.arch} ({outline.parameters / 1e6:.1f} M parameters), {outline.size} px, "
+            f"batch {outline.batch_size}, {_count(outline.epochs, 'epoch')} of "
+            f"{_count(outline.steps_per_epoch, 'step')}; images: {counts}"
         )
-        self.say(plan["reason"])
-        self._epoch = plan["epoch"]
+        self.say(outline.reason)
 
     def progress(self, what: str, done: int, total: int) -> None:
         """Shows a task's bar, or a line now and then off a terminal."""
         self._show(what, done, total, "")
 
-    def batch(self, phase: str, done: int, total: int, figures: Mapping[str, float]) -> None:
+    def batch(
+        self, epoch: int, phase: str, done: int, total: int, figures: Mapping[str, float]
+    ) -> None:
         """Shows the epoch's bar with its running figures."""
         text = "  ".join(f"{name} {value:.3f}" for name, value in figures.items())
-        self._show(f"epoch {self._epoch} {phase}", done, total, text)
+        self._show(f"epoch {epoch} {phase}", done, total, text)
 
     def epoch(self, row: Mapping[str, Any], best: bool) -> None:
         """A row of the growing table; the best epoch so far is marked."""
@@ -108,7 +105,6 @@ class Console(Observer):
             for name, _, layout in shown
         ]
         self.say(" ".join(cells) + BEST * best, "green" if best else None)
-        self._epoch = row["epoch"] + 1
 
     def _show(self, what: str, done: int, total: int, figures: str) -> None:
         if self.quiet:

@@ -1,11 +1,14 @@
 """Options that several commands share, and those that `TrainConfig` already describes."""
 
 import dataclasses
-from typing import Annotated, Any, Literal
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, Optional
 
 import typer
 
-from dr_cli.training.config import TrainConfig, flag
+from dr_cli.training.config import flag
 
 DEBUG = "dr.debug"  # in the `meta` of Click's context, which a command and the program share
 
@@ -78,36 +81,44 @@ BatchSize = Annotated[
 ]
 
 
-def train_options() -> dict[str, Any]:
-    """A flag for every field of TrainConfig: name -> its annotation; all default to None.
+def with_fields(kind: type) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Gives a command a flag for every field of a dataclass of options, where its parameter
+    `chosen` stands; in `chosen` it finds those that were given, by name.
 
-    None means not given, so that a `--config` file stands between flag and default.
+    All default to None, not given, so that a `--config` file stands between flag and default.
     """
-    made: dict[str, Any] = {}
-    for f in dataclasses.fields(TrainConfig):
-        made[f.name] = Annotated[_kind(f), typer.Option(*_names(f), **_about(f))]
-    return made
+    flags = [
+        inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_flag(f))
+        for f in dataclasses.fields(kind)
+    ]
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(command)
+        def typed(**given: Any) -> None:
+            values = {flag.name: given.pop(flag.name) for flag in flags}
+            chosen = {name: value for name, value in values.items() if value is not None}
+            command(chosen=chosen, **given)
+
+        own = inspect.signature(command).parameters.values()
+        parameters = [p for one in own for p in (flags if one.name == "chosen" else [one])]
+        typed.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        typed.__annotations__ = {p.name: p.annotation for p in parameters}
+        return typed
+
+    return decorate
 
 
-def _kind(f: dataclasses.Field[Any]) -> Any:
-    """The annotation: the field's own type, or None for not given."""
-    return f.type if "None" in str(f.type) else f.type | None  # type: ignore[operator]
-
-
-def _names(f: dataclasses.Field[Any]) -> list[str]:
-    return [f"{flag(f.name)}/--no-{flag(f.name)[2:]}"] if f.type is bool else [flag(f.name)]
-
-
-def _about(f: dataclasses.Field[Any]) -> dict[str, Any]:
-    """Help, and for a number that may be `auto` the function that reads it."""
-    text = f.metadata["help"]
-    if f.metadata["choices"]:
-        text += f" One of {', '.join(f.metadata['choices'])}."
+def _flag(f: dataclasses.Field[Any]) -> Any:
+    """The annotation of a field's flag: its type or None, its help, and for a number that may be
+    `auto` the function that reads it."""
+    text, name = f.metadata["help"], flag(f.name)
+    more: dict[str, Any] = {}
     if f.type is bool:
         text += f" [default: {'yes' if f.default else 'no'}]"
+        name = f"{name}/--no-{name[2:]}"
     elif f.default is not None:
         text += f" [default: {f.default}]"
-    about: dict[str, Any] = {"help": text, "show_default": False}
     if f.name in ("size", "batch_size"):
-        about |= {"parser": number_or_auto, "metavar": "<int or auto>"}
-    return about
+        more = {"parser": number_or_auto, "metavar": "<int or auto>"}
+    option = typer.Option(name, help=text, show_default=False, **more)
+    return Annotated[Optional[f.type], option]  # noqa: UP045

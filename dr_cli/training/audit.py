@@ -1,7 +1,7 @@
 """What a data set really holds: every photograph decoded, doubles and leaks counted.
 
-`look` decodes, `settle` decides who stands where, `describe` says it: what `dr train --dry-run`
-prints.
+`inspect` decodes, `assign_splits` decides who stands where, `describe` says it: what
+`dr train --dry-run` prints.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from dr_cli.scoring.baselines import count_leaks, score_baselines
 
 
 @dataclass(frozen=True)
-class Look:
+class Inspection:
     """What decoding showed, a value a row of the label table.
 
     exact, near: [N] int64, the same number for doubles (`duplicates.Duplicates`), a number of
@@ -34,7 +34,9 @@ class Look:
     failed: dict[str, str]
 
 
-def look(labels: Labels, *, workers: int | None = None, observer: Observer = NOTHING) -> Look:
+def inspect(
+    labels: Labels, *, workers: int | None = None, observer: Observer = NOTHING
+) -> Inspection:
     """Decode every image that can be used, in parallel (progress goes to the observer)."""
     table = labels.table
     rows = np.flatnonzero(table["reason"].isna())
@@ -43,12 +45,12 @@ def look(labels: Labels, *, workers: int | None = None, observer: Observer = NOT
     sizes = np.zeros((len(table), 2), np.int64)
     sizes[rows] = found.sizes
     exact, near = (_spread(ids, rows, len(table)) for ids in (found.exact, found.near))
-    return Look(exact, near, sizes, found.failed)
+    return Inspection(exact, near, sizes, found.failed)
 
 
-def settle(
+def assign_splits(
     labels: Labels,
-    seen: Look,
+    seen: Inspection,
     *,
     val: float | str = splits.DEFAULT_VAL,
     seed: int = 0,
@@ -67,13 +69,13 @@ def settle(
     )
 
 
-def describe(labels: Labels, table: pd.DataFrame, seen: Look) -> dict[str, Any]:
+def describe(labels: Labels, table: pd.DataFrame, seen: Inspection) -> dict[str, Any]:
     """The record of `dr train --dry-run --format json`, but for its `plan`.
 
-    table: from `settle`. Beyond the fields that README's interface names: `notes`, `fingerprint`,
-    `eyes` {"left", "right", "unknown"}, `sizes` {"width", "height": [least, median, most]} or
-    None, `judged_on` (the split of baselines and leaks: test, else val), `duplicates.conflicts`
-    (paths and grades of each group), `first_missing` (a path, or None).
+    table: from `assign_splits`. Beyond the fields that README's interface names: `notes`,
+    `fingerprint`, `eyes` {"left", "right", "unknown"}, `sizes` {"width", "height": [least, median,
+    most]} or None, `judged_on` (the split of baselines and leaks: test, else val),
+    `duplicates.conflicts` (paths and grades of each group), `first_missing` (a path, or None).
     """
     stands = table["split"].to_numpy(object)
     missing = (table["reason"] == MISSING).to_numpy(bool)
@@ -167,7 +169,7 @@ def _sizes(sizes: NDArray[np.int64]) -> dict[str, list[int]] | None:
     return {"width": three[:, 0].tolist(), "height": three[:, 1].tolist()}
 
 
-def _doubles(table: pd.DataFrame, seen: Look) -> dict[str, Any]:
+def _doubles(table: pd.DataFrame, seen: Inspection) -> dict[str, Any]:
     """Groups of identical pixels; groups that hold photographs alike but not identical; groups of
     either kind whose grades differ."""
     grades = table["grade"].to_numpy()

@@ -1,24 +1,27 @@
 """Every option that decides a training run, once: its default, its meaning, its check.
 
-Free of torch. `cli/train.py` makes its flags from these fields, `config.json` holds them and
-`--config FILE` reads them.
+Free of torch. `cli.options.with_fields` makes the flags from these fields, `config.json` holds
+them and `--config FILE` reads them.
 """
 
 import dataclasses
 import tomllib
+import typing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from types import NoneType
+from typing import Any, Literal
 
 from dr_cli.errors import UsageError
 from dr_cli.labels.layouts import DEFAULT_VAL
 
-ARCHITECTURES = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
+SMOOTHED = ("ce", "ce+mse")  # losses with a target distribution that smoothing can flatten
 DEFAULT_LR = {"sgd": 0.01, "adamw": 1e-3}
 
 
-def _option(default: Any, text: str, *choices: str, low: float | None = None) -> Any:
-    return field(default=default, metadata={"help": text, "choices": choices, "low": low})
+def _option(default: Any, text: str, low: float | None = None) -> Any:
+    """A field with its meaning (units included) and, for a number, the least it may be."""
+    return field(default=default, metadata={"help": text, "low": low})
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,9 @@ class TrainConfig:
     flip 0.695 ± 0.033 against standard's 0.612; ordinal 0.584 ± 0.016, ce+mse 0.603 ± 0.006.
     """
 
-    arch: str = _option("resnet18", "Network.", *ARCHITECTURES)
+    arch: Literal["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"] = _option(
+        "resnet18", "Network."
+    )
     pretrained: bool = _option(False, "Start from ImageNet weights (torchvision IMAGENET1K_V1).")
     weights: str | None = _option(
         None, "Local start: a .safetensors file, a run folder, or a .pth state dict."
@@ -48,32 +53,33 @@ class TrainConfig:
         low=1,
     )
     seed: int = _option(0, "Decides split, order, augmentation and initial weights.", low=0)
-    optimizer: str = _option("adamw", "Optimiser.", "sgd", "adamw")
+    optimizer: Literal["sgd", "adamw"] = _option("adamw", "Optimiser.")
     lr: float | None = _option(
         None, "Peak learning rate [default: 0.01 for sgd, 0.001 for adamw].", low=0
     )
     momentum: float = _option(0.9, "Momentum of sgd.", low=0)
     nesterov: bool = _option(True, "Nesterov momentum for sgd.")
     weight_decay: float = _option(5e-4, "Weight decay.", low=0)
-    schedule: str = _option("cosine", "Learning rate over the run.", "cosine", "constant")
+    schedule: Literal["cosine", "constant"] = _option("cosine", "Learning rate over the run.")
     warmup: float = _option(1.0, "Epochs of linear warm-up.", low=0)
     ema: float = _option(0.0, "Decay of the weights' moving average a step; 0 is off.", low=0)
-    loss: str = _option("ce", "What is minimised.", "ce", "ordinal", "mse", "ce+mse", "focal")
-    balance: str = _option("none", "How rare grades are favoured.", "none", "oversample", "weights")
-    augment: str = _option(
-        "flip", "Random changes to training crops.", "none", "flip", "standard", "strong"
+    loss: Literal["ce", "ordinal", "mse", "ce+mse", "focal"] = _option("ce", "What is minimised.")
+    balance: Literal["none", "oversample", "weights"] = _option(
+        "none", "How rare grades are favoured."
+    )
+    augment: Literal["none", "flip", "standard", "strong"] = _option(
+        "flip", "Random changes to training crops."
     )
     label_smoothing: float = _option(0.0, "Share of the label spread over all grades.", low=0)
-    decision: str = _option("argmax", "How probabilities become a grade.", "argmax", "thresholds")
+    decision: Literal["argmax", "thresholds"] = _option(
+        "argmax", "How probabilities become a grade."
+    )
     val: str = _option(
         str(DEFAULT_VAL),
         "Validation: a fraction of train by patient, a folder or table of its own, or `test`.",
     )
-    split_by: str = _option(
-        "dataset",
-        "Keep the data set's own test split, or make a clean one by patient.",
-        "dataset",
-        "patient",
+    split_by: Literal["dataset", "patient"] = _option(
+        "dataset", "Keep the data set's own test split, or make a clean one by patient."
     )
     folds: int | None = _option(
         None, "Cross-validate by patient: this many runs, each holding out another part.", low=2
@@ -94,13 +100,11 @@ class TrainConfig:
     def __post_init__(self) -> None:
         """Raises UsageError naming the flag for a value out of range or a clash of two."""
         for f in dataclasses.fields(self):
-            value, meta = getattr(self, f.name), f.metadata
-            if meta["choices"] and value not in meta["choices"]:
-                raise UsageError(
-                    f"{flag(f.name)} is {value!r}: choose one of {', '.join(meta['choices'])}"
-                )
-            if meta["low"] is not None and value is not None and not value >= meta["low"]:
-                raise UsageError(f"{flag(f.name)} is {value}: it must be at least {meta['low']:g}")
+            value, low, among = getattr(self, f.name), f.metadata["low"], choices(f.name)
+            if among and value not in among:
+                raise UsageError(f"{flag(f.name)} is {value!r}: choose one of {', '.join(among)}")
+            if low is not None and value is not None and not value >= low:
+                raise UsageError(f"{flag(f.name)} is {value}: it must be at least {low:g}")
         if self.pretrained and self.weights:
             raise UsageError("--pretrained and --weights both name a start: give one of them")
         if self.folds and self.split_by == "patient":
@@ -111,9 +115,9 @@ class TrainConfig:
             raise UsageError(f"--ema is {self.ema}: a decay lies in [0, 1), such as 0.99")
         if not self.label_smoothing < 1:
             raise UsageError(f"--label-smoothing is {self.label_smoothing}: it lies in [0, 1)")
-        if self.label_smoothing and self.loss not in ("ce", "ce+mse"):
+        if self.label_smoothing and self.loss not in SMOOTHED:
             raise UsageError(
-                f"--label-smoothing works with --loss ce or ce+mse, not with {self.loss}"
+                f"--label-smoothing works with --loss {' or '.join(SMOOTHED)}, not with {self.loss}"
             )
         if self.optimizer != "sgd" and not (
             self.nesterov and self.momentum == TrainConfig.momentum
@@ -134,17 +138,23 @@ class TrainConfig:
     @classmethod
     def from_dict(cls, values: dict[str, Any], where: str) -> "TrainConfig":
         """Raises UsageError naming `where` for an unknown name or a value of a wrong type."""
-        kinds = {f.name: _kind(f.type) for f in dataclasses.fields(cls)}
-        values = {
-            name: None if value == "auto" and "None" in kinds.get(name, "") else value
-            for name, value in values.items()
-        }
+        hints, read = typing.get_type_hints(cls), {}
         for name, value in values.items():
-            if name not in kinds:
+            if name not in hints:
                 raise UsageError(f"{where}: {name!r} is no option of dr train; see dr train --help")
-            if not _fits(value, kinds[name]):
-                raise UsageError(f"{where}: {name} = {value!r} is no {kinds[name]}")
-        return cls(**{name: _as(value, kinds[name]) for name, value in values.items()})
+            kinds = _kinds(hints[name])
+            try:
+                read[name] = _convert(value, kinds)
+            except TypeError:
+                said = " | ".join("None" if k is NoneType else k.__name__ for k in kinds)
+                raise UsageError(f"{where}: {name} = {value!r} is no {said}") from None
+        return cls(**read)
+
+
+def choices(name: str) -> tuple[str, ...]:
+    """What a field may be, where it is one of some words."""
+    hint = typing.get_type_hints(TrainConfig)[name]
+    return typing.get_args(hint) if typing.get_origin(hint) is Literal else ()
 
 
 def number(text: str) -> float | None:
@@ -171,26 +181,18 @@ def read_config(path: Path) -> dict[str, Any]:
     return {name.replace("-", "_"): value for name, value in values.items()}
 
 
-def _kind(annotation: Any) -> str:
-    """`int`, `str | None`, …: the words of a field's type."""
-    return str(getattr(annotation, "__name__", annotation))
+def _kinds(hint: Any) -> tuple[type, ...]:
+    """The plain types of a field: those of a union, str for one of some words."""
+    return (str,) if typing.get_origin(hint) is Literal else typing.get_args(hint) or (hint,)
 
 
-def _fits(value: Any, kind: str) -> bool:
-    if "bool" in kind:
-        return isinstance(value, bool)
-    if isinstance(value, bool):
-        return False
-    if value is None:
-        return "None" in kind
-    if "int" in kind:
-        return isinstance(value, int)
-    if "float" in kind:
-        return isinstance(value, (int, float))
-    return isinstance(value, (str, int, float))  # --val takes a fraction, too
-
-
-def _as(value: Any, kind: str) -> Any:
-    if "float" in kind and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    return str(value) if "str" in kind and value is not None else value
+def _convert(value: Any, kinds: tuple[type, ...]) -> Any:
+    """The value as a field of these types holds it; TypeError where it does not fit."""
+    if value == "auto" and NoneType in kinds:
+        return None
+    if type(value) in kinds:  # a bool is no int
+        return value
+    for kind in (float, str):  # --val takes a fraction, too
+        if kind in kinds and type(value) in (int, float):
+            return kind(value)
+    raise TypeError

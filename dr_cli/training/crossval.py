@@ -14,25 +14,16 @@ import pandas as pd
 
 from dr_cli import runs
 from dr_cli.grades import Calibration
-from dr_cli.labels import splits
-from dr_cli.labels.reading import Labels
 from dr_cli.plots import lines as curves
 from dr_cli.plots.confusion import ConfusionMatrix
 from dr_cli.scoring.of_run import evaluate_run
-from dr_cli.training import audit, pictures
+from dr_cli.training import pictures
 from dr_cli.writing import write_csv, write_json
 
 
-def folders(run: runs.Run, folds: int) -> list[runs.Run]:
+def list_folds(run: runs.Run, folds: int) -> list[runs.Run]:
     """The K runs of a cross-validation."""
     return [runs.Run(run.folder / f"fold-{k}") for k in range(1, folds + 1)]
-
-
-def hold_out(labels: Labels, seen: audit.Look, folds: int, fold: int, seed: int) -> Labels:
-    """The labels with fold `fold` (from 1) as test and all else undecided."""
-    of = splits.folds(labels.table, folds, seed, seen.near)["fold"].to_numpy()
-    split = pd.Series(of == fold - 1).map({True: "test", False: None}).astype(object)
-    return replace(labels, table=labels.table.assign(split=split))
 
 
 def pool(run: runs.Run, folds: Sequence[runs.Run]) -> dict[str, Any]:
@@ -47,7 +38,7 @@ def pool(run: runs.Run, folds: Sequence[runs.Run]) -> dict[str, Any]:
     chosen = Calibration.pooled([fold.calibration() for fold in folds])
     run.write_config(replace(run.config(), chosen=replace(chosen, temperature=None)))
     shown = [entry for fold in folds for entry in fold.pictures()]
-    write_json(run["pictures.json"], pictures.pooled(shown))
+    write_json(run["pictures.json"], pictures.pool_pictures(shown))
     ConfusionMatrix.from_predictions(table["grade"], table["predicted"]).save(run["confusion.png"])
     curves.save(rows, run["curves.png"])
     summary = {"test": evaluate_run(run, "test")}

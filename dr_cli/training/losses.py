@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from dr_cli.errors import UsageError
 from dr_cli.grades import NUM_GRADES
+from dr_cli.training.config import SMOOTHED
 
 FOCUS = 2.0  # Lin et al.'s γ
 
@@ -60,7 +61,6 @@ RULES: dict[str, Rule] = {
     "ce+mse": both,
     "focal": focal,
 }
-SMOOTHED = ("ce", "ce+mse")  # those with a target distribution that smoothing can flatten
 
 
 class Loss(nn.Module):

@@ -29,7 +29,7 @@ SIDE = 192  # pixels: a lesion of the size of a haemorrhage still shows; about 7
 QUALITY = 80
 
 
-def chosen(table: "pd.DataFrame") -> list[tuple[int, str]]:
+def choose_rows(table: "pd.DataFrame") -> list[tuple[int, str]]:
     """Rows of a predictions table that are worth a look, each with "mistake" or "right".
 
     The MISTAKES furthest from the true grade, of those the most confident first; and of each
@@ -46,21 +46,21 @@ def chosen(table: "pd.DataFrame") -> list[tuple[int, str]]:
     return found
 
 
-def pooled(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Of several runs' pictures on different photographs those that `chosen` takes of all."""
+def pool_pictures(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Of several runs' pictures on different photographs those that `choose_rows` takes of all."""
     import pandas as pd
 
     if not entries:
         return []
     table = pd.DataFrame(entries)
     table[PROBABILITIES] = np.array(table["probabilities"].to_list())
-    return [entries[row] for row, _ in chosen(table)]
+    return [entries[row] for row, _ in choose_rows(table)]
 
 
-def made(
+def make_pictures(
     table: "pd.DataFrame", dataset: FundusDataset, indices: NDArray[np.int64], network: ResNet
 ) -> list[dict[str, Any]]:
-    """What pictures.json holds, for the `chosen` rows of a predictions table.
+    """What pictures.json holds, for the rows of a predictions table that `choose_rows` takes.
 
     Row k of `table` is photograph `indices[k]` of `dataset`. An entry: kind, path, grade,
     predicted, probabilities [5], and `photograph` and `heatmap`, JPEG of SIDE pixels in base64.
@@ -68,7 +68,7 @@ def made(
     """
     device = next(network.parameters()).device
     entries = []
-    for row, kind in chosen(table):
+    for row, kind in choose_rows(table):
         one = table.iloc[row]
         pixels = dataset.crop(int(indices[row]))
         inputs = normalise(torch.from_numpy(pixels)[None].to(device), dataset.preprocessing)

@@ -1,10 +1,8 @@
 """All that is decided before the first step: who stands where, at which size, in which batches."""
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,25 +13,24 @@ from dr_cli.dataset.dataset import FundusDataset, measured_size
 from dr_cli.errors import UsageError
 from dr_cli.events import NOTHING, Observer
 from dr_cli.labels import splits
-from dr_cli.labels.reading import Labels, need_images
+from dr_cli.labels.reading import Labels, leave_out, need_images
 from dr_cli.labels.reading import read as read_labels
 from dr_cli.photographs.crop import Preprocessing
-from dr_cli.training import audit, crossval
+from dr_cli.training import audit
 from dr_cli.training.config import TrainConfig, number
 
 
-@dataclass
+@dataclass(frozen=True)
 class Plan:
     """All that is decided before the first step."""
 
     config: TrainConfig  # nothing in it is None that a run needs
     labels: Labels
+    inspection: audit.Inspection  # what decoding the labels' photographs showed
     table: pd.DataFrame  # every row of the data set with its split, or the reason for none
-    dataset: FundusDataset  # the usable rows, in the order of `rows`
-    rows: pd.DataFrame  # the dataset's rows; those that cannot be read have no split
+    rows: pd.DataFrame  # those that can be used, in the order of `dataset`
+    dataset: FundusDataset
     processor: device.Processor
-    columns: dict[str, str]  # names of the table's columns that a person gave
-    found: dict[str, Any]  # what `audit.describe` says of the data set
     fold: int | None = None  # the one that is held out, from 1
 
     def indices(self, split: str) -> NDArray[np.int64]:
@@ -42,40 +39,45 @@ class Plan:
             split = "test"
         return np.flatnonzero(self.rows["split"].to_numpy() == split)
 
+    def grades(self, split: str) -> NDArray[np.int64]:
+        """The grades of `indices(split)`."""
+        return self.rows["grade"].to_numpy(np.int64)[self.indices(split)]
+
     @property
     def evaluated(self) -> list[str]:
         """The splits that are predicted each epoch."""
         return [split for split in ("val", "test") if len(self.indices(split))]
 
+    @property
+    def batch_size(self) -> int:
+        """Photographs a step."""
+        assert self.config.batch_size is not None
+        return self.config.batch_size
 
-def plan(
+
+def make_plans(
     config: TrainConfig,
     labels: Labels,
     processor: device.Processor,
     *,
-    columns: Mapping[str, str] | None = None,
-    fold: int | None = None,
     workers: int | None = None,
     cache: bool = True,
     observer: Observer = NOTHING,
-) -> Plan:
-    """Looks at every photograph, splits the data, fills the crop cache, settles every `auto`.
+) -> list[Plan]:
+    """The plan of a run, or with `folds` one for each part that is held out as test.
 
-    fold: which of `config.folds` is held out as test, from 1. cache: False leaves the crops
-    unmade, for a dry run. Raises UsageError where what is left cannot be trained on.
+    Looks at every photograph once, splits the data, fills the crop cache, decides every `auto`.
+    cache: False leaves the crops unmade, for a dry run. Raises UsageError where what is left
+    cannot be trained on.
     """
     config = replace(config, lr=config.learning_rate)
     if config.val != "test" and number(config.val) is None:
         config = replace(config, val=str(Path(config.val).resolve()))
-        labels = _with_validation(labels, Path(config.val))
+        labels = _with_validation(labels, Path(config.val), observer)
     need_images(labels)
-    seen = audit.look(labels, workers=workers, observer=observer)
-    held = labels
-    if fold is not None and config.folds is not None:
-        held = crossval.hold_out(labels, seen, config.folds, fold, config.seed)
-    table = settle(held, seen, config)
-    found = audit.describe(labels, table, seen)
-    usable = table[table["reason"].isna()].reset_index(drop=True)
+    inspection = audit.inspect(labels, workers=workers, observer=observer)
+    table = leave_out(labels.table, inspection.failed)
+    usable = table[table["reason"].isna()]
     if usable.empty:
         raise UsageError(f"{labels.root}: not one of {len(table)} labelled images can be used")
     if config.size is None:
@@ -91,25 +93,35 @@ def plan(
         observer=observer,
         workers=workers,
     )
-    planned = Plan(
-        config, labels, table, dataset, usable, processor, dict(columns or {}), found, fold
-    )
-    _check_splits(planned)
-    if config.batch_size is None:
-        planned.config = replace(config, batch_size=_auto_batch(planned))
-    return planned
+    plans = []
+    for fold in range(1, config.folds + 1) if config.folds else [None]:
+        table = assign_splits(config, labels, inspection, fold)
+        rows = table[table["reason"].isna()].reset_index(drop=True)
+        plan = Plan(config, labels, inspection, table, rows, dataset, processor, fold)
+        _check_splits(plan)
+        batch_size = config.batch_size or _choose_batch_size(plan)
+        plans.append(replace(plan, config=replace(config, batch_size=batch_size)))
+    return plans
 
 
-def settle(labels: Labels, seen: audit.Look, config: TrainConfig) -> pd.DataFrame:
-    """The label table with every row's split, as the options want it."""
+def assign_splits(
+    config: TrainConfig, labels: Labels, inspection: audit.Inspection, fold: int | None = None
+) -> pd.DataFrame:
+    """The label table with every row's split, as the options want it. fold: held out as test."""
+    if fold is not None and config.folds is not None:
+        parts = splits.folds(labels.table, config.folds, config.seed, inspection.near)["fold"]
+        held = pd.Series(parts.to_numpy() == fold - 1).map({True: "test", False: None})
+        labels = replace(labels, table=labels.table.assign(split=held.astype(object)))
     share = number(config.val)
     val = "test" if config.val == "test" else splits.DEFAULT_VAL if share is None else share
-    return audit.settle(labels, seen, val=val, seed=config.seed, split_by=config.split_by)
+    return audit.assign_splits(
+        labels, inspection, val=val, seed=config.seed, split_by=config.split_by
+    )
 
 
-def _with_validation(labels: Labels, val: Path) -> Labels:
+def _with_validation(labels: Labels, val: Path, observer: Observer) -> Labels:
     """With --val PATH: the labels, and that data set's rows as validation."""
-    other = read_labels(val)
+    other = read_labels(val, observer=observer)
     need_images(other)
     more = other.table.copy()
     more["path"] = [(other.root.resolve() / path).as_posix() for path in more["path"]]
@@ -125,25 +137,25 @@ def _with_validation(labels: Labels, val: Path) -> Labels:
     return replace(labels, table=pd.concat([kept, more], ignore_index=True))
 
 
-def _check_splits(planned: Plan) -> None:
+def _check_splits(plan: Plan) -> None:
     """UsageError where nothing can be learned, or no epoch be told from another."""
-    root = planned.labels.root
-    grades = set(planned.rows["grade"].to_numpy()[planned.indices("train")])
+    root = plan.labels.root
+    grades = set(plan.grades("train").tolist())
     if len(grades) < 2:
         raise UsageError(
             f"{root}: the training split holds "
             + (f"grade {grades.pop()} alone" if grades else "no image")
             + ": at least two grades are needed to learn from"
         )
-    if not planned.evaluated:
+    if not plan.evaluated:
         raise UsageError(f"{root}: neither validation nor test images: give --val")
 
 
-def _auto_batch(planned: Plan) -> int:
+def _choose_batch_size(plan: Plan) -> int:
     """64 on a GPU, 16 on a CPU; fewer where an epoch would have less than 32 steps.
 
     On 384 drawn eyes 8 a step reached a validation QWK of 0.9 in ten epochs of AdamW.
     """
-    most = 16 if planned.processor.device.type == "cpu" else 64
-    few = 2 ** int(math.log2(max(4, len(planned.indices("train")) / 32)))
+    most = 16 if plan.processor.device.type == "cpu" else 64
+    few = 2 ** int(math.log2(max(4, len(plan.indices("train")) / 32)))
     return min(most, few)

@@ -27,14 +27,15 @@ import torch
 from PIL import Image
 
 from dr_cli import device, runs
-from dr_cli.dataset.augment import normalise
+from dr_cli.dataset import augment
 from dr_cli.events import Observer
-from dr_cli.labels import reading
+from dr_cli.labels import reading as labels
 from dr_cli.network.resnet import build_resnet
-from dr_cli.sample import drawn_set
+from dr_cli.sample import drawn_set as sample
 from dr_cli.training import trainer
 from dr_cli.training.config import TrainConfig
-from dr_cli.training.plan import Plan, plan
+from dr_cli.training.learner import Learner
+from dr_cli.training.plan import Plan, make_plans
 
 SHARES = (0.735, 0.07, 0.15, 0.025, 0.02)  # of the grades in the course's label files
 ROOFLINE_512 = {"resnet18": 4787, "resnet50": 1126, "resnet101": 737, "resnet152": 521}  # img/s
@@ -48,7 +49,7 @@ def make(folder: Path, train: int, test: int, size: int) -> Path:
     jobs = []
     for split, first, count in (("train", 0, train), ("test", train, test)):
         (folder / split).mkdir(parents=True)
-        names = [f"{first // 2 + k // 2}_{drawn_set.EYES[k % 2]}" for k in range(count)]
+        names = [f"{first // 2 + k // 2}_{sample.EYES[k % 2]}" for k in range(count)]
         chosen = grades[first : first + count].tolist()
         for kind, values in (("img", names), ("label", chosen)):
             with (folder / f"{split}_{kind}.csv").open("w", newline="") as file:
@@ -78,7 +79,7 @@ _EYES: dict[tuple[int, int, int], np.ndarray] = {}
 def drawn(grade: int, number: int, size: int) -> np.ndarray:
     key = grade, number, size
     if key not in _EYES:
-        _EYES[key] = drawn_set.draw(0, number + 1, "left", grade, size).pixels
+        _EYES[key] = sample.draw(0, number + 1, "left", grade, size).pixels
     return _EYES[key]
 
 
@@ -99,16 +100,15 @@ class Watch(Observer):
 def bare_rate(planned: Plan, steps: int) -> float:
     """img/s of forward, backward and step on one batch that is in memory."""
     processor, config = planned.processor, planned.config
-    one = trainer.Learner(_network(planned), planned)
+    one = Learner(_network(planned), planned)
     indices = planned.indices("train")[: config.batch_size]
     pixels = torch.from_numpy(planned.dataset.crops(indices)).to(processor.device)
-    inputs = normalise(pixels, planned.dataset.preprocessing)
-    inputs = inputs.contiguous(memory_format=processor.memory_format)
+    inputs = augment.normalise(pixels).contiguous(memory_format=processor.memory_format)
     grade = torch.from_numpy(planned.dataset.grades[indices]).to(processor.device)
     taken = []
     for _ in range(steps + 3):
         start = time.perf_counter()
-        loss, _ = one._gradients(inputs, grade)
+        loss, _ = one.add_gradients(inputs, grade)
         one.optimizer.step()
         loss.item()
         taken.append(time.perf_counter() - start)
@@ -148,11 +148,11 @@ def main() -> None:
             nesterov=False, val="test", compile=options.compile,
         )  # fmt: skip
         processor = device.choose(options.device, options.precision)
-        planned = plan(config, reading.read(data), processor)
+        planned = make_plans(config, labels.read(data), processor)[0]
         marks.append(time.perf_counter())
         watch = Watch()
         run = runs.new_run(folder / "runs", None, options.network)
-        trainer.train(planned, run, observer=watch)
+        trainer.fill_run(planned, run, observer=watch)
         marks.append(time.perf_counter())
         bare = bare_rate(planned, options.steps)
     rate = float(np.median([row["images_per_second"] for row in watch.rows]))

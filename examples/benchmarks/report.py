@@ -79,7 +79,7 @@ def write_run(folder: Path, images: int, seed: int, eyes: Eyes) -> None:
         )
     torch.manual_seed(seed)
     never_learnt = build_resnet("resnet18").eval()
-    made = pictures.made(table, eyes, np.arange(images), never_learnt)  # type: ignore[arg-type]
+    made = pictures.make_pictures(table, eyes, np.arange(images), never_learnt)  # type: ignore[arg-type]
     write_json(run["pictures.json"], made)
     write_csv(run["metrics.csv"], runs.METRICS, [_epoch(e, seed) for e in range(1, EPOCHS + 1)])
     write_splits(run, 4 * images)

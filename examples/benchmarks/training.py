@@ -28,37 +28,37 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from dr_cli import device
-from dr_cli.dataset.augment import normalise
-from dr_cli.labels import reading
+from dr_cli.dataset import augment
+from dr_cli.labels import reading as labels
 from dr_cli.network.resnet import build_resnet
-from dr_cli.sample import drawn_set
-from dr_cli.training import trainer
+from dr_cli.sample import drawn_set as sample
 from dr_cli.training.config import TrainConfig
-from dr_cli.training.plan import Plan, plan
+from dr_cli.training.learner import Learner
+from dr_cli.training.plan import Plan, make_plans
 
 MOMENTUM, DECAY, LR = 0.9, 5e-4, 1e-3
 
 
 def drawn(images: int, size: int) -> Path:
     """A sample set, drawn in the benchmark's own cache."""
-    return drawn_set.ensure(Path(os.environ["DR_CACHE"]), images=images, size=max(size, 64))
+    return sample.ensure(Path(os.environ["DR_CACHE"]), images=images, size=size)
 
 
-def learner(planned: Plan, level: str) -> trainer.Learner:
+def learner(planned: Plan, level: str) -> Learner:
     """`dr train`'s own, with this augmentation."""
     processor = planned.processor
     torch.manual_seed(0)
     network = build_resnet(planned.config.arch)
     network.to(processor.device).to(memory_format=processor.memory_format)
     config = dataclasses.replace(planned.config, augment=level, save_every=1e9)
-    return trainer.Learner(network, dataclasses.replace(planned, config=config))
+    return Learner(network, dataclasses.replace(planned, config=config))
 
 
 def ours(planned: Plan, level: str) -> Callable[[], None]:
     one = learner(planned, level)
 
     def epoch() -> None:
-        one._train(1, 0.0, lambda: None)
+        one.train_once(1)
 
     return epoch
 
@@ -67,10 +67,9 @@ def bare(planned: Plan) -> Callable[[], None]:
     """The least that an epoch can take with this network, batch and precision."""
     one = learner(planned, "none")
     processor, size = planned.processor, one.config.batch_size or 1
-    pixels = torch.from_numpy(planned.dataset.crops(one.train_indices)).to(processor.device)
-    inputs = normalise(pixels, planned.dataset.preprocessing)
-    inputs = inputs.contiguous(memory_format=processor.memory_format)
-    grades = torch.from_numpy(one.grades[one.train_indices]).to(processor.device)
+    pixels = torch.from_numpy(planned.dataset.crops(planned.indices("train"))).to(processor.device)
+    inputs = augment.normalise(pixels).contiguous(memory_format=processor.memory_format)
+    grades = torch.from_numpy(planned.grades("train")).to(processor.device)
 
     def epoch() -> None:
         for start in range(0, len(inputs), size):
@@ -127,10 +126,10 @@ def measure(data: Path, options: argparse.Namespace, folder: Path) -> dict[str, 
     config = TrainConfig(
         arch=options.arch, size=options.size, batch_size=options.batch_size, optimizer="sgd", lr=LR
     )
-    found = reading.read(data)
+    found = labels.read(data)
     if len(found.table) > options.images:
         found = dataclasses.replace(found, table=found.table[: options.images].copy())
-    planned = plan(config, found, device.choose(options.device, options.precision))
+    planned = make_plans(config, found, device.choose(options.device, options.precision))[0]
     print(planned.processor.reason)
     table = compete(
         {

@@ -54,7 +54,7 @@ def test_an_interrupted_run_resumes_to_the_bits_of_an_unbroken_one(
     with monkeypatch.context() as patch:
         # batch: after the first epoch's 34 + 6 + 20 images, within the second
         patch.setattr(Console, method, stop_after(1 if method == "epoch" else 8))
-        patch.setattr("dr_cli.training.trainer.SHOW_EVERY", 0.0)
+        patch.setattr("dr_cli.training.learner.SHOW_EVERY", 0.0)
         done = dr("train", world / "data", *common)
     assert done.exit_code == 130
     assert f"dr train --resume {tmp_path / 'broken'}" in done.stderr

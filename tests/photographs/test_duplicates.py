@@ -198,7 +198,7 @@ def test_photographs_in_an_npz(tmp_path: Path) -> None:
     stack = np.stack([np.asarray(eye(seed).resize((128, 128))) for seed in (1, 2, 1)])
     np.savez(tmp_path / "set.npz", train_images=stack, train_labels=[0, 1, 2])
     data = labels.read(tmp_path)
-    found = audit.look(data)
+    found = audit.inspect(data)
     assert found.exact.tolist()[0] == found.exact.tolist()[2] != found.exact.tolist()[1]
     assert found.sizes.tolist() == [[128, 128]] * 3
 
@@ -208,8 +208,8 @@ def test_photographs_in_an_npz(tmp_path: Path) -> None:
 
 def test_audit_of_a_small_set(tmp_path: Path) -> None:
     data = labels.read(lay_out(tmp_path))
-    seen = audit.look(data)
-    table = audit.settle(data, seen, val=0.5)
+    seen = audit.inspect(data)
+    table = audit.assign_splits(data, seen, val=0.5)
     record = audit.describe(data, table, seen)
     assert record["images_found"] == 6
     assert record["images_missing"] == 1
@@ -231,13 +231,13 @@ def test_audit_of_a_small_set(tmp_path: Path) -> None:
 def test_doubles_stand_in_one_split_of_a_clean_one(tmp_path: Path) -> None:
     """p3's other eye and its double go where p3 goes."""
     data = labels.read(lay_out(tmp_path))
-    seen = audit.look(data)
-    with pytest.raises(UsageError, match="at least 2 patients"):
-        audit.settle(data, seen, split_by="patient")  # two groups are too few for three splits
+    seen = audit.inspect(data)
+    with pytest.raises(UsageError, match="at least 2 patients"):  # two groups for three splits
+        audit.assign_splits(data, seen, split_by="patient")
     eye(5).save(tmp_path / "missing.png")
     data = labels.read(tmp_path)
-    seen = audit.look(data)
-    table = audit.settle(data, seen, split_by="patient").set_index("path")["split"]
+    seen = audit.inspect(data)
+    table = audit.assign_splits(data, seen, split_by="patient").set_index("path")["split"]
     assert table["a.png"] == table["a_again.bmp"]
     assert table["b.png"] == table["b_small.png"] == table["c.png"]
     assert set(table.dropna()) == {"train", "val", "test"}
@@ -245,8 +245,8 @@ def test_doubles_stand_in_one_split_of_a_clean_one(tmp_path: Path) -> None:
 
 def test_audit_of_labels_alone(shared: Path) -> None:
     data = labels.read(shared / "data" / "dlp")
-    seen = audit.look(data)
-    record = audit.describe(data, audit.settle(data, seen), seen)
+    seen = audit.inspect(data)
+    record = audit.describe(data, audit.assign_splits(data, seen), seen)
     assert record["images_missing"] == record["rows"] == 35126
     assert record["leaks"]["fellow_eye_in_train"] == 5618
     assert record["splits"]["test"]["n"] == 7026
@@ -259,8 +259,8 @@ def test_doubles_of_idrid(shared: Path, tmp_path: Path) -> None:
     """Six byte-identical pairs, three with conflicting grades, one across the splits; and
     IDRiD_013 and 397, one eye photographed twice and graded 3 and 2."""
     data = labels.read(shared / "data" / "idrid")
-    seen = audit.look(data)
-    record = audit.describe(data, audit.settle(data, seen), seen)
+    seen = audit.inspect(data)
+    record = audit.describe(data, audit.assign_splits(data, seen), seen)
     assert record["leaks"]["duplicates_across_splits"] == 1
     doubles = record["duplicates"]
     assert (doubles["exact_groups"], doubles["near_groups"]) == (6, 1)

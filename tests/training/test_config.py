@@ -1,9 +1,14 @@
 import dataclasses
 
 import pytest
+import torch
 
+from dr_cli.dataset import augment
 from dr_cli.errors import UsageError
-from dr_cli.training.config import ARCHITECTURES, TrainConfig, read_config
+from dr_cli.grades import Calibration
+from dr_cli.network import resnet
+from dr_cli.training import learner, losses
+from dr_cli.training.config import DEFAULT_LR, SMOOTHED, TrainConfig, choices, read_config
 
 
 def test_what_is_written_is_read_back():
@@ -46,4 +51,24 @@ def test_a_toml_file_is_read_and_checked(tmp_path):
 def test_every_field_says_what_it_means():
     for field in dataclasses.fields(TrainConfig):
         assert field.metadata["help"].endswith("."), field.name
-    assert "resnet152" in ARCHITECTURES
+
+
+def test_choices_are_those_that_the_rooms_below_know():
+    assert choices("arch") == tuple(resnet.ARCHITECTURES)
+    assert choices("loss") == tuple(losses.RULES)
+    assert set(SMOOTHED) < set(losses.RULES)
+    assert choices("augment") == tuple(augment.LEVELS)
+    assert set(choices("optimizer")) == set(DEFAULT_LR)
+    decided = (Calibration(), Calibration(cuts=(0.5, 0.5, 0.5, 0.5)))
+    assert choices("decision") == tuple(calibration.decision for calibration in decided)
+
+
+def test_every_optimiser_and_schedule_is_another_one():
+    """Each word of the field does something of its own."""
+    made = [
+        learner.make_optimizer(torch.nn.Linear(2, 2), TrainConfig(optimizer=name))
+        for name in choices("optimizer")
+    ]
+    assert [type(one).__name__.lower() for one in made] == list(choices("optimizer"))
+    late = {learner.schedule_rate(TrainConfig(schedule=s), 9, 4) for s in choices("schedule")}
+    assert len(late) == len(choices("schedule"))

@@ -1,22 +1,34 @@
 """The loop's own laws, on a network that is real and photographs that are tiny."""
 
+import copy
 import dataclasses
 import itertools
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from dr_cli import device, runs
+from dr_cli.dataset.augment import normalise
+from dr_cli.dataset.feeding import batches, resident
 from dr_cli.errors import DrError
-from dr_cli.events import Observer
+from dr_cli.events import NOTHING
 from dr_cli.labels import reading as labels
 from dr_cli.network.resnet import build_resnet
-from dr_cli.training import plan as planning
 from dr_cli.training import trainer
 from dr_cli.training.config import TrainConfig
+from dr_cli.training.learner import (
+    Learner,
+    draw_order,
+    make_optimizer,
+    predict_splits,
+    schedule_rate,
+)
+from dr_cli.training.plan import make_plans
 from tests.builders import photographs
+from tests.builders.listener import Listener
 
 
 @pytest.fixture(scope="module")
@@ -25,44 +37,64 @@ def planned(tmp_path_factory):
     config = TrainConfig(
         size=32, batch_size=8, epochs=4, val="test", optimizer="sgd", augment="flip"
     )
-    return planning.plan(config, labels.read(folder), device.choose("cpu", "fp32"), cache=False)
+    return make_plans(config, labels.read(folder), device.choose("cpu", "fp32"), cache=False)[0]
 
 
-def learner(planned, observer=None, **changes):
+def changed(planned, **changes):
+    return dataclasses.replace(planned, config=dataclasses.replace(planned.config, **changes))
+
+
+def learner(planned, observer=NOTHING, **changes):
     torch.manual_seed(0)
-    config = dataclasses.replace(planned.config, **changes)
-    planned = dataclasses.replace(planned, config=config)
-    return trainer.Learner(build_resnet("resnet18"), planned, observer=observer or Observer())
+    return Learner(build_resnet("resnet18"), changed(planned, **changes), observer=observer)
 
 
 def test_an_epoch_sees_every_photograph_once_in_an_order_of_its_own(planned):
-    one = learner(planned)
-    first, second = one._order(1), one._order(2)
-    assert sorted(first) == sorted(second) == list(one.train_indices)
+    first, second = draw_order(planned, 1), draw_order(planned, 2)
+    assert sorted(first) == sorted(second) == list(planned.indices("train"))
     assert list(first) != list(second)
 
 
-def test_oversampling_draws_every_grade_as_often():
-    class Skewed:
-        config = TrainConfig(balance="oversample")
-        grades = np.repeat([0, 1, 2, 3, 4], [900, 40, 30, 20, 10])
-        train_indices = np.arange(1000)
-
-    order = np.concatenate([trainer.Learner._order(Skewed, epoch) for epoch in range(20)])
-    shares = np.bincount(Skewed.grades[order], minlength=5) / len(order)
+def test_oversampling_draws_every_grade_as_often(planned):
+    grades = np.repeat([0, 1, 2, 3, 4], [900, 40, 30, 20, 10])
+    rows = pd.DataFrame({"split": "train", "grade": grades})
+    skewed = dataclasses.replace(changed(planned, balance="oversample"), rows=rows)
+    order = np.concatenate([draw_order(skewed, epoch) for epoch in range(20)])
+    shares = np.bincount(grades[order], minlength=5) / len(order)
     assert shares == pytest.approx([0.2] * 5, abs=0.012)  # four standard errors
 
 
-def test_the_learning_rate_rises_then_falls_to_nothing(planned):
-    one = learner(planned, lr=0.1, warmup=1.0)
-    rates = [one._set_lr(position) for position in np.arange(0, 4, 1 / 3)]
+def test_a_last_single_photograph_is_left_out_whatever_is_resumed(planned):
+    """25 photographs, 8 a step: three steps, resumed after the third there is none to take."""
+    rows = pd.DataFrame({"split": "train", "grade": np.arange(25) % 5})
+    assert len(draw_order(dataclasses.replace(planned, rows=rows), 1)) == 24
+
+
+def test_resumed_after_its_last_step_an_epoch_takes_no_further_one(tmp_path):
+    folder = photographs.course(tmp_path / "course", train=25, test=10)
+    config = TrainConfig(size=32, batch_size=8, epochs=1, val="test", save_every=0)
+    plan = make_plans(config, labels.read(folder), device.choose("cpu", "fp32"), cache=False)[0]
+    one, states = learner(plan), []
+    one.train_once(1, lambda: states.append(copy.deepcopy(one.state())))
+    assert [state["part"]["step"] for state in states] == [1, 2, 3]
+    for state in states[1:]:
+        other = learner(plan)
+        other.load(state)
+        other.train_once(1)
+        for mine, theirs in zip(one.network.parameters(), other.network.parameters(), strict=True):
+            assert torch.equal(mine, theirs)
+
+
+def test_the_learning_rate_rises_then_falls_to_nothing():
+    config = TrainConfig(lr=0.1, warmup=1.0, epochs=4)
+    rates = [schedule_rate(config, position, 3) for position in np.arange(0, 4, 1 / 3)]
     assert np.argmax(rates) == 3
     assert max(rates) == pytest.approx(0.1)
     assert all(a < b for a, b in itertools.pairwise(rates[:4]))
     assert all(a > b for a, b in itertools.pairwise(rates[3:]))
-    assert one._set_lr(4) == pytest.approx(0, abs=1e-9)
-    constant = learner(planned, lr=0.1, warmup=0.0, schedule="constant")
-    assert {constant._set_lr(position) for position in (0, 1, 3.9)} == {0.1}
+    assert schedule_rate(config, 4, 3) == pytest.approx(0, abs=1e-9)
+    constant = TrainConfig(lr=0.1, warmup=0.0, schedule="constant", epochs=4)
+    assert {schedule_rate(constant, position, 3) for position in (0, 1, 3.9)} == {0.1}
 
 
 def batch(planned, n=8):
@@ -79,22 +111,15 @@ def test_a_batch_in_parts_gives_the_gradients_of_the_whole(planned):
         one.network.eval()
         one.micro_batch = micro
         pixels, grade, _ = batch(planned)
-        loss, hits = one._gradients(
-            trainer.augment.normalise(pixels, one.planned.dataset.preprocessing), grade
-        )
+        loss, hits = one.add_gradients(normalise(pixels, planned.dataset.preprocessing), grade)
         gradients.append([p.grad.clone() for p in one.network.parameters()] + [loss, hits])
     for whole, parts in zip(*gradients, strict=True):
         torch.testing.assert_close(whole, parts, rtol=1e-3, atol=1e-5)
 
 
 def test_out_of_memory_halves_the_parts_says_so_and_goes_on(planned):
-    said = []
-
-    class Listener(Observer):
-        def note(self, text):
-            said.append(text)
-
-    one = learner(planned, Listener())
+    heard = Listener()
+    one = learner(planned, heard)
     real = one.forward
 
     def forward(inputs):
@@ -104,37 +129,34 @@ def test_out_of_memory_halves_the_parts_says_so_and_goes_on(planned):
 
     one.forward = forward
     one.network.train()
-    loss, _ = one._step(1, *batch(planned))
+    loss, _ = one.step(1, *batch(planned))
     assert math.isfinite(float(loss))
     assert one.micro_batch == 2
-    assert len(said) == 2
-    assert "2 at a time" in said[-1]
+    assert len(heard.notes) == 2
+    assert "2 at a time" in heard.notes[-1]
 
     def never(inputs):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     one.forward = never
     with pytest.raises(DrError, match="--size"):
-        one._step(1, *batch(planned))
+        one.step(1, *batch(planned))
 
 
 def test_the_average_follows_the_weights(planned):
     one = learner(planned, ema=0.5)
     before = [p.detach().clone() for p in one.average]
-    one._step(1, *batch(planned))
+    one.step(1, *batch(planned))
     for mean, start, now in zip(one.average, before, one.network.parameters(), strict=True):
         torch.testing.assert_close(mean, (start + now.detach()) / 2)
-    judged = one.evaluated_network()
+    judged = one.judged_network()
     torch.testing.assert_close(next(judged.parameters()).detach(), one.average[0])
 
 
 def test_val_on_the_test_set_is_predicted_once(planned):
-    one = learner(planned)
     asked = []
-    real = one.predict
-    one.predict = lambda split, progress: asked.append(split) or real(split, progress)
-    found = one.predictions()
-    assert asked == ["val"]
+    found = predict_splits(build_resnet("resnet18"), planned, 8, lambda *told: asked.append(told))
+    assert asked == [("val", 8, 10), ("val", 10, 10)]
     assert np.array_equal(found["val"], found["test"])
     assert len(found["test"]) == 10
 
@@ -147,17 +169,31 @@ def test_patience_ends_a_run(planned):
     assert one.done
 
 
-def test_a_loss_that_is_no_number_is_an_error_that_names_the_flag(planned):
-    one = learner(planned)
+def test_a_loss_that_is_no_number_ends_it_before_anything_is_predicted(planned):
+    heard = Listener()
+    one = learner(planned, heard)
     one.forward = lambda inputs: one.network(inputs) * float("nan")
     with pytest.raises(DrError, match="--lr"):
-        one.epoch(lambda: None)
+        one.epoch()
+    assert {phase for _, phase, *_ in heard.batches} == {"train"}
+
+
+def test_the_average_is_built_once_an_epoch(planned, monkeypatch):
+    built = []
+    real = Learner.judged_network
+    monkeypatch.setattr(Learner, "judged_network", lambda one: built.append(1) or real(one))
+    plan = changed(planned, ema=0.5, val="0.5")
+    rows = plan.rows.assign(split=plan.rows["split"].where(np.arange(30) % 4 != 0, "val"))
+    epoch = learner(dataclasses.replace(plan, rows=rows)).epoch()
+    assert built == [1]
+    assert epoch.best
+    assert {"val_qwk", "test_qwk"} <= epoch.row.keys()
 
 
 def test_profile_times_every_part(planned):
     torch.manual_seed(0)
-    one = trainer.Learner(build_resnet("resnet18"), planned, profile=True)
-    one.epoch(lambda: None)
+    one = Learner(build_resnet("resnet18"), planned, profile=True)
+    one.epoch()
     parts = {"data", "copy", "augment", "forward", "backward", "optimiser", "metrics", "evaluation"}
     assert set(one.clock.seconds) == parts
     assert all(seconds > 0 for seconds in one.clock.seconds.values())
@@ -168,7 +204,7 @@ def test_profile_times_every_part(planned):
 def test_every_loss_falls_on_photographs_that_can_be_told_apart(planned, loss):
     one = learner(planned, loss=loss, lr=0.01, augment="none")
     one.network.train()
-    taken = [float(one._step(1, *batch(planned))[0]) for _ in range(12)]
+    taken = [float(one.step(1, *batch(planned))[0]) for _ in range(12)]
     assert np.mean(taken[-3:]) < 0.7 * np.mean(taken[:2])
 
 
@@ -179,11 +215,11 @@ def test_fast_paths_learn_what_the_plain_loop_learns(planned):
     In float64: batch statistics of eight images at 32 px double a rounding error at every step."""
     fast = learner(planned, augment="none", lr=0.001)
     fast.network.to(memory_format=torch.channels_last)
-    fast.planned = dataclasses.replace(fast.planned, dataset=planned.dataset.subset(range(30)))
-    fast.planned.dataset.keep_on(torch.device("cpu"))
+    fast.plan = dataclasses.replace(fast.plan, dataset=planned.dataset.subset(range(30)))
+    fast.plan.dataset.resident = resident(fast.plan.dataset, torch.device("cpu"))
     fast.network.double().train()
     fast.forward = lambda inputs: fast.network(inputs.double())
-    fast.optimizer = trainer._optimizer(fast.network, fast.config)
+    fast.optimizer = make_optimizer(fast.network, fast.config)
     torch.manual_seed(0)
     network = build_resnet("resnet18").double().train()
     optimizer = torch.optim.SGD(
@@ -197,26 +233,22 @@ def test_fast_paths_learn_what_the_plain_loop_learns(planned):
         group["lr"] = 0.001
     criterion = torch.nn.CrossEntropyLoss()
     for epoch in (1, 2):
-        order = fast._order(epoch)[:16]
-        for step, batch in enumerate(fast._batches(order)):
+        order = draw_order(planned, epoch)[:16]
+        for step, batch in enumerate(batches(fast.plan.dataset, order, 8)):
             chosen = order[8 * step : 8 * step + 8]
             inputs = torch.stack([planned.dataset[i][0] for i in chosen]).double()
             loss = criterion(network(inputs), torch.from_numpy(planned.dataset.grades[chosen]))
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            assert float(fast._step(epoch, *batch)[0]) == pytest.approx(loss.item(), rel=1e-5)
+            assert float(fast.step(epoch, *batch)[0]) == pytest.approx(loss.item(), rel=1e-5)
 
 
 def test_compiling_on_a_cpu_is_done_and_warned_of(planned, tmp_path, monkeypatch):
-    class Listener(Observer):
-        def warning(self, text):
-            heard.append(text)
-
-    compiled, heard = [], []
+    compiled, heard = [], Listener()
     monkeypatch.setattr(torch, "compile", lambda network: compiled.append(network) or network)
-    config = dataclasses.replace(planned.config, compile=True, epochs=1)
     run = runs.new_run(tmp_path, "run", "resnet18")
-    trainer.train(dataclasses.replace(planned, config=config), run, observer=Listener())
+    trainer.fill_run(changed(planned, compile=True, epochs=1), run, observer=heard)
     assert len(compiled) == 1
-    assert [text for text in heard if text.startswith("--compile")]
+    assert [text for text in heard.warnings if text.startswith("--compile")]
+    assert heard.plans[0].steps_per_epoch == 3

@@ -1,0 +1,366 @@
+"""A network that learns: one step, one epoch, and what must be kept to go on from there.
+
+Order and augmentation are functions of (seed, epoch, sample), the learning rate one of the
+step: all that `last.pt` must hold is the weights, the optimiser, the rows so far and how far the
+epoch has come.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from dr_cli import randomness, runs
+from dr_cli.dataset.augment import augment
+from dr_cli.dataset.feeding import batches
+from dr_cli.errors import DrError
+from dr_cli.events import NOTHING, Observer
+from dr_cli.grades import NUM_GRADES
+from dr_cli.network.grader import logits_of
+from dr_cli.network.resnet import ResNet, build_resnet
+from dr_cli.scoring import metrics
+from dr_cli.training.clock import Clock
+from dr_cli.training.config import TrainConfig
+from dr_cli.training.losses import balanced_weights, make_loss
+from dr_cli.training.plan import Plan
+
+SHOW_EVERY = 0.25  # seconds between readings of loss and accuracy: each waits for the GPU
+
+
+@dataclass(frozen=True)
+class Part:
+    """How far an epoch has come: steps done, their summed loss and right answers, seconds."""
+
+    step: int = 0
+    totals: tuple[float, float] = (0.0, 0.0)
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """A finished epoch."""
+
+    row: dict[str, Any]
+    """As metrics.csv holds it."""
+    network: ResNet
+    """What was judged: the average where there is one, else the network itself."""
+    best: bool
+    """Whether it is the best so far."""
+
+
+class Learner:
+    """A network being trained: weights, optimiser, average, the rows so far."""
+
+    def __init__(
+        self, network: ResNet, plan: Plan, profile: bool = False, observer: Observer = NOTHING
+    ) -> None:
+        self.network, self.plan, self.config, self.observer = network, plan, plan.config, observer
+        self.device = plan.processor.device
+        self.clock = Clock(self.device, profile)
+        self.batch_size = plan.batch_size
+        self.micro_batch = plan.batch_size  # halved where memory runs out
+        self.steps = math.ceil(len(plan.indices("train")) / self.batch_size)  # an epoch
+        weights = None  # inverse frequency, so that each grade that is present weighs the same
+        if self.config.balance == "weights":
+            weights = balanced_weights(np.bincount(plan.grades("train"), minlength=NUM_GRADES))
+        loss = make_loss(self.config.loss, weights, self.config.label_smoothing)
+        self.loss = loss.to(self.device)
+        self.optimizer = make_optimizer(network, self.config)
+        self.scaler = plan.processor.scaler()
+        self.average: list[Tensor] = [p.detach().clone() for p in network.parameters()]
+        # `compile` shares the weights: state dicts and evaluation stay those of `network`.
+        self.forward: Callable[[Tensor], Tensor] = (
+            torch.compile(network) if self.config.compile else network
+        )
+        self.rows: list[dict[str, Any]] = []
+        self.part = Part()
+        self.best_epoch, self.best = 0, (-math.inf, -math.inf)
+
+    @property
+    def done(self) -> bool:
+        """Whether every epoch is there, or patience has run out."""
+        epochs, patience = len(self.rows), self.config.patience
+        waited = epochs - self.best_epoch
+        return epochs >= self.config.epochs or (patience is not None and 0 < patience <= waited)
+
+    # -- one epoch
+
+    def epoch(self, keep: Callable[[], None] = lambda: None) -> Epoch:
+        """Trains once over the training split, then predicts validation and test.
+
+        keep: saves what `state` gives; called within the epoch every `--save-every` minutes.
+        Raises DrError where the loss is no number any more.
+        """
+        epoch = len(self.rows) + 1
+        start = time.perf_counter() - self.part.seconds
+        row: dict[str, Any] = {"epoch": epoch} | self.train_once(epoch, keep)
+        if not math.isfinite(row["train_loss"]):
+            raise DrError(
+                f"the loss is {row['train_loss']} in epoch {epoch}: "
+                f"try a smaller --lr than {self.config.learning_rate:g}"
+            )
+        seconds = time.perf_counter() - start
+        row["images_per_second"] = round(len(self.plan.indices("train")) / seconds, 2)
+        network = self.judged_network()
+        with self.clock("evaluation"):
+            watch = partial(self._tell, epoch)
+            logits = predict_splits(network, self.plan, self.micro_batch, watch)
+        for split, values in logits.items():
+            row |= score(split, values, self.plan.grades(split), self.config.loss)
+        row["seconds"] = round(time.perf_counter() - start, 3)
+        merit = self._merit(row)
+        best = merit > self.best
+        if best:
+            self.best, self.best_epoch = merit, epoch
+        self.rows.append(row)
+        self.part = Part()
+        return Epoch(row, network, best)
+
+    def train_once(self, epoch: int, keep: Callable[[], None] = lambda: None) -> dict[str, float]:
+        """Every batch of the epoch from where `self.part` stands; figures of the whole of it."""
+        start = time.perf_counter() - self.part.seconds
+        self.network.train()
+        order = draw_order(self.plan, epoch)
+        done = self.part.step * self.batch_size
+        totals = torch.tensor(self.part.totals, device=self.device, dtype=torch.float64)
+        shown = saved = time.perf_counter()
+        rest = batches(self.plan.dataset, order[done:], self.batch_size)
+        lr = self.optimizer.param_groups[0]["lr"]
+        for step, batch in enumerate(self.clock.each("data", rest), self.part.step):
+            lr = self._set_lr(epoch - 1 + step / self.steps)
+            loss, hits = self.step(epoch, *batch)
+            count = len(batch[2])
+            done += count
+            now = time.perf_counter()
+            with self.clock("metrics"):
+                totals += torch.stack([loss * count, hits])
+                if now - shown > SHOW_EVERY:
+                    shown = now
+                    self.observer.batch(epoch, "train", done, len(order), _means(totals, done))
+            if now - saved > 60 * self.config.save_every:
+                saved = now
+                self.part = Part(step + 1, tuple(totals.tolist()), now - start)
+                with self.clock("saving"):
+                    keep()
+        means = _means(totals, done)
+        self.observer.batch(epoch, "train", len(order), len(order), means)
+        return {"lr": lr, "train_loss": means["loss"], "train_accuracy": means["accuracy"]}
+
+    def _tell(self, epoch: int, split: str, done: int, total: int) -> None:
+        self.observer.batch(epoch, split, done, total, {})
+
+    def _set_lr(self, position: float) -> float:
+        rate = schedule_rate(self.config, position, self.steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        return rate
+
+    def _merit(self, row: dict[str, Any]) -> tuple[float, float]:
+        """What the kept epoch has most of: validation QWK, then less loss; else the last one."""
+        if "val" not in self.plan.evaluated:
+            return float(row["epoch"]), 0.0
+        qwk = row["val_qwk"]
+        return (-1.0 if qwk is None else qwk), -row["val_loss"]
+
+    # -- one step
+
+    def step(
+        self, epoch: int, pixels: Tensor, grade: Tensor, index: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """One update from uint8 [N, 3, H, W]; the loss and the number of right answers.
+
+        Where memory runs out the batch is computed in smaller parts, whose gradients add up to
+        the same step but for batch statistics. Raises DrError where one image is too much.
+        """
+        with self.clock("copy"):
+            pixels = pixels.to(self.device, non_blocking=True)
+            grade = grade.to(self.device, non_blocking=True)
+        with self.clock("augment"):
+            way, config = self.plan.dataset.preprocessing, self.config
+            inputs = augment(pixels, way, config.augment, config.seed, epoch, index.numpy())
+            inputs = inputs.contiguous(memory_format=self.plan.processor.memory_format)
+        while True:
+            try:
+                loss, hits = self.add_gradients(inputs, grade)
+                break
+            except torch.OutOfMemoryError as error:
+                self._halve(error)
+        with self.clock("optimiser"):
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+            if config.ema:
+                with torch.no_grad():
+                    now: list[Tensor] = list(self.network.parameters())
+                    torch._foreach_lerp_(self.average, now, 1 - config.ema)
+        return loss, hits
+
+    def add_gradients(self, inputs: Tensor, grade: Tensor) -> tuple[Tensor, Tensor]:
+        """Gradients of the batch's mean loss, in parts of `micro_batch`; loss and right answers."""
+        self.optimizer.zero_grad(set_to_none=True)
+        sums = torch.zeros(2, device=self.device)
+        for part, true in zip(
+            inputs.split(self.micro_batch), grade.split(self.micro_batch), strict=True
+        ):
+            with self.clock("forward"), self.plan.processor.autocast():
+                logits = self.forward(part)
+            with self.clock("forward"):
+                loss = self.loss(logits.float(), true) * (len(part) / len(inputs))
+            with self.clock("backward"):
+                self.scaler.scale(loss).backward()
+            sums += torch.stack([loss.detach(), (logits.detach().argmax(1) == true).sum()])
+        return sums[0], sums[1]
+
+    def _halve(self, error: torch.OutOfMemoryError) -> None:
+        if self.micro_batch <= 1:
+            raise DrError(
+                f"out of memory with a single photograph of {self.config.size} px: "
+                "give a smaller --size or another --arch"
+            ) from error
+        self.micro_batch //= 2
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        self.observer.note(
+            f"out of memory: batches of {self.batch_size} are computed {self.micro_batch} at a "
+            "time, with the same step"
+        )
+
+    # -- what is kept
+
+    def judged_network(self) -> ResNet:
+        """The network that is judged and kept: the average where there is one."""
+        if not self.config.ema:
+            return self.network
+        network = build_resnet(self.config.arch)
+        network.load_state_dict(self.network.state_dict())
+        with torch.no_grad():
+            for mine, mean in zip(network.parameters(), self.average, strict=True):
+                mine.copy_(mean)
+        return network.to(self.device).to(memory_format=self.plan.processor.memory_format)
+
+    def state(self) -> dict[str, Any]:
+        """All that going on needs; loads with `weights_only=True`."""
+        return {
+            "schema": runs.SCHEMA,
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "average": self.average if self.config.ema else [],
+            "rows": self.rows,
+            "part": asdict(self.part),
+            "best_epoch": self.best_epoch,
+            "best": list(self.best),
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        """What `state` gave."""
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        for mine, saved in zip(self.average, state["average"], strict=False):
+            mine.copy_(saved)
+        self.rows, self.part = state["rows"], Part(**state["part"])
+        self.best_epoch = state["best_epoch"]
+        self.best = (state["best"][0], state["best"][1])
+
+
+def _means(totals: Tensor, done: int) -> dict[str, float]:
+    """Mean loss and accuracy of the `done` images whose sums `totals` holds."""
+    loss, hits = totals.tolist()
+    return {"loss": loss / done, "accuracy": hits / done}
+
+
+def draw_order(plan: Plan, epoch: int) -> NDArray[np.int64]:
+    """Which photographs an epoch (from 1) sees, in order; `oversample` draws grades evenly.
+
+    Where the last batch would be a single photograph it is left out: it has no batch statistics.
+    """
+    config, indices = plan.config, plan.indices("train")
+    n = len(indices)
+    if config.balance == "oversample":
+        grade = plan.grades("train")
+        share = 1 / np.bincount(grade, minlength=NUM_GRADES)[grade]
+        edges = np.cumsum(share / share.sum())
+        draws = randomness.uniform(config.seed, randomness.ORDER, epoch, np.arange(n), 1)[:, 0]
+        order = indices[np.minimum(np.searchsorted(edges, draws), n - 1)]
+    else:
+        order = indices[randomness.order(config.seed, epoch, n)]
+    return order[:-1] if n % plan.batch_size == 1 and n > 1 else order
+
+
+def schedule_rate(config: TrainConfig, position: float, steps: int) -> float:
+    """The learning rate after `position` epochs of `steps`: linear warm-up, then the schedule."""
+    rate = config.learning_rate
+    warmup = min(config.warmup, config.epochs / 2)
+    if position < warmup:
+        rate *= (position + 1 / steps) / (warmup + 1 / steps)
+    elif config.schedule == "cosine":
+        rate *= 0.5 * (1 + math.cos(math.pi * (position - warmup) / (config.epochs - warmup)))
+    return rate
+
+
+def make_optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+    """Weight decay on weights alone: not on biases and normalisation's scale and shift."""
+    decayed = [p for p in network.parameters() if p.ndim > 1]
+    other = [p for p in network.parameters() if p.ndim <= 1]
+    groups = [
+        {"params": decayed, "weight_decay": config.weight_decay},
+        {"params": other, "weight_decay": 0.0},
+    ]
+    if config.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
+    return torch.optim.SGD(
+        groups,
+        lr=config.learning_rate,
+        momentum=config.momentum,
+        nesterov=config.nesterov and config.momentum > 0,
+        fused=True,
+    )
+
+
+def predict_splits(
+    network: nn.Module,
+    plan: Plan,
+    batch_size: int,
+    watch: Callable[[str, int, int], None] = lambda split, done, total: None,
+) -> dict[str, NDArray[np.float32]]:
+    """Logits [N, 5] of each split that is evaluated, in the order of `Plan.indices`.
+
+    With `--val test` both splits are the same images, predicted once.
+    """
+    found: dict[str, NDArray[np.float32]] = {}
+    for split in plan.evaluated:
+        if split == "test" and plan.config.val == "test":
+            found[split] = found["val"]
+            continue
+        indices = plan.indices(split)
+        ahead = batches(plan.dataset, indices, batch_size)
+        tell = partial(_tell, watch, split, len(indices))
+        found[split] = logits_of(network, ahead, plan.dataset.preprocessing, plan.processor, tell)
+    return found
+
+
+def _tell(watch: Callable[[str, int, int], None], split: str, total: int, done: int) -> None:
+    watch(split, done, total)
+
+
+def score(
+    split: str, logits: NDArray[np.float32], grade: NDArray[np.int64], loss: str
+) -> dict[str, float | None]:
+    """A split's part of the epoch's row. loss: by its name, without weights and smoothing."""
+    predicted = logits.argmax(1)
+    with torch.no_grad():
+        mean = make_loss(loss)(torch.from_numpy(logits), torch.from_numpy(grade))
+    qwk = metrics.quadratic_weighted_kappa(grade, predicted)
+    return {
+        f"{split}_loss": float(mean),
+        f"{split}_accuracy": float((predicted == grade).mean()),
+        f"{split}_qwk": None if math.isnan(qwk) else qwk,
+    }

@@ -1,0 +1,259 @@
+"""Training as a whole: a new run, a run gone on with, folds, and a look before anything is trained.
+
+What `dr train` does, as plain functions; `dr_cli.train` is `train` of this room.
+"""
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dr_cli.device import Processor, choose
+from dr_cli.errors import UsageError
+from dr_cli.events import NOTHING, Observer
+from dr_cli.labels import reading
+from dr_cli.labels.reading import Columns, Labels
+from dr_cli.photographs import cache
+from dr_cli.runs import Run, RunConfig, check_name, new_run, runs_folder
+from dr_cli.sample import drawn_set
+from dr_cli.training import audit, crossval, trainer
+from dr_cli.training.config import TrainConfig
+from dr_cli.training.plan import Plan, assign_splits, make_plans
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """Where and how to train: what does not decide the result but for its last bits."""
+
+    layout: str = "auto"
+    """How the data set is laid out, a name of `dr_cli.labels.layouts`; "auto" recognises it."""
+    columns: Columns = dataclasses.field(default_factory=Columns)
+    """The table's columns, where they are not recognised."""
+    device: str = "auto"
+    """Where the network runs: "auto", "cpu", "cuda", "mps"."""
+    precision: str = "auto"
+    """In which numbers: "auto", "fp32", "bf16", "fp16"."""
+    workers: int | None = None
+    """Photographs decoded at once; None is every core."""
+    profile: bool = False
+    """Whether the observer is told at the end where the time went."""
+
+    def read(self, data: Path | str | None, observer: Observer) -> Labels:
+        """The labels of a data set, of the default one where None is given."""
+        root = find_data(self.workers, observer) if data is None else data
+        return reading.read(root, layout=self.layout, columns=self.columns, observer=observer)
+
+    def processor(self) -> Processor:
+        """The device and precision that it comes to on this machine."""
+        return choose(self.device, self.precision)
+
+
+def train(
+    data: Path | str | None = None,
+    config: TrainConfig = TrainConfig(),  # noqa: B008
+    setting: Setting = Setting(),
+    *,
+    name: str | None = None,
+    runs: Path | str | None = None,
+    observer: Observer = NOTHING,
+) -> Run:
+    """Trains a new run on graded photographs; returns its folder, which is then full.
+
+    data: a folder or table of graded photographs; None is `$DR_DATA`, else drawn eyes. name: of
+    the run's folder in `runs` (None: `$DR_RUNS`, else ./runs); None is the architecture and what
+    was special. observer: is told of every epoch, and of what was found and chosen.
+
+    `run.summary()["test"]["qwk"]` is {"value": …, "ci95": [low, high]}: every figure of `dr eval`
+    stands there. Raises UsageError for options, names or data that cannot be, before a folder is
+    made; DrError where training fails (memory, a loss that is no number).
+
+        run = train("photographs/", TrainConfig(arch="resnet18", epochs=10, size=256))
+        print(run.folder, run.summary()["test"]["qwk"]["value"])
+    """
+    # What can fail at once fails before photographs are decoded and a folder is made for nothing.
+    _refuse_ranks()
+    folder = runs_folder() if runs is None else Path(runs)
+    check_name(folder, name)
+    network = trainer.start_network(config, observer)
+    labels = setting.read(data, observer)
+    plans = make_plans(
+        config, labels, setting.processor(), workers=setting.workers, observer=observer
+    )
+    if not config.folds:
+        for problem in audit.problems(_describe(plans[0])):
+            observer.warning(problem)
+    run = new_run(folder, name, default_name(config))
+    observer.run(run)
+    if config.folds:
+        run.write_config(dataclasses.replace(trainer.describe_run(plans[0]), fold=None))
+        _fill_folds(run, plans, setting, observer)
+    else:
+        trainer.fill_run(plans[0], run, network=network, profile=setting.profile, observer=observer)
+    return run
+
+
+def resume(
+    folder: Path | str,
+    setting: Setting = Setting(),
+    *,
+    epochs: int | None = None,
+    observer: Observer = NOTHING,
+) -> Run:
+    """Goes on where a run stopped, from its last.pt; of a cross-validation, with its folds.
+
+    Data, layout, columns and options are the run's own. epochs: how many in all, to go further
+    than was planned. Raises UsageError where the run is finished, or its data are others now.
+    """
+    _refuse_ranks()
+    run = Run(Path(folder))
+    made = run.config()
+    if made.fold is not None:
+        raise UsageError(
+            f"{run.folder} is one fold of several: "
+            f"dr train --resume {run.folder.parent} goes on with all"
+        )
+    config = TrainConfig.from_dict(dict(made.options), str(run["config.json"]))
+    setting = dataclasses.replace(
+        setting,
+        layout=made.data.layout,
+        columns=Columns(**made.data.columns),
+        precision=_choose_precision(made.precision, setting),
+    )
+    labels = setting.read(Path(made.data.source), observer)
+    _check_data(run, made, labels)
+    state = None
+    if config.folds:
+        if epochs is not None:
+            raise UsageError("--epochs cannot extend a cross-validation: train a new one")
+        if run.finished:
+            raise UsageError(f"{run.folder} is finished: all {config.folds} folds are there")
+    else:
+        state = _read_state(run)
+        config = _extend(run, config, epochs, len(state["rows"]))
+    plans = make_plans(
+        config, labels, setting.processor(), workers=setting.workers, observer=observer
+    )
+    if state is None:
+        observer.run(run)
+        _fill_folds(run, plans, setting, observer)
+        return run
+    run["summary.json"].unlink(missing_ok=True)  # not finished any more
+    run.write_config(dataclasses.replace(made, options=plans[0].config.to_dict()))
+    observer.run(run)
+    observer.note(f"going on with {run.folder} after {len(state['rows'])} epochs")
+    trainer.fill_run(plans[0], run, state=state, profile=setting.profile, observer=observer)
+    return run
+
+
+def dry_run(
+    data: Path | str | None = None,
+    config: TrainConfig = TrainConfig(),  # noqa: B008
+    setting: Setting = Setting(),
+    *,
+    observer: Observer = NOTHING,
+) -> dict[str, Any]:
+    """What `train` would find and do: every file decoded, a few steps timed, nothing kept.
+
+    The record of `dr train --dry-run --format json`: `audit.describe`'s and `plan`, which is None
+    where not one image is there.
+    """
+    _refuse_ranks()
+    labels = setting.read(data, observer)
+    if not labels.images_found:
+        seen = audit.inspect(labels)
+        return audit.describe(labels, assign_splits(config, labels, seen), seen) | {"plan": None}
+    plan = make_plans(
+        config, labels, setting.processor(), workers=setting.workers, cache=False, observer=observer
+    )[0]
+    return _describe(plan) | {"plan": trainer.estimate_run(plan)}
+
+
+def find_data(workers: int | None, observer: Observer) -> Path:
+    """`$DR_DATA`, else the built-in sample set; says which."""
+    if given := os.environ.get("DR_DATA"):
+        observer.note(f"DATA: $DR_DATA, {given}")
+        return Path(given)
+    observer.note(
+        "DATA: the built-in sample set: drawn eyes, no photographs, never for clinical use"
+    )
+    return drawn_set.ensure(cache.folder(), observer=observer, workers=workers)
+
+
+def default_name(config: TrainConfig) -> str:
+    """The architecture and what was special."""
+    parts: list[str] = [config.arch]
+    if config.pretrained:
+        parts.append("pretrained")
+    if config.weights:
+        parts.append("start")
+    if config.folds:
+        parts.append(f"{config.folds}-folds")
+    for field in ("loss", "balance", "augment"):
+        value = getattr(config, field)
+        if value != getattr(TrainConfig, field):
+            parts.append(value.replace("+", "-"))
+    return "-".join(parts)
+
+
+def _describe(plan: Plan) -> dict[str, Any]:
+    return audit.describe(plan.labels, plan.table, plan.inspection)
+
+
+def _fill_folds(run: Run, plans: Sequence[Plan], setting: Setting, observer: Observer) -> None:
+    """Trains the folds that are not finished, then pools them all."""
+    folds = crossval.list_folds(run, len(plans))
+    for plan, fold in zip(plans, folds, strict=True):
+        if fold.finished:
+            continue
+        observer.note(f"fold {plan.fold} of {len(plans)}")
+        state = _read_state(fold) if fold["last.pt"].is_file() else None
+        fold.folder.mkdir(exist_ok=True)
+        trainer.fill_run(plan, fold, state=state, profile=setting.profile, observer=observer)
+    crossval.pool(run, folds)
+
+
+def _choose_precision(then: str, setting: Setting) -> str:
+    """The run's own precision, unless a person asks for another."""
+    if setting.precision != "auto" or choose(setting.device).precision == then:
+        return setting.precision
+    return then
+
+
+def _check_data(run: Run, made: RunConfig, labels: Labels) -> None:
+    """Raises UsageError unless the data set's fingerprint is the one that the run began with."""
+    now, then = labels.fingerprint, made.data.fingerprint
+    if now != then:
+        raise UsageError(
+            f"{made.data.source} is not as it was when {run.folder} began (fingerprint {now[:12]}, "
+            f"then {then[:12]}): train a new run"
+        )
+
+
+def _read_state(run: Run) -> dict[str, Any]:
+    """last.pt, as `Learner.state` gave it."""
+    path = run["last.pt"]
+    if not path.is_file():
+        raise UsageError(f"{run.folder} has no last.pt: its first epoch never ended; train it anew")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a foreign pickle raises what it likes
+        line = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UsageError(f"{path} cannot be read ({line}): train it anew") from error
+
+
+def _extend(run: Run, config: TrainConfig, epochs: int | None, done: int) -> TrainConfig:
+    if epochs is not None and epochs < done:
+        raise UsageError(f"--epochs {epochs}: {run.folder} has trained {done} epochs already")
+    config = dataclasses.replace(config, epochs=epochs or config.epochs)
+    if run.finished and done >= config.epochs:
+        raise UsageError(f"{run.folder} is finished after {done} epochs: --epochs N goes further")
+    return config
+
+
+def _refuse_ranks() -> None:
+    """Raises UsageError where torchrun has started several processes: each would train a run."""
+    if (count := os.environ.get("WORLD_SIZE") or "1") != "1":
+        raise UsageError(f"torchrun started {count} processes, but a run is one: leave it out")
