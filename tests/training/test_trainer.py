@@ -12,7 +12,7 @@ import torch
 
 from dr_cli import device, runs
 from dr_cli.dataset.augment import normalise
-from dr_cli.dataset.feeding import batches, resident
+from dr_cli.dataset.feeding import batches
 from dr_cli.errors import DrError
 from dr_cli.events import NOTHING
 from dr_cli.labels import reading as labels
@@ -216,7 +216,7 @@ def test_fast_paths_learn_what_the_plain_loop_learns(planned):
     fast = learner(planned, augment="none", lr=0.001)
     fast.network.to(memory_format=torch.channels_last)
     fast.plan = dataclasses.replace(fast.plan, dataset=planned.dataset.subset(range(30)))
-    fast.plan.dataset.resident = resident(fast.plan.dataset, torch.device("cpu"))
+    fast.plan.dataset.keep_on(torch.device("cpu"))
     fast.network.double().train()
     fast.forward = lambda inputs: fast.network(inputs.double())
     fast.optimizer = make_optimizer(fast.network, fast.config)
