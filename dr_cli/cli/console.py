@@ -4,13 +4,15 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console as RichConsole
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from dr_cli.events import Observer, Outline
-from dr_cli.runs import Run
+
+if TYPE_CHECKING:
+    from dr_cli.runs import Run
 
 LINE_EVERY = 30.0  # seconds between lines off a terminal
 _COLUMNS = (  # with a space between them 78 characters, the best one's mark included
@@ -39,7 +41,7 @@ class Console(Observer):
         self._last_line = time.monotonic()
         self._header = False
 
-    def run(self, run: Run) -> None:
+    def run(self, run: "Run") -> None:
         """From now on the run's log.txt holds what is said, and what was said before."""
         self.begun = run
         self._write()
