@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Optional
 
 import typer
 
-from dr_cli.training.config import flag
+from dr_cli.training.config import choices, flag
 
 DEBUG = "dr.debug"  # in the `meta` of Click's context, which a command and the program share
 
@@ -110,9 +110,12 @@ def with_fields(kind: type) -> Callable[[Callable[..., None]], Callable[..., Non
 
 def _flag(f: dataclasses.Field[Any]) -> Any:
     """The annotation of a field's flag: its type or None, its help, and for a number that may be
-    `auto` the function that reads it."""
+    `auto` the function that reads it. Words are refused by TrainConfig, in one line, not by Typer.
+    """
     text, name = f.metadata["help"], flag(f.name)
-    more: dict[str, Any] = {}
+    kind, more = f.type, {}  # type: Any, dict[str, Any]
+    if among := choices(f.name):
+        kind, text = str, f"{text} One of {', '.join(among)}."
     if f.type is bool:
         text += f" [default: {'yes' if f.default else 'no'}]"
         name = f"{name}/--no-{name[2:]}"
@@ -121,4 +124,4 @@ def _flag(f: dataclasses.Field[Any]) -> Any:
     if f.name in ("size", "batch_size"):
         more = {"parser": number_or_auto, "metavar": "<int or auto>"}
     option = typer.Option(name, help=text, show_default=False, **more)
-    return Annotated[Optional[f.type], option]  # noqa: UP045
+    return Annotated[Optional[kind], option]  # noqa: UP045

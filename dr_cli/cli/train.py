@@ -1,16 +1,18 @@
 """`dr train`: graded photographs -> a run folder."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from dr_cli.cli import options
 from dr_cli.cli.console import Console, short
 from dr_cli.errors import DrError, UsageError
-from dr_cli.runs import Run
 from dr_cli.training.config import TrainConfig, flag, read_config
 from dr_cli.writing import to_json
+
+if TYPE_CHECKING:
+    from dr_cli.runs import Run
 
 RESUMABLE = {"epochs"}  # what --resume lets a person change; the rest decides the result
 
@@ -120,7 +122,7 @@ def _refuse(data: Path | None, given: dict[str, Any]) -> None:
         )
 
 
-def _hint(run: Run) -> str:
+def _hint(run: "Run") -> str:
     """How to go on with a run that was interrupted."""
     if run["last.pt"].is_file() or run["fold-1"].is_dir():
         return f"interrupted; go on with: dr train --resume {short(run.folder)}"

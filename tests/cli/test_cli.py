@@ -207,7 +207,7 @@ def test_resume_knows_the_table_and_the_validation_that_were_given(tmp_path, mon
     done = dr("train", "--resume", tmp_path / "runs" / "run", "--epochs", 2)
     assert done.exit_code == 0, done.output
     assert "20 train, 10 val" in done.stderr
-    assert done.stderr.count("layout: ") == 1
+    assert done.stderr.count("layout: ") == 2  # of each of the two, once
     assert "asked for" not in done.stderr  # its precision is the one that this machine would take
 
 

@@ -24,7 +24,7 @@ def predictions(grade, predicted, sure):
 
 def test_the_worst_mistakes_come_first_and_the_surest_right_ones_follow():
     table = predictions([0, 4, 4, 2, 2, 2], [0, 0, 0, 2, 2, 2], [0.9, 0.5, 0.8, 0.6, 0.9, 0.7])
-    assert pictures.chosen(table) == [
+    assert pictures.choose_rows(table) == [
         (2, "mistake"), (1, "mistake"), (0, "right"), (4, "right"), (5, "right")
     ]  # fmt: skip
 
@@ -34,7 +34,7 @@ def test_pictures_are_the_photographs_they_name(tmp_path):
         photographs.picture(4 * k, size=64).save(tmp_path / f"{k}.png")
     dataset = FundusDataset(tmp_path, ["0.png", "1.png"], [0, 4], Preprocessing(64), cache=False)
     table = predictions([0, 4], [0, 0], [0.9, 0.6])
-    made = pictures.made(table, dataset, np.arange(2), build_resnet("resnet18").eval())
+    made = pictures.make_pictures(table, dataset, np.arange(2), build_resnet("resnet18").eval())
     assert [entry["path"] for entry in made] == ["1.png", "0.png"]
     for entry in made:
         shown = Image.open(io.BytesIO(base64.b64decode(entry["photograph"])))

@@ -25,13 +25,13 @@ def plan(data, heard=None, **options):
 
 
 def test_what_is_found_in_the_data_set_of_val_is_told(data, tmp_path):
-    other = photographs.table(tmp_path / "other", n=12)
+    other = photographs.course(tmp_path / "other", train=12, test=5)
+    (other / "train" / "name-\udcff.png").touch()  # no valid name: worth a warning
     heard = Listener()
     (planned,) = plan(data, heard, val=str(other))
-    assert len(planned.indices("val")) == 12
-    assert list(reading.read(tmp_path / "other").notes) == [
-        note for note in heard.notes if note.startswith("layout")
-    ]
+    assert any("no valid name" in warning for warning in heard.warnings)
+    assert len(planned.indices("val")) == 17
+    assert len([note for note in heard.notes if note.startswith("layout")]) == 1
 
 
 def test_folds_look_at_the_photographs_once_and_hold_each_out_once(data, monkeypatch):
