@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from dr_cli.network.grader import Grader
     from dr_cli.network.resnet import build_resnet
     from dr_cli.plots.confusion import ConfusionMatrix
+    from dr_cli.scoring.of_run import evaluate
     from dr_cli.training.config import TrainConfig
     from dr_cli.training.session import Setting, train
 
@@ -40,10 +41,12 @@ _HOMES = {
     "Setting": "training.session",
     "TrainConfig": "training.config",
     "build_resnet": "network.resnet",
+    "evaluate": "scoring.of_run",
     "train": "training.session",
 }
 __all__ = [
-    "ConfusionMatrix", "FundusDataset", "Grader", "Setting", "TrainConfig", "build_resnet", "train",
+    "ConfusionMatrix", "FundusDataset", "Grader", "Setting", "TrainConfig", "build_resnet",
+    "evaluate", "train",
 ]  # fmt: skip
 
 

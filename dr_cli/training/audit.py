@@ -1,6 +1,6 @@
 """What a data set really holds: every photograph decoded, doubles and leaks counted.
 
-`inspect` decodes, `assign_splits` decides who stands where, `describe` says it: what
+`inspect` decodes, `plan.assign_splits` decides who stands where, `describe` says it: what
 `dr train --dry-run` prints.
 """
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from dr_cli.events import NOTHING, Observer
 from dr_cli.labels import splits
 from dr_cli.labels.layouts import SPLITS, TEST, VAL
-from dr_cli.labels.reading import MISSING, UNREADABLE, Labels, count_reasons, leave_out
+from dr_cli.labels.reading import MISSING, UNREADABLE, Labels, count_reasons
 from dr_cli.photographs import duplicates
 from dr_cli.scoring.baselines import count_leaks, score_baselines
 
@@ -48,31 +48,10 @@ def inspect(
     return Inspection(exact, near, sizes, found.failed)
 
 
-def assign_splits(
-    labels: Labels,
-    seen: Inspection,
-    *,
-    val: float | str = splits.DEFAULT_VAL,
-    seed: int = 0,
-    split_by: str = "dataset",
-) -> pd.DataFrame:
-    """The label table with every usable row's split (`splits.assign`), patients and doubles kept
-    together, unreadable images left out. Of labels alone, every row that has a grade counts."""
-    table = leave_out(labels.table, seen.failed)
-    return splits.assign(
-        table,
-        val=val,
-        seed=seed,
-        split_by=split_by,
-        groups=seen.near,
-        include_missing=labels.images_found == 0,
-    )
-
-
 def describe(labels: Labels, table: pd.DataFrame, seen: Inspection) -> dict[str, Any]:
     """The record of `dr train --dry-run --format json`, but for its `plan`.
 
-    table: from `assign_splits`. Beyond the fields that README's interface names: `notes`,
+    table: from `plan.assign_splits`. Beyond the fields that README's interface names: `notes`,
     `fingerprint`, `eyes` {"left", "right", "unknown"}, `sizes` {"width", "height": [least, median,
     most]} or None, `judged_on` (the split of baselines and leaks: test, else val),
     `duplicates.conflicts` (paths and grades of each group), `first_missing` (a path, or None).

@@ -5,11 +5,11 @@ step: all that `last.pt` must hold is the weights, the optimiser, the rows so fa
 epoch has come.
 """
 
+import copy
 import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,11 +24,11 @@ from dr_cli.errors import DrError
 from dr_cli.events import NOTHING, Observer
 from dr_cli.grades import NUM_GRADES
 from dr_cli.network.grader import logits_of
-from dr_cli.network.resnet import ResNet, build_resnet
+from dr_cli.network.resnet import ResNet
 from dr_cli.scoring import metrics
 from dr_cli.training.clock import Clock
 from dr_cli.training.config import TrainConfig
-from dr_cli.training.losses import balanced_weights, make_loss
+from dr_cli.training.losses import Loss, balanced_weights, make_loss
 from dr_cli.training.plan import Plan
 
 SHOW_EVERY = 0.25  # seconds between readings of loss and accuracy: each waits for the GPU
@@ -67,11 +67,7 @@ class Learner:
         self.batch_size = plan.batch_size
         self.micro_batch = plan.batch_size  # halved where memory runs out
         self.steps = math.ceil(len(plan.indices("train")) / self.batch_size)  # an epoch
-        weights = None  # inverse frequency, so that each grade that is present weighs the same
-        if self.config.balance == "weights":
-            weights = balanced_weights(np.bincount(plan.grades("train"), minlength=NUM_GRADES))
-        loss = make_loss(self.config.loss, weights, self.config.label_smoothing)
-        self.loss = loss.to(self.device)
+        self.loss = make_training_loss(plan).to(self.device)
         self.optimizer = make_optimizer(network, self.config)
         self.scaler = plan.processor.scaler()
         self.average: list[Tensor] = [p.detach().clone() for p in network.parameters()]
@@ -108,10 +104,16 @@ class Learner:
             )
         seconds = time.perf_counter() - start
         row["images_per_second"] = round(len(self.plan.indices("train")) / seconds, 2)
-        network = self.judged_network()
+        network = self.network
+        if self.config.ema:
+            network = build_average(self.network, self.average)
         with self.clock("evaluation"):
-            watch = partial(self._tell, epoch)
-            logits = predict_splits(network, self.plan, self.micro_batch, watch)
+            logits = predict_splits(
+                network,
+                self.plan,
+                self.micro_batch,
+                lambda split, done, total: self.observer.batch(epoch, split, done, total, {}),
+            )
         for split, values in logits.items():
             row |= score(split, values, self.plan.grades(split), self.config.loss)
         row["seconds"] = round(time.perf_counter() - start, 3)
@@ -134,7 +136,9 @@ class Learner:
         rest = batches(self.plan.dataset, order[done:], self.batch_size)
         lr = self.optimizer.param_groups[0]["lr"]
         for step, batch in enumerate(self.clock.each("data", rest), self.part.step):
-            lr = self._set_lr(epoch - 1 + step / self.steps)
+            lr = schedule_rate(self.config, epoch - 1 + step / self.steps, self.steps)
+            for group in self.optimizer.param_groups:
+                group["lr"] = lr
             loss, hits = self.step(epoch, *batch)
             count = len(batch[2])
             done += count
@@ -152,15 +156,6 @@ class Learner:
         means = _means(totals, done)
         self.observer.batch(epoch, "train", len(order), len(order), means)
         return {"lr": lr, "train_loss": means["loss"], "train_accuracy": means["accuracy"]}
-
-    def _tell(self, epoch: int, split: str, done: int, total: int) -> None:
-        self.observer.batch(epoch, split, done, total, {})
-
-    def _set_lr(self, position: float) -> float:
-        rate = schedule_rate(self.config, position, self.steps)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        return rate
 
     def _merit(self, row: dict[str, Any]) -> tuple[float, float]:
         """What the kept epoch has most of: validation QWK, then less loss; else the last one."""
@@ -234,17 +229,6 @@ class Learner:
 
     # -- what is kept
 
-    def judged_network(self) -> ResNet:
-        """The network that is judged and kept: the average where there is one."""
-        if not self.config.ema:
-            return self.network
-        network = build_resnet(self.config.arch)
-        network.load_state_dict(self.network.state_dict())
-        with torch.no_grad():
-            for mine, mean in zip(network.parameters(), self.average, strict=True):
-                mine.copy_(mean)
-        return network.to(self.device).to(memory_format=self.plan.processor.memory_format)
-
     def state(self) -> dict[str, Any]:
         """All that going on needs; loads with `weights_only=True`."""
         return {
@@ -269,6 +253,15 @@ class Learner:
         self.rows, self.part = state["rows"], Part(**state["part"])
         self.best_epoch = state["best_epoch"]
         self.best = (state["best"][0], state["best"][1])
+
+
+def build_average(network: ResNet, average: list[Tensor]) -> ResNet:
+    """A network with the averaged weights, and the batch statistics of the one that learns."""
+    mean = copy.deepcopy(network)
+    with torch.no_grad():
+        for mine, averaged in zip(mean.parameters(), average, strict=True):
+            mine.copy_(averaged)
+    return mean
 
 
 def _means(totals: Tensor, done: int) -> dict[str, float]:
@@ -306,6 +299,14 @@ def schedule_rate(config: TrainConfig, position: float, steps: int) -> float:
     return rate
 
 
+def make_training_loss(plan: Plan) -> Loss:
+    """The loss of training images, where asked for with each present grade weighing the same."""
+    config, weights = plan.config, None
+    if config.balance == "weights":
+        weights = balanced_weights(np.bincount(plan.grades("train"), minlength=NUM_GRADES))
+    return make_loss(config.loss, weights, config.label_smoothing)
+
+
 def make_optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
     """Weight decay on weights alone: not on biases and normalisation's scale and shift."""
     decayed = [p for p in network.parameters() if p.ndim > 1]
@@ -337,18 +338,22 @@ def predict_splits(
     """
     found: dict[str, NDArray[np.float32]] = {}
     for split in plan.evaluated:
-        if split == "test" and plan.config.val == "test":
-            found[split] = found["val"]
-            continue
-        indices = plan.indices(split)
-        ahead = batches(plan.dataset, indices, batch_size)
-        tell = partial(_tell, watch, split, len(indices))
-        found[split] = logits_of(network, ahead, plan.dataset.preprocessing, plan.processor, tell)
+        same = split == "test" and plan.config.val == "test"
+        found[split] = found["val"] if same else _predict(network, plan, split, batch_size, watch)
     return found
 
 
-def _tell(watch: Callable[[str, int, int], None], split: str, total: int, done: int) -> None:
-    watch(split, done, total)
+def _predict(
+    network: nn.Module, plan: Plan, split: str, batch_size: int, watch: Callable[..., None]
+) -> NDArray[np.float32]:
+    indices = plan.indices(split)
+    return logits_of(
+        network,
+        batches(plan.dataset, indices, batch_size),
+        plan.dataset.preprocessing,
+        plan.processor,
+        lambda done: watch(split, done, len(indices)),
+    )
 
 
 def score(

@@ -13,6 +13,7 @@ from dr_cli.dataset.dataset import FundusDataset, measured_size
 from dr_cli.errors import UsageError
 from dr_cli.events import NOTHING, Observer
 from dr_cli.labels import splits
+from dr_cli.labels.layouts import DEFAULT_VAL
 from dr_cli.labels.reading import Labels, leave_out, need_images
 from dr_cli.labels.reading import read as read_labels
 from dr_cli.photographs.crop import Preprocessing
@@ -107,15 +108,24 @@ def make_plans(
 def assign_splits(
     config: TrainConfig, labels: Labels, inspection: audit.Inspection, fold: int | None = None
 ) -> pd.DataFrame:
-    """The label table with every row's split, as the options want it. fold: held out as test."""
+    """The label table with every usable row's split, as the options want it (`splits.assign`):
+    patients and doubles together, unreadable images left out. fold: the one held out as test.
+
+    Of labels alone, every row that has a grade counts.
+    """
+    table = leave_out(labels.table, inspection.failed)
     if fold is not None and config.folds is not None:
         parts = splits.folds(labels.table, config.folds, config.seed, inspection.near)["fold"]
         held = pd.Series(parts.to_numpy() == fold - 1).map({True: "test", False: None})
-        labels = replace(labels, table=labels.table.assign(split=held.astype(object)))
+        table = table.assign(split=held.astype(object))
     share = number(config.val)
-    val = "test" if config.val == "test" else splits.DEFAULT_VAL if share is None else share
-    return audit.assign_splits(
-        labels, inspection, val=val, seed=config.seed, split_by=config.split_by
+    return splits.assign(
+        table,
+        val="test" if config.val == "test" else DEFAULT_VAL if share is None else share,
+        seed=config.seed,
+        split_by=config.split_by,
+        groups=inspection.near,
+        include_missing=labels.images_found == 0,
     )
 
 

@@ -15,7 +15,8 @@ from dr_cli.device import Processor, choose
 from dr_cli.errors import UsageError
 from dr_cli.events import NOTHING, Observer
 from dr_cli.labels import reading
-from dr_cli.labels.reading import Columns, Labels
+from dr_cli.labels.columns import Columns
+from dr_cli.labels.reading import Labels
 from dr_cli.photographs import cache
 from dr_cli.runs import Run, RunConfig, check_name, new_run, runs_folder
 from dr_cli.sample import drawn_set

@@ -8,33 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageOps
+from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
-from dr_cli.errors import UsageError
-from dr_cli.labels import reading as labels
 from dr_cli.photographs import cache, duplicates
-from dr_cli.training import audit
+from tests.builders.doubles import eye, lay_out
 from tests.builders.listener import Listener
-
-
-def eye(seed: int, size: int = 320) -> Image.Image:
-    """A field with a disc and vessels of its own; no two seeds have the same vessels."""
-    rng = np.random.default_rng(seed)
-    picture = Image.new("RGB", (size + 40, size), (2, 1, 1))
-    pen = ImageDraw.Draw(picture)
-    pen.ellipse((20, 0, size + 19, size - 1), fill=(168, 84, 15))
-    for _ in range(24):
-        place, turn = rng.uniform(0.1, 0.9, 2) * size, rng.uniform(0, 2 * np.pi)
-        course = [tuple(place)]
-        for _ in range(14):
-            turn += rng.normal(0, 0.35)
-            place = place + size / 22 * np.array([np.cos(turn), np.sin(turn)])
-            course.append(tuple(place))
-        pen.line(course, fill=(120, 48, 12), width=int(rng.integers(3, 7)), joint="curve")
-    field = Image.new("L", picture.size)
-    ImageDraw.Draw(field).ellipse((20, 0, size + 19, size - 1), fill=255)
-    picture = picture.filter(ImageFilter.GaussianBlur(1))
-    return Image.composite(picture, Image.new("RGB", picture.size, (2, 1, 1)), field)
 
 
 def jpeg(picture: Image.Image, quality: int) -> Image.Image:
@@ -112,24 +90,6 @@ def test_near_pairs_are_all_pairs(n: int, monkeypatch: pytest.MonkeyPatch) -> No
     assert n < 70 or wanted
 
 
-def lay_out(root: Path) -> Path:
-    """Six files of three eyes, two of them in two splits; one file is broken, one is missing."""
-    photos = {
-        "a.png": eye(1), "a_again.bmp": eye(1), "b.png": eye(2), "b_small.png":
-        eye(2).resize((180, 160)), "c.png": eye(3),
-    }  # fmt: skip
-    root.mkdir(exist_ok=True)
-    for name, picture in photos.items():
-        picture.save(root / name)
-    (root / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 no more")
-    (root / "labels.csv").write_text(
-        "image,grade,split,patient\na,0,train,p1\na_again,3,test,p2\nb,2,train,p3\n"
-        "b_small,2,test,p4\nc,1,train,p3\nbroken,4,train,p5\nmissing,4,test,p6\n",
-        encoding="utf-8",
-    )
-    return root
-
-
 def test_exact_and_near_doubles_of_files(tmp_path: Path) -> None:
     lay_out(tmp_path)
     paths = ["a.png", "a_again.bmp", "b.png", "b_small.png", "c.png", "broken.jpg"]
@@ -197,74 +157,6 @@ def test_what_pairs_connect_has_one_number(case: tuple[int, list[tuple[int, int]
 def test_photographs_in_an_npz(tmp_path: Path) -> None:
     stack = np.stack([np.asarray(eye(seed).resize((128, 128))) for seed in (1, 2, 1)])
     np.savez(tmp_path / "set.npz", train_images=stack, train_labels=[0, 1, 2])
-    data = labels.read(tmp_path)
-    found = audit.inspect(data)
+    found = duplicates.find(tmp_path, [f"set.npz#train/{k}" for k in range(3)])
     assert found.exact.tolist()[0] == found.exact.tolist()[2] != found.exact.tolist()[1]
     assert found.sizes.tolist() == [[128, 128]] * 3
-
-
-# --- the audit ----------------------------------------------------------------------------------
-
-
-def test_audit_of_a_small_set(tmp_path: Path) -> None:
-    data = labels.read(lay_out(tmp_path))
-    seen = audit.inspect(data)
-    table = audit.assign_splits(data, seen, val=0.5)
-    record = audit.describe(data, table, seen)
-    assert record["images_found"] == 6
-    assert record["images_missing"] == 1
-    assert record["left_out"] == {"unreadable": 1, "image missing": 1}
-    assert [bad["path"] for bad in record["unreadable"]] == ["broken.jpg"]
-    assert record["unreadable"][0]["reason"] == "the file is cut short (truncated)"
-    assert record["leaks"]["duplicates_across_splits"] == 2
-    doubles = record["duplicates"]
-    assert doubles["exact_groups"] == 1
-    assert doubles["near_groups"] == 1
-    assert doubles["conflicting_groups"] == 1
-    assert doubles["conflicts"] == [{"paths": ["a.png", "a_again.bmp"], "grades": [0, 3]}]
-    assert record["splits"]["test"]["n"] == 2
-    said = audit.problems(record)
-    for words in ("1 of 7 images are missing", "cannot be read", "duplicate", "conflicting"):
-        assert any(words in sentence for sentence in said), words
-
-
-def test_doubles_stand_in_one_split_of_a_clean_one(tmp_path: Path) -> None:
-    """p3's other eye and its double go where p3 goes."""
-    data = labels.read(lay_out(tmp_path))
-    seen = audit.inspect(data)
-    with pytest.raises(UsageError, match="at least 2 patients"):  # two groups for three splits
-        audit.assign_splits(data, seen, split_by="patient")
-    eye(5).save(tmp_path / "missing.png")
-    data = labels.read(tmp_path)
-    seen = audit.inspect(data)
-    table = audit.assign_splits(data, seen, split_by="patient").set_index("path")["split"]
-    assert table["a.png"] == table["a_again.bmp"]
-    assert table["b.png"] == table["b_small.png"] == table["c.png"]
-    assert set(table.dropna()) == {"train", "val", "test"}
-
-
-def test_audit_of_labels_alone(shared: Path) -> None:
-    data = labels.read(shared / "data" / "dlp")
-    seen = audit.inspect(data)
-    record = audit.describe(data, audit.assign_splits(data, seen), seen)
-    assert record["images_missing"] == record["rows"] == 35126
-    assert record["leaks"]["fellow_eye_in_train"] == 5618
-    assert record["splits"]["test"]["n"] == 7026
-    assert record["baselines"]["fellow_eye"]["qwk"] == pytest.approx(0.723, abs=5e-4)
-    assert record["sizes"] is None
-    assert len(audit.problems(record)) == 2
-
-
-def test_doubles_of_idrid(shared: Path, tmp_path: Path) -> None:
-    """Six byte-identical pairs, three with conflicting grades, one across the splits; and
-    IDRiD_013 and 397, one eye photographed twice and graded 3 and 2."""
-    data = labels.read(shared / "data" / "idrid")
-    seen = audit.inspect(data)
-    record = audit.describe(data, audit.assign_splits(data, seen), seen)
-    assert record["leaks"]["duplicates_across_splits"] == 1
-    doubles = record["duplicates"]
-    assert (doubles["exact_groups"], doubles["near_groups"]) == (6, 1)
-    assert doubles["conflicting_groups"] == 4
-    names = [{Path(path).stem for path in group["paths"]} for group in doubles["conflicts"]]
-    assert {"IDRiD_118", "IDRiD_064"} in names
-    assert {"IDRiD_013", "IDRiD_397"} in names

@@ -17,10 +17,12 @@ from dr_cli.errors import DrError
 from dr_cli.events import NOTHING
 from dr_cli.labels import reading as labels
 from dr_cli.network.resnet import build_resnet
+from dr_cli.training import learner as learning
 from dr_cli.training import trainer
 from dr_cli.training.config import TrainConfig
 from dr_cli.training.learner import (
     Learner,
+    build_average,
     draw_order,
     make_optimizer,
     predict_splits,
@@ -149,7 +151,7 @@ def test_the_average_follows_the_weights(planned):
     one.step(1, *batch(planned))
     for mean, start, now in zip(one.average, before, one.network.parameters(), strict=True):
         torch.testing.assert_close(mean, (start + now.detach()) / 2)
-    judged = one.judged_network()
+    judged = build_average(one.network, one.average)
     torch.testing.assert_close(next(judged.parameters()).detach(), one.average[0])
 
 
@@ -180,8 +182,8 @@ def test_a_loss_that_is_no_number_ends_it_before_anything_is_predicted(planned):
 
 def test_the_average_is_built_once_an_epoch(planned, monkeypatch):
     built = []
-    real = Learner.judged_network
-    monkeypatch.setattr(Learner, "judged_network", lambda one: built.append(1) or real(one))
+    real = learning.build_average
+    monkeypatch.setattr(learning, "build_average", lambda *given: built.append(1) or real(*given))
     plan = changed(planned, ema=0.5, val="0.5")
     rows = plan.rows.assign(split=plan.rows["split"].where(np.arange(30) % 4 != 0, "val"))
     epoch = learner(dataclasses.replace(plan, rows=rows)).epoch()
