@@ -11,7 +11,7 @@ from markupsafe import Markup
 from dr_cli import grades
 from dr_cli.plots import heat
 from dr_cli.report import gallery, svg
-from dr_cli.report.reading import figure_of, value_of
+from dr_cli.report.reading import find_figure, find_value
 from dr_cli.report.svg import Line
 from dr_cli.words import difference, figure, mcnemar, number, p_value, percent, scaled, signed
 
@@ -50,7 +50,7 @@ class Column(NamedTuple):
 
 def show(record: Mapping[str, Any], name: str) -> str:
     """A figure of a record with its interval, as everybody reads it."""
-    return figure(figure_of(record, name), FIGURES[name].percent)
+    return figure(find_figure(record, name), FIGURES[name].percent)
 
 
 def _column_of(heading: str, key: str, write: Callable[[Any], str]) -> Column:
@@ -60,7 +60,7 @@ def _column_of(heading: str, key: str, write: Callable[[Any], str]) -> Column:
 def _column_of_figure(name: str) -> Column:
     return Column(
         FIGURES[name].heading,
-        lambda run: value_of(run["record"], name),
+        lambda run: find_value(run["record"], name),
         lambda run: show(run["record"], name),
     )
 
@@ -105,7 +105,7 @@ def render(data: Mapping[str, Any]) -> str:
         pairs=PAIRS,
         figures={n: f for n, f in FIGURES.items() if not n.startswith("calibration.")},
         show=show,
-        figure_of=figure_of,
+        find_figure=find_figure,
         matrices=_tabulate_differences(data),
         charts=_draw_comparison(data["runs"]),
         charts_of=_draw_run,
@@ -131,7 +131,7 @@ def _csv_row(run: Run) -> dict[str, Any]:
     )  # fmt: skip
     row = {key: run[key] for key in plain} | {"n": run["record"]["n"]}
     for name in ("accuracy", "qwk", "mean_absolute_error", "referable.auc"):
-        key, found = name.replace(".", "_"), figure_of(run["record"], name) or {}
+        key, found = name.replace(".", "_"), find_figure(run["record"], name) or {}
         low, high = found.get("ci95") or (None, None)
         row |= {key: found.get("value"), f"{key}_low": low, f"{key}_high": high}
     return row
@@ -245,7 +245,7 @@ def _draw_comparison(runs: Sequence[Run]) -> list[Chart]:
     times = [
         Line(f"{run['name']}, {run['seconds']:,.0f} s, QWK {number(qwk)}", [(minutes, qwk)], i)
         for i, run in enumerate(runs)
-        if (qwk := value_of(run["record"], "qwk")) is not None
+        if (qwk := find_value(run["record"], "qwk")) is not None
         and (minutes := (run["seconds"] or 0) / 60)
     ]
     return [
@@ -302,11 +302,11 @@ def _operating_lines(run: Run, style: int) -> list[Line]:
         return []
     auc = show(record, "referable.auc")
     lines = [DIAGONAL, Line(f"AUC {auc}", roc, style, marked=False)]
-    sensitivity = value_of(record, "referable.sensitivity")
-    specificity = value_of(record, "referable.specificity")
+    sensitivity = find_value(record, "referable.sensitivity")
+    specificity = find_value(record, "referable.specificity")
     if sensitivity is not None and specificity is not None:
         name = (
-            f"operating point {number(value_of(record, 'referable.threshold'))}: "
+            f"operating point {number(find_value(record, 'referable.threshold'))}: "
             f"sensitivity {percent(sensitivity)}, specificity {percent(specificity)}"
         )
         lines.append(Line(name, [(1 - specificity, sensitivity)], style))
