@@ -1,8 +1,8 @@
 """The dictionary of `reading.collect` -> an HTML page, a Markdown text, a CSV table."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from importlib.resources import files
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import jinja2
@@ -13,77 +13,60 @@ from dr_cli.plots import heat
 from dr_cli.report import gallery, svg
 from dr_cli.report.reading import find_figure, find_value
 from dr_cli.report.svg import Line
+from dr_cli.scoring.metrics import FIGURES
 from dr_cli.words import difference, figure, mcnemar, number, p_value, percent, scaled, signed
 
 Run = Mapping[str, Any]
 
 
-class Figure(NamedTuple):
-    """How a figure of a record is shown."""
+@dataclass(frozen=True)
+class Column:
+    """A column of the table of runs, or of that of pairs: where in a row it stands, how it is
+    written."""
 
     heading: str
-    percent: bool = False
+    name: str
+    write: Callable[[Any], str] = str
+
+    def value(self, row: Mapping[str, Any]) -> Any:
+        """What sorts the table."""
+        return find_value(row, self.name)
+
+    def text(self, row: Mapping[str, Any]) -> str:
+        """What stands in it."""
+        return self.write(find_figure(row, self.name))
 
 
-FIGURES = {  # MERGE: `from dr_cli.scoring.metrics import FIGURES` has these, then this goes
-    "accuracy": Figure("Accuracy", True),
-    "balanced_accuracy": Figure("Balanced accuracy", True),
-    "macro_f1": Figure("Macro F1", True),
-    "qwk": Figure("QWK"),
-    "mean_absolute_error": Figure("Mean absolute error, grades"),
-    "referable.auc": Figure("Referable AUC"),
-    "referable.sensitivity": Figure("Sensitivity, referable", True),
-    "referable.specificity": Figure("Specificity, referable", True),
-    "sight_threatening.auc": Figure("Sight-threatening AUC"),
-    "sight_threatening.sensitivity": Figure("Sensitivity, sight-threatening", True),
-    "sight_threatening.specificity": Figure("Specificity, sight-threatening", True),
-}
-
-
-class Column(NamedTuple):
-    """A column of the table of runs: `value` sorts it, `text` stands in it."""
-
-    heading: str
-    value: Callable[[Run], Any]
-    text: Callable[[Run], str]
+TABLE = (
+    Column("Architecture", "architecture"),
+    Column("Start", "start"),
+    *(
+        Column(
+            FIGURES[name].heading,
+            f"record.{name}",
+            partial(figure, as_percent=FIGURES[name].percent),
+        )
+        for name in ("qwk", "accuracy", "referable.auc")
+    ),
+    Column("Epochs", "epochs", number),
+    Column("Seconds an epoch", "seconds_per_epoch", partial(number, digits=1)),
+    Column("Images/s", "images_per_second", partial(number, digits=1)),
+    Column("Parameters", "parameters", partial(scaled, by=1e6, unit="M")),
+    Column("Multiply-adds", "multiply_adds", partial(scaled, by=1e9, unit="G")),
+)
+PAIRS = (
+    Column("First", "a"),
+    Column("Second", "b"),
+    Column("QWK", "qwk", difference),
+    Column("Referable AUC", "referable_auc", difference),
+    Column("McNemar, referable", "mcnemar_referable", mcnemar),
+    Column("McNemar, grade", "mcnemar_grade", mcnemar),
+)
 
 
 def show(record: Mapping[str, Any], name: str) -> str:
     """A figure of a record with its interval, as everybody reads it."""
     return figure(find_figure(record, name), FIGURES[name].percent)
-
-
-def _column_of(heading: str, key: str, write: Callable[[Any], str]) -> Column:
-    return Column(heading, lambda run: run[key], lambda run: write(run[key]))
-
-
-def _column_of_figure(name: str) -> Column:
-    return Column(
-        FIGURES[name].heading,
-        lambda run: find_value(run["record"], name),
-        lambda run: show(run["record"], name),
-    )
-
-
-TABLE = (
-    _column_of("Architecture", "architecture", str),
-    _column_of("Start", "start", str),
-    *map(_column_of_figure, ("qwk", "accuracy", "referable.auc")),
-    _column_of("Epochs", "epochs", number),
-    _column_of("Seconds an epoch", "seconds_per_epoch", lambda value: number(value, 1)),
-    _column_of("Images/s", "images_per_second", lambda value: number(value, 1)),
-    _column_of("Parameters", "parameters", lambda value: scaled(value, 1e6, "M")),
-    _column_of("Multiply-adds", "multiply_adds", lambda value: scaled(value, 1e9, "G")),
-)
-
-PAIRS: tuple[tuple[str, Callable[[Mapping[str, Any]], str]], ...] = (  # heading, text of a pair
-    ("First", lambda pair: pair["a"]),
-    ("Second", lambda pair: pair["b"]),
-    ("QWK", lambda pair: difference(pair["qwk"])),
-    ("Referable AUC", lambda pair: difference(pair["referable_auc"])),
-    ("McNemar, referable", lambda pair: mcnemar(pair["mcnemar_referable"])),
-    ("McNemar, grade", lambda pair: mcnemar(pair["mcnemar_grade"])),
-)
 
 
 def render(data: Mapping[str, Any]) -> str:
@@ -95,15 +78,16 @@ def render(data: Mapping[str, Any]) -> str:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters |= {"percent": percent, "number": number, "p_value": p_value}
-    environment.filters |= {"signed": signed, "stacked": _stack, "shade": svg.shade}
+    environment.filters |= {
+        "percent": percent, "number": number, "p_value": p_value, "signed": signed,
+        "stacked": _stack, "shade": svg.shade,
+    }  # fmt: skip
     return environment.get_template("page.html.jinja").render(
         data=data,
-        style=Markup(files("dr_cli.report").joinpath("style.css").read_text(encoding="utf-8")),
         names=grades.NAMES,
         columns=TABLE,
         pairs=PAIRS,
-        figures={n: f for n, f in FIGURES.items() if not n.startswith("calibration.")},
+        figures=FIGURES,
         show=show,
         find_figure=find_figure,
         matrices=_tabulate_differences(data),
@@ -139,31 +123,31 @@ def _csv_row(run: Run) -> dict[str, Any]:
 
 def to_markdown(data: Mapping[str, Any]) -> str:
     """Intended use, summary, warnings, the table of runs and that of pairs."""
-    runs = [[run["name"], *(column.text(run) for column in TABLE)] for run in data["runs"]]
-    pairs = [[text(pair) for _, text in PAIRS] for pair in data["comparisons"]]
     told = [
         "# Grading diabetic retinopathy",
         data["intended_use"],
         *map(_escape, data["summary"]),
         *(f"**Warning.** {_escape(warning)}" for warning in data["warnings"]),
-        _tabulate([["Run", *(column.heading for column in TABLE)], *runs]),
+        _tabulate((Column("Run", "name"), *TABLE), data["runs"]),
         "Brackets hold 95% intervals.",
     ]
-    if pairs:
+    if data["comparisons"]:
         told += [
             "First less second, on the same patients (paired bootstrap); McNemar: images that the "
             "first : the second alone got right; p of each column corrected for their number "
             "(Holm).",
-            _tabulate([[heading for heading, _ in PAIRS], *pairs]),
+            _tabulate(PAIRS, data["comparisons"]),
         ]
     told += [f"**{item['title']}.** {_escape(item['text'])}" for item in data["card"][1:]]
     return "\n\n".join(told) + "\n"
 
 
-def _tabulate(table: Sequence[Sequence[str]]) -> str:
-    """Rows of cells, the first one the headings, in Markdown."""
-    rows = ["| " + " | ".join(map(_escape, row)) + " |" for row in table]
-    return "\n".join([rows[0], "| --- " * len(table[0]) + "|", *rows[1:]])
+def _tabulate(columns: Sequence[Column], rows: Sequence[Mapping[str, Any]]) -> str:
+    """A table in Markdown."""
+    cells = [[column.heading for column in columns]]
+    cells += [[column.text(row) for column in columns] for row in rows]
+    told = ["| " + " | ".join(map(_escape, row)) + " |" for row in cells]
+    return "\n".join([told[0], "| --- " * len(columns) + "|", *told[1:]])
 
 
 def _escape(text: str) -> str:

@@ -25,9 +25,9 @@ from dr_cli.grades import NUM_GRADES, REFERABLE_FROM, expected_grade, referable_
 from dr_cli.labels import splits
 from dr_cli.report import gallery, prose
 from dr_cli.runs import DataRecord, Run
-from dr_cli.scoring.of_run import compare_runs
 from dr_cli.scoring.calibration import retemper
 from dr_cli.scoring.metrics import reliability_curve
+from dr_cli.scoring.of_run import compare_runs
 from dr_cli.scoring.predictions import PROBABILITIES, check
 from dr_cli.training.config import TrainConfig, flag
 
@@ -344,7 +344,6 @@ def _choose_best(runs: Sequence[Mapping[str, Any]]) -> tuple[Mapping[str, Any], 
     scores = [find_value(run[by], "qwk") for run in runs]
     known = [-math.inf if score is None else score for score in scores]
     return runs[known.index(max(known))], "validation QWK" if by == "val" else "test QWK"
-
 
 
 def _compare(runs: Sequence[Run], told: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]] | None:
