@@ -23,6 +23,8 @@ STYLE: dict[Any, Any] = {
     "axes.grid": True,
     "grid.color": "#d0d7de",
     "grid.linewidth": 0.6,
+}
+SVG: dict[Any, Any] = {
     "svg.hashsalt": "dr",  # the same data give the same file
     "svg.fonttype": "none",  # text stays text, as journals ask
 }
@@ -35,6 +37,8 @@ def save(data: Mapping[str, Any], folder: Path) -> list[Path]:
 
     Makes `folder`. A figure that no run has data for is left out. Returns the files.
     """
+    from dr_cli.plots.confusion import ConfusionMatrix
+
     folder.mkdir(parents=True, exist_ok=True)
     runs = data["runs"]
     saved = []
@@ -53,7 +57,8 @@ def save(data: Mapping[str, Any], folder: Path) -> list[Path]:
             while name.lower() in taken:  # `a b` beside `a-b`
                 name += f"-{i + 1}"
             taken.add(name.lower())
-            saved += _save_confusion(folder / f"confusion-{name}", run["record"]["confusion"])
+            drawn = ConfusionMatrix.from_counts(run["record"]["confusion"]).plot().figure
+            saved += _write(drawn, folder / f"confusion-{name}")
     return saved
 
 
@@ -91,17 +96,11 @@ def _save_lines(stem: Path, lines: Sequence[Line], x_label: str, y_label: str) -
         return _write(figure, stem)
 
 
-def _save_confusion(stem: Path, counts: Sequence[Sequence[int]]) -> list[Path]:
+def _write(figure: Any, stem: Path) -> list[Path]:
     import matplotlib as mpl
 
-    from dr_cli.plots.confusion import ConfusionMatrix
-
-    with mpl.rc_context({key: STYLE[key] for key in ("svg.hashsalt", "svg.fonttype")}):
-        return _write(ConfusionMatrix.from_counts(counts).plot().figure, stem)
-
-
-def _write(figure: Any, stem: Path) -> list[Path]:
     files = [stem.with_name(f"{stem.name}.{kind}") for kind in ("png", "svg")]
     figure.savefig(files[0], dpi=DPI)
-    figure.savefig(files[1], metadata={"Date": None})
+    with mpl.rc_context(SVG):
+        figure.savefig(files[1], metadata={"Date": None})
     return files
