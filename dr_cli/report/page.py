@@ -3,16 +3,17 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jinja2
+import pandas as pd
 from markupsafe import Markup
 
 from dr_cli import grades
 from dr_cli.plots import heat
 from dr_cli.report import gallery, svg
 from dr_cli.report.reading import find_figure, find_value
-from dr_cli.report.svg import Line
+from dr_cli.report.svg import Chart, Line, Ridges
 from dr_cli.scoring.metrics import FIGURES
 from dr_cli.words import difference, figure, mcnemar, number, p_value, percent, scaled, signed
 
@@ -91,9 +92,9 @@ def render(data: Mapping[str, Any]) -> str:
         show=show,
         find_figure=find_figure,
         matrices=_tabulate_differences(data),
-        charts=_draw_comparison(data["runs"]),
-        charts_of=_draw_run,
-        swatch=svg.swatch,
+        charts=_chart_comparison(data["runs"]),
+        charts_of=_chart_run,
+        swatch=svg.draw_swatch,
         heat=heat.VIRIDIS.split()[::3],
         heat_opacity=heat.STRONGEST,
         most_bytes=gallery.MOST_BYTES,
@@ -102,8 +103,6 @@ def render(data: Mapping[str, Any]) -> str:
 
 def to_csv(data: Mapping[str, Any]) -> str:
     """A row a run: plain numbers, with the ends of the interval beside each figure."""
-    import pandas as pd
-
     table = pd.DataFrame([_csv_row(run) for run in data["runs"]], dtype=object)
     return table.to_csv(index=False, lineterminator="\n")
 
@@ -187,33 +186,25 @@ def _tabulate_differences(data: Mapping[str, Any]) -> list[dict[str, Any]]:
 # ---------------------------------------------------------------- charts
 
 
-class Chart(NamedTuple):
-    """A picture under its title; the lines are its legend's."""
-
-    title: str
-    svg: Markup
-    lines: Sequence[Line] = ()
-
-
 DIAGONAL = Line("chance", [(0, 0), (1, 1)], svg.NEUTRAL, True, marked=False)
 _NAMES = {"train": "training", "val": "validation", "test": "testing"}  # of a split's line
 
 
-def comparison_lines(runs: Sequence[Run], first: str, metric: str) -> list[Line]:
+def trace_metric(runs: Sequence[Run], first: str, metric: str) -> list[Line]:
     """A metric against epoch: for every run the split `first`, dashed, and testing.
 
     Validation stands for testing where there was none.
     """
     lines = []
     for i, run in enumerate(runs):
-        last = "test" if _points(run, f"test_{metric}") else "val"
+        last = "test" if _pick_points(run, f"test_{metric}") else "val"
         for split in dict.fromkeys((first, last)):
-            if points := _points(run, f"{split}_{metric}"):
+            if points := _pick_points(run, f"{split}_{metric}"):
                 lines.append(Line(f"{run['name']}, {_NAMES[split]}", points, i, split != last))
     return lines
 
 
-def roc_lines(runs: Sequence[Run]) -> list[Line]:
+def trace_rocs(runs: Sequence[Run]) -> list[Line]:
     """Chance, and the ROC of referable retinopathy of every run that has one."""
     return [DIAGONAL] + [
         Line(f"{run['name']}, AUC {show(run['record'], 'referable.auc')}", run["curves"]["roc"], i)
@@ -222,10 +213,10 @@ def roc_lines(runs: Sequence[Run]) -> list[Line]:
     ]
 
 
-def _draw_comparison(runs: Sequence[Run]) -> list[Chart]:
+def _chart_comparison(runs: Sequence[Run]) -> list[Chart]:
     """The course's figure (accuracy against epoch in training and testing, every run), QWK, and
     for several runs what their time of training bought, a point a run."""
-    accuracy = comparison_lines(runs, "train", "accuracy")
+    accuracy = trace_metric(runs, "train", "accuracy")
     times = [
         Line(f"{run['name']}, {run['seconds']:,.0f} s, QWK {number(qwk)}", [(minutes, qwk)], i)
         for i, run in enumerate(runs)
@@ -233,41 +224,45 @@ def _draw_comparison(runs: Sequence[Run]) -> list[Chart]:
         and (minutes := (run["seconds"] or 0) / 60)
     ]
     return [
-        *_draw("Accuracy against epoch", accuracy, y_label="Accuracy", percent=True),
-        *_draw("QWK against epoch", comparison_lines(runs, "val", "qwk"), y_label="QWK"),
-        *_draw(
+        Chart("Accuracy against epoch", accuracy, "Accuracy", percent=True),
+        Chart("QWK against epoch", trace_metric(runs, "val", "qwk"), "QWK"),
+        Chart(
             "QWK against time of training", times if len(times) > 1 else [],
-            x_label="minutes", y_label="QWK", wide=True,
+            "QWK", "minutes", wide=True,
         ),
     ]  # fmt: skip
 
 
-def _draw_run(run: Run, style: int) -> list[Chart]:
+def _chart_run(run: Run, style: int) -> list[Chart | Ridges]:
     """The charts of one run: its epochs' and its predictions'."""
     loss = [
         Line(_NAMES[split], points, style, split == "train")
         for split in ("train", "val")
-        if (points := _points(run, f"{split}_loss"))
+        if (points := _pick_points(run, f"{split}_loss"))
     ]
-    rate = [Line("learning rate", _points(run, "lr"), style)]
-    times = _time_lines(run, style)
+    rate = [Line("learning rate", _pick_points(run, "lr"), style)]
+    names = [f"{grade} {name}" for grade, name in enumerate(grades.NAMES)]
+    expected = list(zip(names, run["curves"]["expected"], strict=True))
     return [
-        *_draw("Loss against epoch", loss, y_label="loss"),
-        *_draw("Learning rate against epoch", rate, y_label="learning rate"),
-        *_draw("Where the time went", times, y_label="seconds an epoch", from_zero=True),
-        *_draw(
-            "Referable retinopathy: ROC", _operating_lines(run, style),
-            x_label="1 − specificity", y_label="sensitivity", square=True,
+        Chart("Loss against epoch", loss, "loss"),
+        Chart("Learning rate against epoch", rate, "learning rate"),
+        Chart("Where the time went", _trace_times(run, style), "seconds an epoch", from_zero=True),
+        Chart(
+            "Referable retinopathy: ROC", _trace_operating_point(run, style),
+            "sensitivity", "1 − specificity", square=True,
         ),
-        *_draw(
-            "Reliability: is 80% sure right in 80%?", _reliability_lines(run, style),
-            x_label="probability of the likeliest grade", y_label="share right", square=True,
+        Chart(
+            "Reliability: is 80% sure right in 80%?", _trace_reliability(run, style),
+            "share right", "probability of the likeliest grade", square=True,
         ),
-        _draw_expected(run, style),
+        Ridges(
+            "Expected grade by true grade", expected, (0, grades.NUM_GRADES - 1),
+            "expected grade", style,
+        ),
     ]  # fmt: skip
 
 
-def _time_lines(run: Run, style: int) -> list[Line]:
+def _trace_times(run: Run, style: int) -> list[Line]:
     """Seconds of each epoch; their sums in the legend."""
     lines = []
     whole = sum(training + predicting for _, training, predicting in run["phases"]) or 1
@@ -279,25 +274,26 @@ def _time_lines(run: Run, style: int) -> list[Line]:
     return lines
 
 
-def _operating_lines(run: Run, style: int) -> list[Line]:
+def _trace_operating_point(run: Run, style: int) -> list[Line]:
     """The ROC with the point on it that the run calls referable from."""
     record, roc = run["record"], run["curves"]["roc"]
     if not roc:
         return []
-    auc = show(record, "referable.auc")
-    lines = [DIAGONAL, Line(f"AUC {auc}", roc, style, marked=False)]
-    sensitivity = find_value(record, "referable.sensitivity")
-    specificity = find_value(record, "referable.specificity")
-    if sensitivity is not None and specificity is not None:
+    lines = [DIAGONAL, Line(f"AUC {show(record, 'referable.auc')}", roc, style, marked=False)]
+    sensitivity, specificity, threshold = (
+        find_value(record, f"referable.{part}")
+        for part in ("sensitivity", "specificity", "threshold")
+    )
+    if None not in (sensitivity, specificity):
         name = (
-            f"operating point {number(find_value(record, 'referable.threshold'))}: "
+            f"operating point {number(threshold)}: "
             f"sensitivity {percent(sensitivity)}, specificity {percent(specificity)}"
         )
         lines.append(Line(name, [(1 - specificity, sensitivity)], style))
     return lines
 
 
-def _reliability_lines(run: Run, style: int) -> list[Line]:
+def _trace_reliability(run: Run, style: int) -> list[Line]:
     bins = run["curves"]["reliability"]
     return [replace(DIAGONAL, name="perfect")] + [
         Line(f"{when} temperature", [(sure, right) for sure, right, _ in bins[when]], style, dashed)
@@ -306,25 +302,7 @@ def _reliability_lines(run: Run, style: int) -> list[Line]:
     ]
 
 
-def _draw_expected(run: Run, style: int) -> Chart:
-    names = [f"{grade} {name}" for grade, name in enumerate(grades.NAMES)]
-    rows = list(zip(names, run["curves"]["expected"], strict=True))
-    picture = svg.ridges(rows, (0, grades.NUM_GRADES - 1), "expected grade", style)
-    return Chart("Expected grade by true grade", picture)
-
-
-def _draw(title: str, lines: Sequence[Line], **how: Any) -> list[Chart]:
-    """A chart with a description for those who cannot see it; none where there is no point."""
-    told = f"{title}. " + ". ".join(
-        f"{line.name}: from {line.points[0][1]:.3g} to {line.points[-1][1]:.3g}"
-        for line in lines
-        if line.points
-    )
-    picture = svg.line_chart(lines, described=told, **how)
-    return [Chart(title, picture, lines)] if picture else []
-
-
-def _points(run: Run, column: str) -> list[tuple[float, float]]:
+def _pick_points(run: Run, column: str) -> list[tuple[float, float]]:
     return [
         (row["epoch"], row[column])
         for row in run["history"]

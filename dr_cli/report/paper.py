@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dr_cli.plots.lines import MARKERS, OKABE_ITO
-from dr_cli.report.page import comparison_lines, roc_lines
+from dr_cli.report.page import trace_metric, trace_rocs
 from dr_cli.report.svg import MOST_MARKERS, Line
 
 STYLE: dict[Any, Any] = {
@@ -43,12 +43,12 @@ def save(data: Mapping[str, Any], folder: Path) -> list[Path]:
     runs = data["runs"]
     saved = []
     for name, y_label, lines in (
-        ("accuracy", "Accuracy", comparison_lines(runs, "train", "accuracy")),
-        ("qwk", "Quadratic weighted kappa", comparison_lines(runs, "val", "qwk")),
+        ("accuracy", "Accuracy", trace_metric(runs, "train", "accuracy")),
+        ("qwk", "Quadratic weighted kappa", trace_metric(runs, "val", "qwk")),
     ):
         if lines:
             saved += _save_lines(folder / name, lines, "Epoch", y_label)
-    if len(lines := roc_lines(runs)) > 1:
+    if len(lines := trace_rocs(runs)) > 1:
         saved += _save_lines(folder / "roc", lines, "1 − specificity", "Sensitivity")
     taken: set[str] = set()
     for i, run in enumerate(runs):

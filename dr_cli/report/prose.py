@@ -39,27 +39,28 @@ def summarise(run: Run, runs: int, chosen_by: str) -> list[str]:
     record = run["record"]
     best = f"Of {runs} runs, {run['name']} has the best {chosen_by}" if runs > 1 else run["name"]
     patients = f" of {record['patients']:,} patients" if record.get("patients") else ""
+    told = verdict(record)
     return [
         f"{best}: on {record['n']:,} {NAMES[run['split']]} images{patients} it reaches "
         f"QWK {figure(record['qwk'])} and accuracy {figure(record['accuracy'], True)}.",
-        *_tell_baselines(record),
-        *(f"Data: {told}." for told in [_name_data(run)] if told),
+        *_tell_baselines(record["baselines"]),
+        f"Data: {_name_data(run)}.",
         *_tell_leaks(record),
-        *(f"{told}." for told in [verdict(record)] if told),
+        *([f"{told}."] if told else []),
     ]
 
 
 def write_card(runs: Sequence[Run]) -> list[dict[str, str]]:
     """The model card, with every data set that the runs were made on."""
     told = [f"{_name_data(run)}; fingerprint {run['data']['fingerprint']}" for run in runs]
-    parts = {
-        "Intended use": INTENDED_USE,
-        "Out of scope": OUT_OF_SCOPE,
-        "Data": ". ".join(dict.fromkeys(told)) + ".",
-        "Metrics": METRICS,
-        "Limits": LIMITS,
-    }
-    return [{"title": title, "text": text} for title, text in parts.items()]
+    parts = (
+        ("Intended use", INTENDED_USE),
+        ("Out of scope", OUT_OF_SCOPE),
+        ("Data", ". ".join(dict.fromkeys(told)) + "."),
+        ("Metrics", METRICS),
+        ("Limits", LIMITS),
+    )
+    return [{"title": title, "text": text} for title, text in parts]
 
 
 def disclose(runs: Sequence[Run], no_pictures: bool) -> str:
@@ -96,15 +97,14 @@ def warn(runs: Sequence[Run], comparable: bool) -> Iterator[str]:
         )
 
 
-def _tell_baselines(record: Mapping[str, Any]) -> Iterator[str]:
-    found = record.get("baselines") or {}
+def _tell_baselines(baselines: Mapping[str, Any]) -> Iterator[str]:
     told = [
         f"{what} scores QWK {number(base['qwk'])} and accuracy {percent(base['accuracy'])}"
         for key, what in (
             ("majority", "always predicting the commonest grade"),
             ("fellow_eye", "copying the grade of the patient's other eye"),
         )
-        if (base := found.get(key))
+        if (base := baselines.get(key))
     ]
     if told:
         yield f"For comparison, {', and '.join(told)}."
@@ -114,8 +114,8 @@ def _name_data(run: Run) -> str:
     """Data set, layout and images by split, without the path that leads there."""
     data = run["data"]
     name = re.split(r"[/\\]", data.get("root", "").rstrip("/\\"))[-1]
-    counts = [f"{row['n']:,} {NAMES[row['split']]}" for row in run["splits"]]
     told = ", ".join(filter(None, [name, f"layout {data['layout']}"]))
+    counts = [f"{row['n']:,} {NAMES[row['split']]}" for row in run["splits"]]
     return f"{told}: {', '.join(counts)} images" if counts else told
 
 

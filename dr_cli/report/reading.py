@@ -127,7 +127,7 @@ def _read_run(run: Run, name: str, no_pictures: bool, listed: int) -> dict[str, 
     return {
         "name": name,
         "architecture": options["arch"],
-        "start": _start(options),
+        "start": _name_start(options),
         "epochs": len(history) or options["epochs"],
         "best_epoch": run.epoch(),
         "size": options["size"],
@@ -155,7 +155,7 @@ def _read_run(run: Run, name: str, no_pictures: bool, listed: int) -> dict[str, 
         },
         "data": data,
         "preprocessing": dict(config.preprocessing),
-        "command": " ".join(["dr", "train", *_data_words(data), *_flags(options)]),
+        "command": " ".join(["dr", "train", *_spell_data(data), *_spell_options(options)]),
     }
 
 
@@ -242,14 +242,14 @@ def _find_curves(predictions: pd.DataFrame, temperature: float | None) -> dict[s
     expected: for each true grade, images in each of EXPECTED_BINS bins of the expected grade
     """
     grade, after = predictions["grade"].to_numpy(int), predictions[PROBABILITIES].to_numpy()
-    before = _reliability(grade, retemper(after, temperature)) if temperature else None
+    before = _list_bins(grade, retemper(after, temperature)) if temperature else None
     roc = trace_roc(grade >= REFERABLE_FROM, referable_probability(after))
     if roc is not None and len(roc) > MOST_ON_ROC:
         roc = roc[np.linspace(0, len(roc) - 1, MOST_ON_ROC).round().astype(int)]
     ends = (0, NUM_GRADES - 1)
     return {
         "roc": None if roc is None else roc.round(4).tolist(),
-        "reliability": {"before": before, "after": _reliability(grade, after)},
+        "reliability": {"before": before, "after": _list_bins(grade, after)},
         "expected": [
             np.histogram(expected_grade(after[grade == g]), EXPECTED_BINS, ends)[0].tolist()
             for g in range(NUM_GRADES)
@@ -273,7 +273,7 @@ def trace_roc(truth: NDArray[np.bool_], score: NDArray[Any]) -> NDArray[np.float
     return np.vstack([[0, 0], called[bends]]) / called[-1]
 
 
-def _reliability(grade: NDArray[np.int64], probabilities: NDArray[Any]) -> list[list[float]]:
+def _list_bins(grade: NDArray[np.int64], probabilities: NDArray[Any]) -> list[list[float]]:
     return [
         [round(b["confidence"], 4), round(b["accuracy"], 4), b["n"]]
         for b in reliability_curve(grade, probabilities)
@@ -284,7 +284,7 @@ def _reliability(grade: NDArray[np.int64], probabilities: NDArray[Any]) -> list[
 # ---------------------------------------------------------------- the command that repeats it
 
 
-def _start(options: Mapping[str, Any]) -> str:
+def _name_start(options: Mapping[str, Any]) -> str:
     if options.get("pretrained"):
         return "ImageNet"
     return "a local file" if options.get("weights") else "scratch"
@@ -300,7 +300,7 @@ def _without_paths(options: Mapping[str, Any]) -> dict[str, Any]:
     return told
 
 
-def _data_words(data: Mapping[str, Any]) -> list[str]:
+def _spell_data(data: Mapping[str, Any]) -> list[str]:
     """DATA and its columns on the `dr train` line; nothing names the built-in sample set."""
     root = data.get("root")
     if root == SAMPLE_SET:
@@ -311,15 +311,15 @@ def _data_words(data: Mapping[str, Any]) -> list[str]:
     return words
 
 
-def _flags(options: Mapping[str, Any]) -> list[str]:
+def _spell_options(options: Mapping[str, Any]) -> list[str]:
     """Every option that is not its default, as on the `dr train` line."""
     words = []
     for key, default in TrainConfig().to_dict().items():
         value = options.get(key, default)
-        if value == default or value is None:
+        if value in (default, None):
             continue
         if isinstance(default, bool):
-            words.append(flag(key) if value else flag("no_" + key))
+            words.append(flag(key if value else f"no_{key}"))
         else:
             words += [flag(key), shlex.quote(str(value))]
     return words

@@ -300,14 +300,14 @@ def test_runs_on_other_images_are_not_compared_silently(runs: Path) -> None:
     ],
 )
 def test_ticks_are_round_and_inside(low: float, high: float, expected: list[float]) -> None:
-    assert svg.ticks(low, high) == expected
+    assert svg.place_ticks(low, high) == expected
 
 
 def test_a_single_epoch_still_draws() -> None:
-    chart = svg.line_chart([svg.Line("x", [(1, 0.5)])], y_label="a", described="b")
+    chart = svg.Chart("b", [svg.Line("x", [(1, 0.5)])], "a").draw()
     assert "nan" not in chart
     assert chart.count("<title>") == 1
-    assert svg.line_chart([], y_label="a", described="b") == ""
+    assert svg.Chart("b", [], "a").draw() == ""
 
 
 @pytest.mark.parametrize("digits", [6, 1])
