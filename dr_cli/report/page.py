@@ -22,8 +22,7 @@ Run = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Column:
-    """A column of the table of runs, or of that of pairs: where in a row it stands, how it is
-    written."""
+    """A column of a table: where in a row of runs or of pairs it stands, how it is written."""
 
     heading: str
     name: str
@@ -73,32 +72,19 @@ def show(record: Mapping[str, Any], name: str) -> str:
 def render(data: Mapping[str, Any]) -> str:
     """One self-contained HTML page of what `collect` returned: no network, no library."""
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("dr_cli.report", "."),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
+        loader=jinja2.PackageLoader("dr_cli.report", "."), undefined=jinja2.StrictUndefined,
+        autoescape=True, trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
     environment.filters |= {
         "percent": percent, "number": number, "p_value": p_value, "signed": signed,
         "stacked": _stack, "shade": svg.shade,
     }  # fmt: skip
     return environment.get_template("page.html.jinja").render(
-        data=data,
-        names=grades.NAMES,
-        columns=TABLE,
-        pairs=PAIRS,
-        figures=FIGURES,
-        show=show,
-        find_figure=find_figure,
-        matrices=_tabulate_differences(data),
-        charts=_chart_comparison(data["runs"]),
-        charts_of=_chart_run,
-        swatch=svg.draw_swatch,
-        heat=heat.VIRIDIS.split()[::3],
-        heat_opacity=heat.STRONGEST,
-        most_bytes=gallery.MOST_BYTES,
-    )
+        data=data, names=grades.NAMES, columns=TABLE, pairs=PAIRS, figures=FIGURES, show=show,
+        find_figure=find_figure, matrices=_tabulate_differences(data),
+        charts=_chart_comparison(data["runs"]), charts_of=_chart_run, swatch=svg.draw_swatch,
+        heat=heat.VIRIDIS.split()[::3], heat_opacity=heat.STRONGEST, most_bytes=gallery.MOST_BYTES,
+    )  # fmt: skip
 
 
 def to_csv(data: Mapping[str, Any]) -> str:
@@ -172,11 +158,12 @@ def _tabulate_differences(data: Mapping[str, Any]) -> list[dict[str, Any]]:
     names, pairs = [run["name"] for run in data["runs"]], data["comparisons"]
     found = []
     for key, title in (("qwk", "QWK"), ("referable_auc", "Referable AUC")):
-        cells = {}
-        for pair in pairs:
-            if tested := pair[key]:
-                cells[pair["a"], pair["b"]] = (tested["difference"], tested["p_holm"])
-                cells[pair["b"], pair["a"]] = (-tested["difference"], tested["p_holm"])
+        cells = {
+            (pair["a"], pair["b"]): (pair[key]["difference"], pair[key]["p_holm"])
+            for pair in pairs
+            if pair[key]
+        }
+        cells |= {(b, a): (-difference, p) for (a, b), (difference, p) in cells.items()}
         rows = [[cells.get((a, b)) for b in names] for a in names]
         if cells and len(names) > 2:
             found.append({"title": title, "count": len(cells) // 2, "rows": rows})

@@ -13,17 +13,11 @@ from dr_cli.report.page import trace_metric, trace_rocs
 from dr_cli.report.svg import MOST_MARKERS, Line
 
 STYLE: dict[Any, Any] = {
-    "font.size": 9,
-    "axes.labelsize": 9,
-    "xtick.labelsize": 8,
-    "ytick.labelsize": 8,
-    "legend.fontsize": 8,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": "#d0d7de",
-    "grid.linewidth": 0.6,
-}
+    "font.size": 9, "axes.labelsize": 9,
+    "xtick.labelsize": 8, "ytick.labelsize": 8, "legend.fontsize": 8,
+    "axes.spines.top": False, "axes.spines.right": False,
+    "axes.grid": True, "grid.color": "#d0d7de", "grid.linewidth": 0.6,
+}  # fmt: skip
 SVG: dict[Any, Any] = {
     "svg.hashsalt": "dr",  # the same data give the same file
     "svg.fonttype": "none",  # text stays text, as journals ask
@@ -75,17 +69,12 @@ def _save_lines(stem: Path, lines: Sequence[Line], x_label: str, y_label: str) -
             x, y = zip(*line.points, strict=True)
             colour = "#57606a" if line.style < 0 else OKABE_ITO[line.style % len(OKABE_ITO)]
             axes.plot(
-                x,
-                y,
-                color=colour,
+                x, y, label="name", color=colour, linewidth=1.4,
                 linestyle="--" if line.dashed else "-",
-                linewidth=1.4,
-                marker=MARKERS[line.style % len(MARKERS)] if line.marked else "",
-                markersize=4.5,
+                marker=MARKERS[line.style % len(MARKERS)] if line.marked else "", markersize=4.5,
                 markerfacecolor="white" if line.dashed else colour,
                 markevery=1 if len(x) <= MOST_MARKERS else 0.1,  # a tenth of the diagonal apart
-                label="name",
-            )
+            )  # fmt: skip
         axes.set(xlabel=x_label, ylabel=y_label)
         if x_label == "Epoch":
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -147,12 +147,8 @@ def _read_run(run: Run, name: str, no_pictures: bool, listed: int) -> dict[str, 
         "cells": _list_cells(predictions, listed) if listed else {},
         "splits": counts,
         "options": options,
-        "made_with": {
-            "device": config.device,
-            "precision": config.precision,
-            "threads": config.threads,
-            **config.versions,
-        },
+        "made_with": {key: getattr(config, key) for key in ("device", "precision", "threads")}
+        | dict(config.versions),
         "data": data,
         "preprocessing": dict(config.preprocessing),
         "command": " ".join(["dr", "train", *_spell_data(data), *_spell_options(options)]),
@@ -243,7 +239,7 @@ def _find_curves(predictions: pd.DataFrame, temperature: float | None) -> dict[s
     """
     grade, after = predictions["grade"].to_numpy(int), predictions[PROBABILITIES].to_numpy()
     before = _list_bins(grade, retemper(after, temperature)) if temperature else None
-    roc = trace_roc(grade >= REFERABLE_FROM, referable_probability(after))
+    roc = measure_roc(grade >= REFERABLE_FROM, referable_probability(after))
     if roc is not None and len(roc) > MOST_ON_ROC:
         roc = roc[np.linspace(0, len(roc) - 1, MOST_ON_ROC).round().astype(int)]
     ends = (0, NUM_GRADES - 1)
@@ -257,7 +253,7 @@ def _find_curves(predictions: pd.DataFrame, temperature: float | None) -> dict[s
     }
 
 
-def trace_roc(truth: NDArray[np.bool_], score: NDArray[Any]) -> NDArray[np.float64] | None:
+def measure_roc(truth: NDArray[np.bool_], score: NDArray[Any]) -> NDArray[np.float64] | None:
     """[M, 2] false positive rate and sensitivity, from (0, 0) to (1, 1): truth [N], score [N].
 
     A point a threshold, without those that lie on a line with their neighbours, as

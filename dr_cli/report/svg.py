@@ -96,9 +96,9 @@ class Axes:
         return grid
 
 
-def place_ticks(low: float, high: float, most: int = 6, whole: bool = False) -> list[float]:
-    """At most `most` + 1 round numbers from low to high: steps of 1, 2 or 5 times 10^n."""
-    raw = (high - low) / most
+def place_ticks(low: float, high: float, whole: bool = False) -> list[float]:
+    """At most seven round numbers from low to high: steps of 1, 2 or 5 times 10^n."""
+    raw = (high - low) / 6
     power = 10.0 ** floor(log10(raw))
     step = next(m * power for m in (1, 2, 5, 10) if m * power >= raw * (1 - 1e-9))
     step = max(1.0, step) if whole else step
@@ -160,26 +160,20 @@ class Ridges:
             tops = [axes.py(foot + 0.9 * n / (max(counts) or 1)) for n in counts]
             ends = [axes.px(self.x[0] + (b + 1) * width) for b in range(len(counts))]
             steps = "".join(f"V{top}H{end}" for top, end in zip(tops, ends, strict=True))
+            y = axes.py(foot)
             bars = Markup(
                 '<path class="bars" style="--c:var(--run-{})" d="M{},{y}{}V{y}z"/>'
-            ).format(self.style % NUM_COLOURS, axes.px(self.x[0]), steps, y=axes.py(foot))
-            inside += [
-                axes.rule(foot),
-                bars,
-                _label(axes.left - 8, axes.py(foot) - 6, name, "end"),
-            ]
+            ).format(self.style % NUM_COLOURS, axes.px(self.x[0]), steps, y=y)
+            inside += [axes.rule(foot), bars, _label(axes.left - 8, y - 6, name, "end")]
         told = ". ".join(f"{name}: {sum(counts)} images" for name, counts in self.rows)
         return axes.draw(inside, f"Histogram of the {self.x_label} in each true grade. {told}")
 
 
 def draw_swatch(line: Line) -> Markup:
-    """A short piece of a line, for the legend beside a chart."""
+    """A short piece of a line, for the legend beside a chart, about (108, 22)."""
     axes = Axes((0, 2), (0, 2), "", "", width=146, height=82)
     xs = (0, 1, 2) if len(line.points) > 1 else (1,)
-    inside = _draw_line(axes, replace(line, name="", points=[(x, 1) for x in xs]))
-    return Markup('<svg class="swatch" viewBox="78 12 60 20" aria-hidden="true">{}</svg>').format(
-        inside
-    )
+    return _draw_line(axes, replace(line, name="", points=[(x, 1) for x in xs]))
 
 
 def shade(share: float) -> str:

@@ -317,13 +317,13 @@ def test_roc_is_scikit_learns(n: int, digits: int) -> None:
     score = rng.random(n).round(digits)  # with ties and without
     truth = rng.random(n) < score
     truth[:2] = True, False
-    points = reading.trace_roc(truth, score)
+    points = reading.measure_roc(truth, score)
     false, true, _ = sklearn.metrics.roc_curve(truth, score)
     np.testing.assert_array_equal(points, np.column_stack([false, true]))
-    one = reading.trace_roc(truth, np.full(n, 0.5))
+    one = reading.measure_roc(truth, np.full(n, 0.5))
     assert one is not None
     assert one.tolist() == [[0, 0], [1, 1]]
-    assert reading.trace_roc(np.ones(n, bool), score) is None
+    assert reading.measure_roc(np.ones(n, bool), score) is None
 
 
 def test_the_roc_of_a_run_is_of_referable_retinopathy(runs: Path) -> None:
