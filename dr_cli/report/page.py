@@ -1,6 +1,6 @@
 """The dictionary of `reading.collect` -> an HTML page, a Markdown text, a CSV table."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -15,9 +15,8 @@ from dr_cli.report import gallery, svg
 from dr_cli.report.reading import find_figure, find_value
 from dr_cli.report.svg import Chart, Line, Ridges
 from dr_cli.scoring.metrics import FIGURES
+from dr_cli.scoring.record import Record
 from dr_cli.words import difference, figure, mcnemar, number, p_value, percent, scaled, signed
-
-Run = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -28,11 +27,11 @@ class Column:
     name: str
     write: Callable[[Any], str] = str
 
-    def value(self, row: Mapping[str, Any]) -> Any:
+    def value(self, row: Record) -> Any:
         """What sorts the table."""
         return find_value(row, self.name)
 
-    def text(self, row: Mapping[str, Any]) -> str:
+    def text(self, row: Record) -> str:
         """What stands in it."""
         return self.write(find_figure(row, self.name))
 
@@ -64,12 +63,12 @@ PAIRS = (
 )
 
 
-def show(record: Mapping[str, Any], name: str) -> str:
+def show(record: Record, name: str) -> str:
     """A figure of a record with its interval, as everybody reads it."""
     return figure(find_figure(record, name), FIGURES[name].percent)
 
 
-def render(data: Mapping[str, Any]) -> str:
+def render(data: Record) -> str:
     """One self-contained HTML page of what `collect` returned: no network, no library."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("dr_cli.report", "."), undefined=jinja2.StrictUndefined,
@@ -87,13 +86,13 @@ def render(data: Mapping[str, Any]) -> str:
     )  # fmt: skip
 
 
-def to_csv(data: Mapping[str, Any]) -> str:
+def to_csv(data: Record) -> str:
     """A row a run: plain numbers, with the ends of the interval beside each figure."""
     table = pd.DataFrame([_csv_row(run) for run in data["runs"]], dtype=object)
     return table.to_csv(index=False, lineterminator="\n")
 
 
-def _csv_row(run: Run) -> dict[str, Any]:
+def _csv_row(run: Record) -> Record:
     plain = (
         "name", "architecture", "start", "epochs", "best_epoch", "size", "parameters",
         "multiply_adds", "seconds_per_epoch", "images_per_second", "split",
@@ -106,7 +105,7 @@ def _csv_row(run: Run) -> dict[str, Any]:
     return row
 
 
-def to_markdown(data: Mapping[str, Any]) -> str:
+def to_markdown(data: Record) -> str:
     """Intended use, summary, warnings, the table of runs and that of pairs."""
     told = [
         "# Grading diabetic retinopathy",
@@ -127,7 +126,7 @@ def to_markdown(data: Mapping[str, Any]) -> str:
     return "\n\n".join(told) + "\n"
 
 
-def _tabulate(columns: Sequence[Column], rows: Sequence[Mapping[str, Any]]) -> str:
+def _tabulate(columns: Sequence[Column], rows: Sequence[Record]) -> str:
     """A table in Markdown."""
     cells = [[column.heading for column in columns]]
     cells += [[column.text(row) for column in columns] for row in rows]
@@ -150,7 +149,7 @@ def _stack(text: str) -> Markup:
     return Markup("{} <small>({}</small>").format(value, interval)
 
 
-def _tabulate_differences(data: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _tabulate_differences(data: Record) -> list[Record]:
     """Row less column for every pair of three or more runs: {"title", "count", "rows"}.
 
     A row holds a cell a run: (difference, corrected p), or None on the diagonal and if undefined.
@@ -177,7 +176,7 @@ DIAGONAL = Line("chance", [(0, 0), (1, 1)], svg.NEUTRAL, True, marked=False)
 _NAMES = {"train": "training", "val": "validation", "test": "testing"}  # of a split's line
 
 
-def trace_metric(runs: Sequence[Run], first: str, metric: str) -> list[Line]:
+def trace_metric(runs: Sequence[Record], first: str, metric: str) -> list[Line]:
     """A metric against epoch: for every run the split `first`, dashed, and testing.
 
     Validation stands for testing where there was none.
@@ -191,16 +190,17 @@ def trace_metric(runs: Sequence[Run], first: str, metric: str) -> list[Line]:
     return lines
 
 
-def trace_rocs(runs: Sequence[Run]) -> list[Line]:
-    """Chance, and the ROC of referable retinopathy of every run that has one."""
-    return [DIAGONAL] + [
+def trace_rocs(runs: Sequence[Record]) -> list[Line]:
+    """Chance, and the ROC of referable retinopathy of every run that has one; [] without any."""
+    lines = [
         Line(f"{run['name']}, AUC {show(run['record'], 'referable.auc')}", run["curves"]["roc"], i)
         for i, run in enumerate(runs)
         if run["curves"]["roc"]
     ]
+    return lines and [DIAGONAL, *lines]
 
 
-def _chart_comparison(runs: Sequence[Run]) -> list[Chart]:
+def _chart_comparison(runs: Sequence[Record]) -> list[Chart]:
     """The course's figure (accuracy against epoch in training and testing, every run), QWK, and
     for several runs what their time of training bought, a point a run."""
     accuracy = trace_metric(runs, "train", "accuracy")
@@ -220,7 +220,7 @@ def _chart_comparison(runs: Sequence[Run]) -> list[Chart]:
     ]  # fmt: skip
 
 
-def _chart_run(run: Run, style: int) -> list[Chart | Ridges]:
+def _chart_run(run: Record, style: int) -> list[Chart | Ridges]:
     """The charts of one run: its epochs' and its predictions'."""
     loss = [
         Line(_NAMES[split], points, style, split == "train")
@@ -249,7 +249,7 @@ def _chart_run(run: Run, style: int) -> list[Chart | Ridges]:
     ]  # fmt: skip
 
 
-def _trace_times(run: Run, style: int) -> list[Line]:
+def _trace_times(run: Record, style: int) -> list[Line]:
     """Seconds of each epoch; their sums in the legend."""
     lines = []
     whole = sum(training + predicting for _, training, predicting in run["phases"]) or 1
@@ -261,7 +261,7 @@ def _trace_times(run: Run, style: int) -> list[Line]:
     return lines
 
 
-def _trace_operating_point(run: Run, style: int) -> list[Line]:
+def _trace_operating_point(run: Record, style: int) -> list[Line]:
     """The ROC with the point on it that the run calls referable from."""
     record, roc = run["record"], run["curves"]["roc"]
     if not roc:
@@ -280,7 +280,7 @@ def _trace_operating_point(run: Run, style: int) -> list[Line]:
     return lines
 
 
-def _trace_reliability(run: Run, style: int) -> list[Line]:
+def _trace_reliability(run: Record, style: int) -> list[Line]:
     bins = run["curves"]["reliability"]
     return [replace(DIAGONAL, name="perfect")] + [
         Line(f"{when} temperature", [(sure, right) for sure, right, _ in bins[when]], style, dashed)
@@ -289,7 +289,7 @@ def _trace_reliability(run: Run, style: int) -> list[Line]:
     ]
 
 
-def _pick_points(run: Run, column: str) -> list[tuple[float, float]]:
+def _pick_points(run: Record, column: str) -> list[tuple[float, float]]:
     return [
         (row["epoch"], row[column])
         for row in run["history"]

@@ -4,13 +4,14 @@ Drawn for a column of 12 cm: no text below 8 pt, and a marker and a line style b
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from dr_cli.plots.lines import MARKERS, OKABE_ITO
 from dr_cli.report.page import trace_metric, trace_rocs
 from dr_cli.report.svg import MOST_MARKERS, Line
+from dr_cli.scoring.record import Record
 
 STYLE: dict[Any, Any] = {
     "font.size": 9, "axes.labelsize": 9,
@@ -26,7 +27,7 @@ INCHES = (4.72, 3.15)  # 12 cm by 8 cm, without the legend below
 DPI = 300
 
 
-def save(data: Mapping[str, Any], folder: Path) -> list[Path]:
+def save(data: Record, folder: Path) -> list[Path]:
     """accuracy, qwk, roc (all runs in one) and a confusion matrix a run, each as PNG and SVG.
 
     Makes `folder`. A figure that no run has data for is left out. Returns the files.
@@ -36,17 +37,16 @@ def save(data: Mapping[str, Any], folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     runs = data["runs"]
     saved = []
-    for name, y_label, lines in (
-        ("accuracy", "Accuracy", trace_metric(runs, "train", "accuracy")),
-        ("qwk", "Quadratic weighted kappa", trace_metric(runs, "val", "qwk")),
+    for name, lines, x_label, y_label in (
+        ("accuracy", trace_metric(runs, "train", "accuracy"), "Epoch", "Accuracy"),
+        ("qwk", trace_metric(runs, "val", "qwk"), "Epoch", "Quadratic weighted kappa"),
+        ("roc", trace_rocs(runs), "1 − specificity", "Sensitivity"),
     ):
         if lines:
-            saved += _save_lines(folder / name, lines, "Epoch", y_label)
-    if len(lines := trace_rocs(runs)) > 1:
-        saved += _save_lines(folder / "roc", lines, "1 − specificity", "Sensitivity")
+            saved += _save_lines(folder / name, lines, x_label, y_label)
     taken: set[str] = set()
     for i, run in enumerate(runs):
-        if run["record"].get("confusion"):
+        if run["record"]["confusion"]:
             name = re.sub(r"[^\w.-]+", "-", run["name"]).strip("-.") or "run"
             while name.lower() in taken:  # `a b` beside `a-b`
                 name += f"-{i + 1}"

@@ -29,6 +29,7 @@ from dr_cli.scoring.calibration import retemper
 from dr_cli.scoring.metrics import reliability_curve
 from dr_cli.scoring.of_run import compare_runs
 from dr_cli.scoring.predictions import PROBABILITIES, check
+from dr_cli.scoring.record import Record
 from dr_cli.training.config import TrainConfig, flag
 
 SAMPLE_SET = "the built-in sample set"
@@ -38,15 +39,15 @@ MOST_ON_ROC = 200  # points kept of a curve: a page of ten runs stays under 4 MB
 EXPECTED_BINS = 20  # of the expected grade, from 0 to 4
 
 # Without these there is no report; a file that lacks one was not written by `dr train`.
-OPTIONS = {"arch": str, "epochs": int, "size": int, "val": str}
-RECORD = {
+NEEDED_OPTIONS = {"arch": str, "epochs": int, "size": int, "val": str}
+NEEDED_FIGURES = {
     **dict.fromkeys(("n", "failed"), int),
     **dict.fromkeys(("accuracy", "qwk", "referable", "calibration", "baselines"), dict),
     **dict.fromkeys(("per_grade", "confusion", "warnings"), list),
 }
 
 
-def collect(folders: Sequence[Path], *, no_pictures: bool = False) -> dict[str, Any]:
+def collect(folders: Sequence[Path], *, no_pictures: bool = False) -> Record:
     """All that the report says, read from finished runs.
 
     folders: run folders, or folders that hold run folders one or two levels deep.
@@ -111,12 +112,12 @@ def find_figure(record: Any, name: str) -> Any:
 # ---------------------------------------------------------------- one run
 
 
-def _read_run(run: Run, name: str, no_pictures: bool, listed: int) -> dict[str, Any]:
+def _read_run(run: Run, name: str, no_pictures: bool, listed: int) -> Record:
     summary, config, history = run.summary(), run.config(), run.history()
     split = "test" if summary.get("test") else "val"
-    _need(config.options, OPTIONS, run["config.json"])
+    _need(config.options, NEEDED_OPTIONS, run["config.json"])
     for measured in filter(None, map(summary.get, ("val", "test"))):
-        _need(measured, RECORD, run["summary.json"])
+        _need(measured, NEEDED_FIGURES, run["summary.json"])
     record = _without_run(summary[split])
     predictions = run.predictions(split)
     check(predictions, str(run[f"predictions-{split}.csv"]))
@@ -161,12 +162,12 @@ def _need(part: Any, kinds: Mapping[str, type], where: Path) -> None:
             raise UsageError(f"{where} holds no {name} as dr train writes it: train a new run")
 
 
-def _without_run(record: Mapping[str, Any]) -> dict[str, Any]:
+def _without_run(record: Mapping[str, Any]) -> Record:
     """A record less what its run says already: its name, and where its data lie."""
     return {key: value for key, value in record.items() if key not in ("run", "data")}
 
 
-def _describe_data(data: DataRecord, drawn: bool, no_pictures: bool) -> dict[str, Any]:
+def _describe_data(data: DataRecord, drawn: bool, no_pictures: bool) -> Record:
     """What config.json says of the data set; its place only where that may be told."""
     told = asdict(data)
     kept = drawn and re.search(r"[/\\]sample[/\\][^/\\]+$", data.root)  # where the cache has it
@@ -175,7 +176,7 @@ def _describe_data(data: DataRecord, drawn: bool, no_pictures: bool) -> dict[str
     return {"root": SAMPLE_SET} | told if kept else told
 
 
-def _count_splits(run: Run) -> list[dict[str, Any]]:
+def _count_splits(run: Run) -> list[Record]:
     """What each split holds, and how many of its images have the patient's other eye in train."""
     table = run.splits()
     try:
@@ -193,7 +194,7 @@ def _count_splits(run: Run) -> list[dict[str, Any]]:
 
 
 def _split_seconds(
-    history: Sequence[Mapping[str, float | None]], counts: Sequence[Mapping[str, Any]]
+    history: Sequence[Mapping[str, float | None]], counts: Sequence[Record]
 ) -> list[list[float]]:
     """[epoch, seconds of training, seconds of predicting validation and test] an epoch.
 
@@ -217,9 +218,9 @@ def _median(values: Iterable[float | None]) -> float | None:
 # ---------------------------------------------------------------- its predictions
 
 
-def _list_cells(predictions: pd.DataFrame, most: int) -> dict[str, list[dict[str, Any]]]:
+def _list_cells(predictions: pd.DataFrame, most: int) -> dict[str, list[Record]]:
     """At most `most` images of each confusion cell: "true-predicted" -> path, probability."""
-    cells: dict[str, list[dict[str, Any]]] = {}
+    cells: dict[str, list[Record]] = {}
     paths = predictions["path"].to_list()
     grade, predicted = (predictions[name].to_numpy(int) for name in ("grade", "predicted"))
     sure = predictions[PROBABILITIES].to_numpy()[np.arange(len(paths)), predicted]
@@ -230,7 +231,7 @@ def _list_cells(predictions: pd.DataFrame, most: int) -> dict[str, list[dict[str
     return cells
 
 
-def _find_curves(predictions: pd.DataFrame, temperature: float | None) -> dict[str, Any]:
+def _find_curves(predictions: pd.DataFrame, temperature: float | None) -> Record:
     """What the charts of a run are drawn from.
 
     roc: [false positive rate, sensitivity] of referable retinopathy, None with one class
@@ -286,7 +287,7 @@ def _name_start(options: Mapping[str, Any]) -> str:
     return "a local file" if options.get("weights") else "scratch"
 
 
-def _without_paths(options: Mapping[str, Any]) -> dict[str, Any]:
+def _without_paths(options: Mapping[str, Any]) -> Record:
     """The options, with a word in the place of each path."""
     told = dict(options)
     if told.get("weights"):
@@ -334,7 +335,7 @@ def _tell_apart(runs: Sequence[Run]) -> list[str]:
     return names
 
 
-def _choose_best(runs: Sequence[Mapping[str, Any]]) -> tuple[Mapping[str, Any], str]:
+def _choose_best(runs: Sequence[Record]) -> tuple[Record, str]:
     """The best run and what chose it: validation QWK where every run has it, else test QWK."""
     by = "val" if all(find_value(run["val"], "qwk") is not None for run in runs) else "record"
     scores = [find_value(run[by], "qwk") for run in runs]
@@ -342,7 +343,7 @@ def _choose_best(runs: Sequence[Mapping[str, Any]]) -> tuple[Mapping[str, Any], 
     return runs[known.index(max(known))], "validation QWK" if by == "val" else "test QWK"
 
 
-def _compare(runs: Sequence[Run], told: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]] | None:
+def _compare(runs: Sequence[Run], told: Sequence[Record]) -> list[Record] | None:
     """Every pair of runs as `comparison.compare` gives it, each by its own calibration.
 
     None where the runs were not measured on the same images; empty for a run alone, and for
@@ -356,7 +357,7 @@ def _compare(runs: Sequence[Run], told: Sequence[Mapping[str, Any]]) -> list[dic
         return None
 
 
-def _add_pictures(runs: Sequence[Run], told: list[dict[str, Any]], no_pictures: bool) -> None:
+def _add_pictures(runs: Sequence[Run], told: list[Record], no_pictures: bool) -> None:
     """To each run the pictures it shows, an equal share of the page, and how many more it has."""
     found = [
         [] if no_pictures else gallery.check(run.pictures(), run["pictures.json"]) for run in runs
