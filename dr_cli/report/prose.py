@@ -128,5 +128,5 @@ def _tell_leaks(record: Record) -> Iterator[str]:
         )
         if leaks.get(key)
     ]
-    none = "No fellow eye and no duplicate of these images stands in train or validation"
-    yield f"Leaks: {'; '.join(found)}." if found else f"{none}."
+    none = "No fellow eye and no duplicate of these images stands in train or validation."
+    yield f"Leaks: {'; '.join(found)}." if found else none

@@ -23,7 +23,6 @@ NUM_COLOURS = 7  # --run-0 ... --run-6 in style.css; 7 and 6 share no factor: 42
 NEUTRAL = -1  # a line that belongs to no run
 MOST_MARKERS = 25  # on one line; more would hide it
 
-
 # A confusion cell of no image of its row, and of all: in light and in dark mode.
 SHADES = {
     "light": ((255, 255, 255), (8, 81, 156)),
