@@ -62,12 +62,6 @@ def scaled(value: float | None, by: float, unit: str) -> str:
     return "n/a" if value is None else f"{value / by:.3g} {unit}"
 
 
-def count(n: int, what: str) -> str:
-    """So many of a thing: "1 epoch", "3 epochs", "1,200 images"."""
-    return f"{n:,} {what}" + "s" * (n != 1)
-
-
 def size(count: int) -> str:
     """Bytes of memory or disk: "1.5 GiB", "12.0 MiB"; less than none is none."""
-    count = max(0, count)
-    return f"{count / 2**30:.1f} GiB" if count >= 2**29 else f"{count / 2**20:.1f} MiB"
+    return f"{count / 2**30:.1f} GiB" if count >= 2**29 else f"{max(0, count) / 2**20:.1f} MiB"

@@ -26,8 +26,6 @@ def test_a_difference_in_words() -> None:
     assert words.difference(None) == "n/a"
 
 
-def test_counts_and_sizes_in_words() -> None:
-    assert words.count(1, "epoch") == "1 epoch"
-    assert words.count(1200, "image") == "1,200 images"
+def test_sizes_in_words() -> None:
     assert words.size(-5) == "0.0 MiB"
     assert words.size(3 * 2**28) == "0.8 GiB"

@@ -3,6 +3,7 @@
 import base64
 from collections import Counter
 from collections.abc import Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -45,13 +46,10 @@ def fit(entries: Sequence[Entry], most: int) -> list[Entry]:
         among = ("right", entry["grade"]) if right else "mistakes"
         turns.append((seen[among] * NUM_GRADES + entry["grade"] if right else seen[among], place))
         seen[among] += 1
-    kept = []
-    for _, place in sorted(turns):
-        most -= weigh(entries[place])
-        if most < 0:
-            break
-        kept.append(place)
-    return [entries[place] for place in sorted(kept)]
+    order = [place for _, place in sorted(turns)]
+    weights = accumulate(weigh(entries[place]) for place in order)
+    kept = sorted(place for place, weight in zip(order, weights, strict=True) if weight <= most)
+    return [entries[place] for place in kept]
 
 
 def weigh(entry: Entry) -> int:

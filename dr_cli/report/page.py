@@ -1,169 +1,137 @@
 """The dictionary of `reading.collect` -> an HTML page, a Markdown text, a CSV table."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from importlib.resources import files
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 import jinja2
+import pandas as pd
 from markupsafe import Markup
 
 from dr_cli import grades
 from dr_cli.plots import heat
 from dr_cli.report import gallery, svg
-from dr_cli.report.reading import figure_of, value_of
-from dr_cli.report.svg import Line
+from dr_cli.report.reading import find_figure, find_value
+from dr_cli.report.svg import Chart, Line, Ridges
+from dr_cli.scoring.metrics import FIGURES
+from dr_cli.scoring.record import Record
 from dr_cli.words import difference, figure, mcnemar, number, p_value, percent, scaled, signed
 
-Run = Mapping[str, Any]
 
-
-class Figure(NamedTuple):
-    """How a figure of a record is shown."""
-
-    heading: str
-    percent: bool = False
-
-
-FIGURES = {  # MERGE: `from dr_cli.scoring.metrics import FIGURES` has these, then this goes
-    "accuracy": Figure("Accuracy", True),
-    "balanced_accuracy": Figure("Balanced accuracy", True),
-    "macro_f1": Figure("Macro F1", True),
-    "qwk": Figure("QWK"),
-    "mean_absolute_error": Figure("Mean absolute error, grades"),
-    "referable.auc": Figure("Referable AUC"),
-    "referable.sensitivity": Figure("Sensitivity, referable", True),
-    "referable.specificity": Figure("Specificity, referable", True),
-    "sight_threatening.auc": Figure("Sight-threatening AUC"),
-    "sight_threatening.sensitivity": Figure("Sensitivity, sight-threatening", True),
-    "sight_threatening.specificity": Figure("Specificity, sight-threatening", True),
-}
-
-
-class Column(NamedTuple):
-    """A column of the table of runs: `value` sorts it, `text` stands in it."""
+@dataclass(frozen=True)
+class Column:
+    """A column of a table: where in a row of runs or of pairs it stands, how it is written."""
 
     heading: str
-    value: Callable[[Run], Any]
-    text: Callable[[Run], str]
+    name: str
+    write: Callable[[Any], str] = str
 
+    def value(self, row: Record) -> Any:
+        """What sorts the table."""
+        return find_value(row, self.name)
 
-def show(record: Mapping[str, Any], name: str) -> str:
-    """A figure of a record with its interval, as everybody reads it."""
-    return figure(figure_of(record, name), FIGURES[name].percent)
-
-
-def _column_of(heading: str, key: str, write: Callable[[Any], str]) -> Column:
-    return Column(heading, lambda run: run[key], lambda run: write(run[key]))
-
-
-def _column_of_figure(name: str) -> Column:
-    return Column(
-        FIGURES[name].heading,
-        lambda run: value_of(run["record"], name),
-        lambda run: show(run["record"], name),
-    )
+    def text(self, row: Record) -> str:
+        """What stands in it."""
+        return self.write(find_figure(row, self.name))
 
 
 TABLE = (
-    _column_of("Architecture", "architecture", str),
-    _column_of("Start", "start", str),
-    *map(_column_of_figure, ("qwk", "accuracy", "referable.auc")),
-    _column_of("Epochs", "epochs", number),
-    _column_of("Seconds an epoch", "seconds_per_epoch", lambda value: number(value, 1)),
-    _column_of("Images/s", "images_per_second", lambda value: number(value, 1)),
-    _column_of("Parameters", "parameters", lambda value: scaled(value, 1e6, "M")),
-    _column_of("Multiply-adds", "multiply_adds", lambda value: scaled(value, 1e9, "G")),
+    Column("Architecture", "architecture"),
+    Column("Start", "start"),
+    *(
+        Column(
+            FIGURES[name].heading,
+            f"record.{name}",
+            partial(figure, as_percent=FIGURES[name].percent),
+        )
+        for name in ("qwk", "accuracy", "referable.auc")
+    ),
+    Column("Epochs", "epochs", number),
+    Column("Seconds an epoch", "seconds_per_epoch", partial(number, digits=1)),
+    Column("Images/s", "images_per_second", partial(number, digits=1)),
+    Column("Parameters", "parameters", partial(scaled, by=1e6, unit="M")),
+    Column("Multiply-adds", "multiply_adds", partial(scaled, by=1e9, unit="G")),
+)
+PAIRS = (
+    Column("First", "a"),
+    Column("Second", "b"),
+    Column("QWK", "qwk", difference),
+    Column("Referable AUC", "referable_auc", difference),
+    Column("McNemar, referable", "mcnemar_referable", mcnemar),
+    Column("McNemar, grade", "mcnemar_grade", mcnemar),
 )
 
-PAIRS: tuple[tuple[str, Callable[[Mapping[str, Any]], str]], ...] = (  # heading, text of a pair
-    ("First", lambda pair: pair["a"]),
-    ("Second", lambda pair: pair["b"]),
-    ("QWK", lambda pair: difference(pair["qwk"])),
-    ("Referable AUC", lambda pair: difference(pair["referable_auc"])),
-    ("McNemar, referable", lambda pair: mcnemar(pair["mcnemar_referable"])),
-    ("McNemar, grade", lambda pair: mcnemar(pair["mcnemar_grade"])),
-)
+
+def show(record: Record, name: str) -> str:
+    """A figure of a record with its interval, as everybody reads it."""
+    return figure(find_figure(record, name), FIGURES[name].percent)
 
 
-def render(data: Mapping[str, Any]) -> str:
+def render(data: Record) -> str:
     """One self-contained HTML page of what `collect` returned: no network, no library."""
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("dr_cli.report", "."),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    environment.filters |= {"percent": percent, "number": number, "p_value": p_value}
-    environment.filters |= {"signed": signed, "stacked": _stack, "shade": svg.shade}
+        loader=jinja2.PackageLoader("dr_cli.report", "."), undefined=jinja2.StrictUndefined,
+        autoescape=True, trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters |= {
+        "percent": percent, "number": number, "p_value": p_value, "signed": signed,
+        "stacked": _stack, "shade": svg.shade,
+    }  # fmt: skip
     return environment.get_template("page.html.jinja").render(
-        data=data,
-        style=Markup(files("dr_cli.report").joinpath("style.css").read_text(encoding="utf-8")),
-        names=grades.NAMES,
-        columns=TABLE,
-        pairs=PAIRS,
-        figures={n: f for n, f in FIGURES.items() if not n.startswith("calibration.")},
-        show=show,
-        figure_of=figure_of,
-        matrices=_tabulate_differences(data),
-        charts=_draw_comparison(data["runs"]),
-        charts_of=_draw_run,
-        swatch=svg.swatch,
-        heat=heat.VIRIDIS.split()[::3],
-        heat_opacity=heat.STRONGEST,
-        most_bytes=gallery.MOST_BYTES,
-    )
+        data=data, names=grades.NAMES, columns=TABLE, pairs=PAIRS, figures=FIGURES, show=show,
+        find_figure=find_figure, matrices=_tabulate_differences(data),
+        charts=_chart_comparison(data["runs"]), charts_of=_chart_run, swatch=svg.draw_swatch,
+        heat=heat.VIRIDIS.split()[::3], heat_opacity=heat.STRONGEST, most_bytes=gallery.MOST_BYTES,
+    )  # fmt: skip
 
 
-def to_csv(data: Mapping[str, Any]) -> str:
+def to_csv(data: Record) -> str:
     """A row a run: plain numbers, with the ends of the interval beside each figure."""
-    import pandas as pd
-
     table = pd.DataFrame([_csv_row(run) for run in data["runs"]], dtype=object)
     return table.to_csv(index=False, lineterminator="\n")
 
 
-def _csv_row(run: Run) -> dict[str, Any]:
+def _csv_row(run: Record) -> Record:
     plain = (
         "name", "architecture", "start", "epochs", "best_epoch", "size", "parameters",
         "multiply_adds", "seconds_per_epoch", "images_per_second", "split",
     )  # fmt: skip
     row = {key: run[key] for key in plain} | {"n": run["record"]["n"]}
     for name in ("accuracy", "qwk", "mean_absolute_error", "referable.auc"):
-        key, found = name.replace(".", "_"), figure_of(run["record"], name) or {}
+        key, found = name.replace(".", "_"), find_figure(run["record"], name) or {}
         low, high = found.get("ci95") or (None, None)
         row |= {key: found.get("value"), f"{key}_low": low, f"{key}_high": high}
     return row
 
 
-def to_markdown(data: Mapping[str, Any]) -> str:
+def to_markdown(data: Record) -> str:
     """Intended use, summary, warnings, the table of runs and that of pairs."""
-    runs = [[run["name"], *(column.text(run) for column in TABLE)] for run in data["runs"]]
-    pairs = [[text(pair) for _, text in PAIRS] for pair in data["comparisons"]]
     told = [
         "# Grading diabetic retinopathy",
         data["intended_use"],
         *map(_escape, data["summary"]),
         *(f"**Warning.** {_escape(warning)}" for warning in data["warnings"]),
-        _tabulate([["Run", *(column.heading for column in TABLE)], *runs]),
+        _tabulate((Column("Run", "name"), *TABLE), data["runs"]),
         "Brackets hold 95% intervals.",
     ]
-    if pairs:
+    if data["comparisons"]:
         told += [
             "First less second, on the same patients (paired bootstrap); McNemar: images that the "
             "first : the second alone got right; p of each column corrected for their number "
             "(Holm).",
-            _tabulate([[heading for heading, _ in PAIRS], *pairs]),
+            _tabulate(PAIRS, data["comparisons"]),
         ]
     told += [f"**{item['title']}.** {_escape(item['text'])}" for item in data["card"][1:]]
     return "\n\n".join(told) + "\n"
 
 
-def _tabulate(table: Sequence[Sequence[str]]) -> str:
-    """Rows of cells, the first one the headings, in Markdown."""
-    rows = ["| " + " | ".join(map(_escape, row)) + " |" for row in table]
-    return "\n".join([rows[0], "| --- " * len(table[0]) + "|", *rows[1:]])
+def _tabulate(columns: Sequence[Column], rows: Sequence[Record]) -> str:
+    """A table in Markdown."""
+    cells = [[column.heading for column in columns]]
+    cells += [[column.text(row) for column in columns] for row in rows]
+    told = ["| " + " | ".join(map(_escape, row)) + " |" for row in cells]
+    return "\n".join([told[0], "| --- " * len(columns) + "|", *told[1:]])
 
 
 def _escape(text: str) -> str:
@@ -181,7 +149,7 @@ def _stack(text: str) -> Markup:
     return Markup("{} <small>({}</small>").format(value, interval)
 
 
-def _tabulate_differences(data: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _tabulate_differences(data: Record) -> list[Record]:
     """Row less column for every pair of three or more runs: {"title", "count", "rows"}.
 
     A row holds a cell a run: (difference, corrected p), or None on the diagonal and if undefined.
@@ -189,11 +157,12 @@ def _tabulate_differences(data: Mapping[str, Any]) -> list[dict[str, Any]]:
     names, pairs = [run["name"] for run in data["runs"]], data["comparisons"]
     found = []
     for key, title in (("qwk", "QWK"), ("referable_auc", "Referable AUC")):
-        cells = {}
-        for pair in pairs:
-            if tested := pair[key]:
-                cells[pair["a"], pair["b"]] = (tested["difference"], tested["p_holm"])
-                cells[pair["b"], pair["a"]] = (-tested["difference"], tested["p_holm"])
+        cells = {
+            (pair["a"], pair["b"]): (pair[key]["difference"], pair[key]["p_holm"])
+            for pair in pairs
+            if pair[key]
+        }
+        cells |= {(b, a): (-difference, p) for (a, b), (difference, p) in cells.items()}
         rows = [[cells.get((a, b)) for b in names] for a in names]
         if cells and len(names) > 2:
             found.append({"title": title, "count": len(cells) // 2, "rows": rows})
@@ -203,87 +172,84 @@ def _tabulate_differences(data: Mapping[str, Any]) -> list[dict[str, Any]]:
 # ---------------------------------------------------------------- charts
 
 
-class Chart(NamedTuple):
-    """A picture under its title; the lines are its legend's."""
-
-    title: str
-    svg: Markup
-    lines: Sequence[Line] = ()
-
-
 DIAGONAL = Line("chance", [(0, 0), (1, 1)], svg.NEUTRAL, True, marked=False)
 _NAMES = {"train": "training", "val": "validation", "test": "testing"}  # of a split's line
 
 
-def comparison_lines(runs: Sequence[Run], first: str, metric: str) -> list[Line]:
+def trace_metric(runs: Sequence[Record], first: str, metric: str) -> list[Line]:
     """A metric against epoch: for every run the split `first`, dashed, and testing.
 
     Validation stands for testing where there was none.
     """
     lines = []
     for i, run in enumerate(runs):
-        last = "test" if _points(run, f"test_{metric}") else "val"
+        last = "test" if _pick_points(run, f"test_{metric}") else "val"
         for split in dict.fromkeys((first, last)):
-            if points := _points(run, f"{split}_{metric}"):
+            if points := _pick_points(run, f"{split}_{metric}"):
                 lines.append(Line(f"{run['name']}, {_NAMES[split]}", points, i, split != last))
     return lines
 
 
-def roc_lines(runs: Sequence[Run]) -> list[Line]:
-    """Chance, and the ROC of referable retinopathy of every run that has one."""
-    return [DIAGONAL] + [
+def trace_rocs(runs: Sequence[Record]) -> list[Line]:
+    """Chance, and the ROC of referable retinopathy of every run that has one; [] without any."""
+    lines = [
         Line(f"{run['name']}, AUC {show(run['record'], 'referable.auc')}", run["curves"]["roc"], i)
         for i, run in enumerate(runs)
         if run["curves"]["roc"]
     ]
+    return lines and [DIAGONAL, *lines]
 
 
-def _draw_comparison(runs: Sequence[Run]) -> list[Chart]:
+def _chart_comparison(runs: Sequence[Record]) -> list[Chart]:
     """The course's figure (accuracy against epoch in training and testing, every run), QWK, and
     for several runs what their time of training bought, a point a run."""
-    accuracy = comparison_lines(runs, "train", "accuracy")
+    accuracy = trace_metric(runs, "train", "accuracy")
     times = [
         Line(f"{run['name']}, {run['seconds']:,.0f} s, QWK {number(qwk)}", [(minutes, qwk)], i)
         for i, run in enumerate(runs)
-        if (qwk := value_of(run["record"], "qwk")) is not None
+        if (qwk := find_value(run["record"], "qwk")) is not None
         and (minutes := (run["seconds"] or 0) / 60)
     ]
     return [
-        *_draw("Accuracy against epoch", accuracy, y_label="Accuracy", percent=True),
-        *_draw("QWK against epoch", comparison_lines(runs, "val", "qwk"), y_label="QWK"),
-        *_draw(
+        Chart("Accuracy against epoch", accuracy, "Accuracy", percent=True),
+        Chart("QWK against epoch", trace_metric(runs, "val", "qwk"), "QWK"),
+        Chart(
             "QWK against time of training", times if len(times) > 1 else [],
-            x_label="minutes", y_label="QWK", wide=True,
+            "QWK", "minutes", wide=True,
         ),
     ]  # fmt: skip
 
 
-def _draw_run(run: Run, style: int) -> list[Chart]:
+def _chart_run(run: Record, style: int) -> list[Chart | Ridges]:
     """The charts of one run: its epochs' and its predictions'."""
     loss = [
         Line(_NAMES[split], points, style, split == "train")
         for split in ("train", "val")
-        if (points := _points(run, f"{split}_loss"))
+        if (points := _pick_points(run, f"{split}_loss"))
     ]
-    rate = [Line("learning rate", _points(run, "lr"), style)]
-    times = _time_lines(run, style)
+    rate = [Line("learning rate", _pick_points(run, "lr"), style)]
+    names = [f"{grade} {name}" for grade, name in enumerate(grades.NAMES)]
+    expected = list(zip(names, run["curves"]["expected"], strict=True))
     return [
-        *_draw("Loss against epoch", loss, y_label="loss"),
-        *_draw("Learning rate against epoch", rate, y_label="learning rate"),
-        *_draw("Where the time went", times, y_label="seconds an epoch", from_zero=True),
-        *_draw(
-            "Referable retinopathy: ROC", _operating_lines(run, style),
-            x_label="1 − specificity", y_label="sensitivity", square=True,
+        Chart("Loss against epoch", loss, "loss"),
+        Chart("Learning rate against epoch", rate, "learning rate"),
+        Chart("Where the time went", _trace_times(run, style), "seconds an epoch", from_zero=True),
+        Chart(
+            "Referable retinopathy: ROC", _trace_operating_point(run, style),
+            "sensitivity", "1 − specificity", square=True,
         ),
-        *_draw(
-            "Reliability: is 80% sure right in 80%?", _reliability_lines(run, style),
-            x_label="probability of the likeliest grade", y_label="share right", square=True,
+        Chart(
+            "Reliability: is 80% sure right in 80%?", _trace_reliability(run, style),
+            "share right", "probability of the likeliest grade", square=True,
         ),
-        _draw_expected(run, style),
+        Ridges(
+            "Expected grade by true grade", expected, (0, grades.NUM_GRADES - 1),
+            "expected grade", style,
+        ),
     ]  # fmt: skip
 
 
-def _time_lines(run: Run, style: int) -> list[Line]:
+def _trace_times(run: Record, style: int) -> list[Line]:
     """Seconds of each epoch; their sums in the legend."""
     lines = []
     whole = sum(training + predicting for _, training, predicting in run["phases"]) or 1
@@ -295,25 +261,26 @@ def _time_lines(run: Run, style: int) -> list[Line]:
     return lines
 
 
-def _operating_lines(run: Run, style: int) -> list[Line]:
+def _trace_operating_point(run: Record, style: int) -> list[Line]:
     """The ROC with the point on it that the run calls referable from."""
     record, roc = run["record"], run["curves"]["roc"]
     if not roc:
         return []
-    auc = show(record, "referable.auc")
-    lines = [DIAGONAL, Line(f"AUC {auc}", roc, style, marked=False)]
-    sensitivity = value_of(record, "referable.sensitivity")
-    specificity = value_of(record, "referable.specificity")
-    if sensitivity is not None and specificity is not None:
+    lines = [DIAGONAL, Line(f"AUC {show(record, 'referable.auc')}", roc, style, marked=False)]
+    sensitivity, specificity, threshold = (
+        find_value(record, f"referable.{part}")
+        for part in ("sensitivity", "specificity", "threshold")
+    )
+    if None not in (sensitivity, specificity):
         name = (
-            f"operating point {number(value_of(record, 'referable.threshold'))}: "
+            f"operating point {number(threshold)}: "
             f"sensitivity {percent(sensitivity)}, specificity {percent(specificity)}"
         )
         lines.append(Line(name, [(1 - specificity, sensitivity)], style))
     return lines
 
 
-def _reliability_lines(run: Run, style: int) -> list[Line]:
+def _trace_reliability(run: Record, style: int) -> list[Line]:
     bins = run["curves"]["reliability"]
     return [replace(DIAGONAL, name="perfect")] + [
         Line(f"{when} temperature", [(sure, right) for sure, right, _ in bins[when]], style, dashed)
@@ -322,25 +289,7 @@ def _reliability_lines(run: Run, style: int) -> list[Line]:
     ]
 
 
-def _draw_expected(run: Run, style: int) -> Chart:
-    names = [f"{grade} {name}" for grade, name in enumerate(grades.NAMES)]
-    rows = list(zip(names, run["curves"]["expected"], strict=True))
-    picture = svg.ridges(rows, (0, grades.NUM_GRADES - 1), "expected grade", style)
-    return Chart("Expected grade by true grade", picture)
-
-
-def _draw(title: str, lines: Sequence[Line], **how: Any) -> list[Chart]:
-    """A chart with a description for those who cannot see it; none where there is no point."""
-    told = f"{title}. " + ". ".join(
-        f"{line.name}: from {line.points[0][1]:.3g} to {line.points[-1][1]:.3g}"
-        for line in lines
-        if line.points
-    )
-    picture = svg.line_chart(lines, described=told, **how)
-    return [Chart(title, picture, lines)] if picture else []
-
-
-def _points(run: Run, column: str) -> list[tuple[float, float]]:
+def _pick_points(run: Record, column: str) -> list[tuple[float, float]]:
     return [
         (row["epoch"], row[column])
         for row in run["history"]

@@ -4,25 +4,22 @@ Drawn for a column of 12 cm: no text below 8 pt, and a marker and a line style b
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from dr_cli.plots.lines import MARKERS, OKABE_ITO
-from dr_cli.report.page import comparison_lines, roc_lines
+from dr_cli.report.page import trace_metric, trace_rocs
 from dr_cli.report.svg import MOST_MARKERS, Line
+from dr_cli.scoring.record import Record
 
 STYLE: dict[Any, Any] = {
-    "font.size": 9,
-    "axes.labelsize": 9,
-    "xtick.labelsize": 8,
-    "ytick.labelsize": 8,
-    "legend.fontsize": 8,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": "#d0d7de",
-    "grid.linewidth": 0.6,
+    "font.size": 9, "axes.labelsize": 9,
+    "xtick.labelsize": 8, "ytick.labelsize": 8, "legend.fontsize": 8,
+    "axes.spines.top": False, "axes.spines.right": False,
+    "axes.grid": True, "grid.color": "#d0d7de", "grid.linewidth": 0.6,
+}  # fmt: skip
+SVG: dict[Any, Any] = {
     "svg.hashsalt": "dr",  # the same data give the same file
     "svg.fonttype": "none",  # text stays text, as journals ask
 }
@@ -30,30 +27,32 @@ INCHES = (4.72, 3.15)  # 12 cm by 8 cm, without the legend below
 DPI = 300
 
 
-def save(data: Mapping[str, Any], folder: Path) -> list[Path]:
+def save(data: Record, folder: Path) -> list[Path]:
     """accuracy, qwk, roc (all runs in one) and a confusion matrix a run, each as PNG and SVG.
 
     Makes `folder`. A figure that no run has data for is left out. Returns the files.
     """
+    from dr_cli.plots.confusion import ConfusionMatrix
+
     folder.mkdir(parents=True, exist_ok=True)
     runs = data["runs"]
     saved = []
-    for name, y_label, lines in (
-        ("accuracy", "Accuracy", comparison_lines(runs, "train", "accuracy")),
-        ("qwk", "Quadratic weighted kappa", comparison_lines(runs, "val", "qwk")),
+    for name, lines, x_label, y_label in (
+        ("accuracy", trace_metric(runs, "train", "accuracy"), "Epoch", "Accuracy"),
+        ("qwk", trace_metric(runs, "val", "qwk"), "Epoch", "Quadratic weighted kappa"),
+        ("roc", trace_rocs(runs), "1 − specificity", "Sensitivity"),
     ):
         if lines:
-            saved += _save_lines(folder / name, lines, "Epoch", y_label)
-    if len(lines := roc_lines(runs)) > 1:
-        saved += _save_lines(folder / "roc", lines, "1 − specificity", "Sensitivity")
+            saved += _save_lines(folder / name, lines, x_label, y_label)
     taken: set[str] = set()
     for i, run in enumerate(runs):
-        if run["record"].get("confusion"):
+        if run["record"]["confusion"]:
             name = re.sub(r"[^\w.-]+", "-", run["name"]).strip("-.") or "run"
             while name.lower() in taken:  # `a b` beside `a-b`
                 name += f"-{i + 1}"
             taken.add(name.lower())
-            saved += _save_confusion(folder / f"confusion-{name}", run["record"]["confusion"])
+            drawn = ConfusionMatrix.from_counts(run["record"]["confusion"]).plot().figure
+            saved += _write(drawn, folder / f"confusion-{name}")
     return saved
 
 
@@ -70,17 +69,12 @@ def _save_lines(stem: Path, lines: Sequence[Line], x_label: str, y_label: str) -
             x, y = zip(*line.points, strict=True)
             colour = "#57606a" if line.style < 0 else OKABE_ITO[line.style % len(OKABE_ITO)]
             axes.plot(
-                x,
-                y,
-                color=colour,
+                x, y, label="name", color=colour, linewidth=1.4,
                 linestyle="--" if line.dashed else "-",
-                linewidth=1.4,
-                marker=MARKERS[line.style % len(MARKERS)] if line.marked else "",
-                markersize=4.5,
+                marker=MARKERS[line.style % len(MARKERS)] if line.marked else "", markersize=4.5,
                 markerfacecolor="white" if line.dashed else colour,
                 markevery=1 if len(x) <= MOST_MARKERS else 0.1,  # a tenth of the diagonal apart
-                label="name",
-            )
+            )  # fmt: skip
         axes.set(xlabel=x_label, ylabel=y_label)
         if x_label == "Epoch":
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -91,17 +85,11 @@ def _save_lines(stem: Path, lines: Sequence[Line], x_label: str, y_label: str) -
         return _write(figure, stem)
 
 
-def _save_confusion(stem: Path, counts: Sequence[Sequence[int]]) -> list[Path]:
+def _write(figure: Any, stem: Path) -> list[Path]:
     import matplotlib as mpl
 
-    from dr_cli.plots.confusion import ConfusionMatrix
-
-    with mpl.rc_context({key: STYLE[key] for key in ("svg.hashsalt", "svg.fonttype")}):
-        return _write(ConfusionMatrix.from_counts(counts).plot().figure, stem)
-
-
-def _write(figure: Any, stem: Path) -> list[Path]:
     files = [stem.with_name(f"{stem.name}.{kind}") for kind in ("png", "svg")]
     figure.savefig(files[0], dpi=DPI)
-    figure.savefig(files[1], metadata={"Date": None})
+    with mpl.rc_context(SVG):
+        figure.savefig(files[1], metadata={"Date": None})
     return files

@@ -1,13 +1,10 @@
 """What the report says in sentences: summary, warnings, privacy, model card."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
-from dr_cli.scoring.record import verdict
+from dr_cli.scoring.record import Record, verdict
 from dr_cli.words import figure, number, percent
-
-Run = Mapping[str, Any]  # one of the runs of `reading.collect`'s dictionary
 
 INTENDED_USE = (
     "For research and teaching. This is no medical device: it makes no diagnosis, "
@@ -34,35 +31,36 @@ LIMITS = (
 NAMES = {"train": "training", "val": "validation", "test": "test"}  # of splits, before "images"
 
 
-def summarise(run: Run, runs: int, chosen_by: str) -> list[str]:
+def summarise(run: Record, runs: int, chosen_by: str) -> list[str]:
     """What the best of so many runs reached, beside what needs no network, and on what data."""
     record = run["record"]
     best = f"Of {runs} runs, {run['name']} has the best {chosen_by}" if runs > 1 else run["name"]
     patients = f" of {record['patients']:,} patients" if record.get("patients") else ""
+    told = verdict(record)
     return [
         f"{best}: on {record['n']:,} {NAMES[run['split']]} images{patients} it reaches "
         f"QWK {figure(record['qwk'])} and accuracy {figure(record['accuracy'], True)}.",
-        *_tell_baselines(record),
-        *(f"Data: {told}." for told in [_name_data(run)] if told),
+        *_tell_baselines(record["baselines"]),
+        f"Data: {_name_data(run)}.",
         *_tell_leaks(record),
-        *(f"{told}." for told in [verdict(record)] if told),
+        *([f"{told}."] if told else []),
     ]
 
 
-def write_card(runs: Sequence[Run]) -> list[dict[str, str]]:
+def write_card(runs: Sequence[Record]) -> list[dict[str, str]]:
     """The model card, with every data set that the runs were made on."""
     told = [f"{_name_data(run)}; fingerprint {run['data']['fingerprint']}" for run in runs]
-    parts = {
-        "Intended use": INTENDED_USE,
-        "Out of scope": OUT_OF_SCOPE,
-        "Data": ". ".join(dict.fromkeys(told)) + ".",
-        "Metrics": METRICS,
-        "Limits": LIMITS,
-    }
-    return [{"title": title, "text": text} for title, text in parts.items()]
+    parts = (
+        ("Intended use", INTENDED_USE),
+        ("Out of scope", OUT_OF_SCOPE),
+        ("Data", ". ".join(dict.fromkeys(told)) + "."),
+        ("Metrics", METRICS),
+        ("Limits", LIMITS),
+    )
+    return [{"title": title, "text": text} for title, text in parts]
 
 
-def disclose(runs: Sequence[Run], no_pictures: bool) -> str:
+def disclose(runs: Sequence[Record], no_pictures: bool) -> str:
     """Whose images are in it, for whoever is about to share it."""
     if no_pictures:
         return "No photograph, file name or patient is in this page."
@@ -76,7 +74,7 @@ def disclose(runs: Sequence[Run], no_pictures: bool) -> str:
     )
 
 
-def warn(runs: Sequence[Run], comparable: bool) -> Iterator[str]:
+def warn(runs: Sequence[Record], comparable: bool) -> Iterator[str]:
     """What whoever reads the figures of these runs must know first."""
     measured_on = {(r["data"]["fingerprint"], r["record"]["n"], r["split"]) for r in runs}
     if not comparable or len(measured_on) > 1:
@@ -96,30 +94,29 @@ def warn(runs: Sequence[Run], comparable: bool) -> Iterator[str]:
         )
 
 
-def _tell_baselines(record: Mapping[str, Any]) -> Iterator[str]:
-    found = record.get("baselines") or {}
+def _tell_baselines(baselines: Record) -> Iterator[str]:
     told = [
         f"{what} scores QWK {number(base['qwk'])} and accuracy {percent(base['accuracy'])}"
         for key, what in (
             ("majority", "always predicting the commonest grade"),
             ("fellow_eye", "copying the grade of the patient's other eye"),
         )
-        if (base := found.get(key))
+        if (base := baselines.get(key))
     ]
     if told:
         yield f"For comparison, {', and '.join(told)}."
 
 
-def _name_data(run: Run) -> str:
+def _name_data(run: Record) -> str:
     """Data set, layout and images by split, without the path that leads there."""
     data = run["data"]
     name = re.split(r"[/\\]", data.get("root", "").rstrip("/\\"))[-1]
-    counts = [f"{row['n']:,} {NAMES[row['split']]}" for row in run["splits"]]
     told = ", ".join(filter(None, [name, f"layout {data['layout']}"]))
+    counts = [f"{row['n']:,} {NAMES[row['split']]}" for row in run["splits"]]
     return f"{told}: {', '.join(counts)} images" if counts else told
 
 
-def _tell_leaks(record: Mapping[str, Any]) -> Iterator[str]:
+def _tell_leaks(record: Record) -> Iterator[str]:
     """How many test images are half known from train or val; nothing where that is not known."""
     if (leaks := record.get("leaks")) is None:
         return
@@ -131,5 +128,5 @@ def _tell_leaks(record: Mapping[str, Any]) -> Iterator[str]:
         )
         if leaks.get(key)
     ]
-    none = "No fellow eye and no duplicate of these images stands in train or validation"
-    yield f"Leaks: {'; '.join(found)}." if found else f"{none}."
+    none = "No fellow eye and no duplicate of these images stands in train or validation."
+    yield f"Leaks: {'; '.join(found)}." if found else none

@@ -12,20 +12,25 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from statistics import median
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from dr_cli import __version__
 from dr_cli.errors import UsageError
 from dr_cli.grades import NUM_GRADES, REFERABLE_FROM, expected_grade, referable_probability
+from dr_cli.labels import splits
 from dr_cli.report import gallery, prose
 from dr_cli.runs import DataRecord, Run
+from dr_cli.scoring.calibration import retemper
+from dr_cli.scoring.metrics import reliability_curve
+from dr_cli.scoring.of_run import compare_runs
+from dr_cli.scoring.predictions import PROBABILITIES, check
+from dr_cli.scoring.record import Record
 from dr_cli.training.config import TrainConfig, flag
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 SAMPLE_SET = "the built-in sample set"
 MOST_IN_A_CELL = 100  # images listed of one confusion cell, the most confident first
@@ -33,8 +38,16 @@ MOST_IN_CELLS = 400  # of one confusion cell over all runs: a page of ten stays 
 MOST_ON_ROC = 200  # points kept of a curve: a page of ten runs stays under 4 MB
 EXPECTED_BINS = 20  # of the expected grade, from 0 to 4
 
+# Without these there is no report; a file that lacks one was not written by `dr train`.
+NEEDED_OPTIONS = {"arch": str, "epochs": int, "size": int, "val": str}
+NEEDED_FIGURES = {
+    **dict.fromkeys(("n", "failed"), int),
+    **dict.fromkeys(("accuracy", "qwk", "referable", "calibration", "baselines"), dict),
+    **dict.fromkeys(("per_grade", "confusion", "warnings"), list),
+}
 
-def collect(folders: Sequence[Path], *, no_pictures: bool = False) -> dict[str, Any]:
+
+def collect(folders: Sequence[Path], *, no_pictures: bool = False) -> Record:
     """All that the report says, read from finished runs.
 
     folders: run folders, or folders that hold run folders one or two levels deep.
@@ -83,39 +96,39 @@ def find_runs(folder: Path) -> list[Run]:
     raise UsageError(f"{folder}: no finished run (no summary.json in it); make one with dr train")
 
 
-def value_of(record: Mapping[str, Any] | None, figure: str) -> float | None:
+def find_value(record: Any, name: str) -> Any:
     """The value of a figure such as "qwk" or "referable.auc"; None where it is undefined."""
-    found = figure_of(record, figure)
+    found = find_figure(record, name)
     return found.get("value") if isinstance(found, Mapping) else found
 
 
-def figure_of(record: Mapping[str, Any] | None, figure: str) -> Any:
+def find_figure(record: Any, name: str) -> Any:
     """What a record holds of a figure, {"value", "ci95"} or the value; None without it."""
-    found: Any = record
-    for key in figure.split("."):
-        found = (found or {}).get(key)
-    return found
+    for key in name.split("."):
+        record = record.get(key) if isinstance(record, Mapping) else None
+    return record
 
 
 # ---------------------------------------------------------------- one run
 
 
-def _read_run(run: Run, name: str, no_pictures: bool, listed: int) -> dict[str, Any]:
-    from dr_cli.scoring.predictions import check
-
+def _read_run(run: Run, name: str, no_pictures: bool, listed: int) -> Record:
     summary, config, history = run.summary(), run.config(), run.history()
     split = "test" if summary.get("test") else "val"
+    _need(config.options, NEEDED_OPTIONS, run["config.json"])
+    for measured in filter(None, map(summary.get, ("val", "test"))):
+        _need(measured, NEEDED_FIGURES, run["summary.json"])
     record = _without_run(summary[split])
     predictions = run.predictions(split)
     check(predictions, str(run[f"predictions-{split}.csv"]))
-    drawn = _are_drawn(predictions)
-    splits = _read_splits(run)
+    drawn = bool(predictions["path"].str.fullmatch(r"(.*/)?drawn_[^/]*").all())  # the sample set's
+    counts = _count_splits(run)
     data = _describe_data(config.data, drawn, no_pictures)
     options = _without_paths(config.options) if no_pictures else dict(config.options)
     return {
         "name": name,
         "architecture": options["arch"],
-        "start": _start(options),
+        "start": _name_start(options),
         "epochs": len(history) or options["epochs"],
         "best_epoch": run.epoch(),
         "size": options["size"],
@@ -124,57 +137,47 @@ def _read_run(run: Run, name: str, no_pictures: bool, listed: int) -> dict[str, 
         "seconds_per_epoch": _median(row.get("seconds") for row in history),
         "seconds": sum(row.get("seconds") or 0 for row in history) or None,
         "images_per_second": _median(row.get("images_per_second") for row in history),
-        "phases": _split_seconds(history, splits),
+        "phases": _split_seconds(history, counts),
         "drawn": drawn,
         "decision": run.calibration().to_record()["decision"],
         "split": split,
         "record": record,
         "val": _without_run(summary.get("val") or {}) or None,
         "history": history,
-        "curves": _find_curves(predictions, value_of(record, "calibration.temperature")),
+        "curves": _find_curves(predictions, find_value(record, "calibration.temperature")),
         "cells": _list_cells(predictions, listed) if listed else {},
-        "splits": splits,
+        "splits": counts,
         "options": options,
-        "made_with": {
-            "device": config.device,
-            "precision": config.precision,
-            "threads": config.threads,
-            **config.versions,
-        },
+        "made_with": {key: getattr(config, key) for key in ("device", "precision", "threads")}
+        | dict(config.versions),
         "data": data,
         "preprocessing": dict(config.preprocessing),
-        "command": " ".join(["dr", "train", *_data_words(data), *_flags(options)]),
+        "command": " ".join(["dr", "train", *_spell_data(data), *_spell_options(options)]),
     }
 
 
-def _without_run(record: Mapping[str, Any]) -> dict[str, Any]:
+def _need(part: Any, kinds: Mapping[str, type], where: Path) -> None:
+    for name, kind in kinds.items():
+        if not isinstance(find_figure(part, name), kind):
+            raise UsageError(f"{where} holds no {name} as dr train writes it: train a new run")
+
+
+def _without_run(record: Mapping[str, Any]) -> Record:
     """A record less what its run says already: its name, and where its data lie."""
     return {key: value for key, value in record.items() if key not in ("run", "data")}
 
 
-def _describe_data(data: DataRecord, drawn: bool, no_pictures: bool) -> dict[str, Any]:
+def _describe_data(data: DataRecord, drawn: bool, no_pictures: bool) -> Record:
     """What config.json says of the data set; its place only where that may be told."""
     told = asdict(data)
-    kept = drawn and _is_kept_sample(data.root)
+    kept = drawn and re.search(r"[/\\]sample[/\\][^/\\]+$", data.root)  # where the cache has it
     if kept or no_pictures:
         del told["root"], told["source"]
     return {"root": SAMPLE_SET} | told if kept else told
 
 
-def _are_drawn(predictions: "pd.DataFrame") -> bool:
-    """Whether these are the sample set's drawn eyes, by their names, and no photographs."""
-    return bool(predictions["path"].str.fullmatch(r"(.*/)?drawn_[^/]*").all())
-
-
-def _is_kept_sample(root: str) -> bool:
-    """Whether a folder is where the cache keeps the built-in sample set."""
-    return re.search(r"[/\\]sample[/\\][^/\\]+$", root) is not None
-
-
-def _read_splits(run: Run) -> list[dict[str, Any]]:
+def _count_splits(run: Run) -> list[Record]:
     """What each split holds, and how many of its images have the patient's other eye in train."""
-    from dr_cli.labels import splits
-
     table = run.splits()
     try:
         placed = table[table["split"].notna()].astype({"grade": int})
@@ -182,23 +185,22 @@ def _read_splits(run: Run) -> list[dict[str, Any]]:
     except (ValueError, TypeError) as error:
         raise UsageError(f"{run['splits.csv']} cannot be read: {error}") from error
     trained = placed.loc[placed["split"] == "train", "patient"].dropna()
+    fellows = placed.loc[placed["patient"].isin(trained), "split"].value_counts()
     told = []
     for split, counts in found.items():
-        also = None
-        if split != "train" and len(trained):
-            also = int(placed.loc[placed["split"] == split, "patient"].isin(trained).sum())
+        also = int(fellows.get(split, 0)) if split != "train" and len(trained) else None
         told.append({"split": split, **counts, "patient_also_in_train": also})
     return told
 
 
 def _split_seconds(
-    history: Sequence[Mapping[str, float | None]], splits: Sequence[Mapping[str, Any]]
+    history: Sequence[Mapping[str, float | None]], counts: Sequence[Record]
 ) -> list[list[float]]:
     """[epoch, seconds of training, seconds of predicting validation and test] an epoch.
 
     images_per_second is of the training phase alone; what else the epoch took was evaluation.
     """
-    images = next((row["n"] for row in splits if row["split"] == "train"), None)
+    images = next((row["n"] for row in counts if row["split"] == "train"), None)
     phases = []
     for row in history:
         epoch, seconds, speed = (row.get(k) for k in ("epoch", "seconds", "images_per_second"))
@@ -210,18 +212,18 @@ def _split_seconds(
 
 def _median(values: Iterable[float | None]) -> float | None:
     known = [value for value in values if value is not None]
-    return float(np.median(known)) if known else None
+    return median(known) if known else None
 
 
 # ---------------------------------------------------------------- its predictions
 
 
-def _list_cells(predictions: "pd.DataFrame", most: int) -> dict[str, list[dict[str, Any]]]:
+def _list_cells(predictions: pd.DataFrame, most: int) -> dict[str, list[Record]]:
     """At most `most` images of each confusion cell: "true-predicted" -> path, probability."""
-    cells: dict[str, list[dict[str, Any]]] = {}
+    cells: dict[str, list[Record]] = {}
     paths = predictions["path"].to_list()
     grade, predicted = (predictions[name].to_numpy(int) for name in ("grade", "predicted"))
-    sure = _probabilities(predictions)[np.arange(len(paths)), predicted]
+    sure = predictions[PROBABILITIES].to_numpy()[np.arange(len(paths)), predicted]
     for i in np.argsort(-sure, kind="stable"):
         cell = cells.setdefault(f"{grade[i]}-{predicted[i]}", [])
         if len(cell) < most:
@@ -229,24 +231,22 @@ def _list_cells(predictions: "pd.DataFrame", most: int) -> dict[str, list[dict[s
     return cells
 
 
-def _find_curves(predictions: "pd.DataFrame", temperature: float | None) -> dict[str, Any]:
+def _find_curves(predictions: pd.DataFrame, temperature: float | None) -> Record:
     """What the charts of a run are drawn from.
 
     roc: [false positive rate, sensitivity] of referable retinopathy, None with one class
     reliability: before and after temperature, [confidence, share right, images] a bin
     expected: for each true grade, images in each of EXPECTED_BINS bins of the expected grade
     """
-    from dr_cli.scoring.calibration import retemper
-
-    grade, after = predictions["grade"].to_numpy(int), _probabilities(predictions)
-    before = _reliability(grade, retemper(after, temperature)) if temperature else None
-    roc = roc_curve(grade >= REFERABLE_FROM, referable_probability(after))
+    grade, after = predictions["grade"].to_numpy(int), predictions[PROBABILITIES].to_numpy()
+    before = _list_bins(grade, retemper(after, temperature)) if temperature else None
+    roc = measure_roc(grade >= REFERABLE_FROM, referable_probability(after))
     if roc is not None and len(roc) > MOST_ON_ROC:
         roc = roc[np.linspace(0, len(roc) - 1, MOST_ON_ROC).round().astype(int)]
     ends = (0, NUM_GRADES - 1)
     return {
         "roc": None if roc is None else roc.round(4).tolist(),
-        "reliability": {"before": before, "after": _reliability(grade, after)},
+        "reliability": {"before": before, "after": _list_bins(grade, after)},
         "expected": [
             np.histogram(expected_grade(after[grade == g]), EXPECTED_BINS, ends)[0].tolist()
             for g in range(NUM_GRADES)
@@ -254,7 +254,7 @@ def _find_curves(predictions: "pd.DataFrame", temperature: float | None) -> dict
     }
 
 
-def roc_curve(truth: NDArray[np.bool_], score: NDArray[Any]) -> NDArray[np.float64] | None:
+def measure_roc(truth: NDArray[np.bool_], score: NDArray[Any]) -> NDArray[np.float64] | None:
     """[M, 2] false positive rate and sensitivity, from (0, 0) to (1, 1): truth [N], score [N].
 
     A point a threshold, without those that lie on a line with their neighbours, as
@@ -270,9 +270,7 @@ def roc_curve(truth: NDArray[np.bool_], score: NDArray[Any]) -> NDArray[np.float
     return np.vstack([[0, 0], called[bends]]) / called[-1]
 
 
-def _reliability(grade: NDArray[np.int64], probabilities: NDArray[Any]) -> list[list[float]]:
-    from dr_cli.scoring.metrics import reliability_curve
-
+def _list_bins(grade: NDArray[np.int64], probabilities: NDArray[Any]) -> list[list[float]]:
     return [
         [round(b["confidence"], 4), round(b["accuracy"], 4), b["n"]]
         for b in reliability_curve(grade, probabilities)
@@ -280,21 +278,16 @@ def _reliability(grade: NDArray[np.int64], probabilities: NDArray[Any]) -> list[
     ]
 
 
-def _probabilities(predictions: "pd.DataFrame") -> NDArray[np.float64]:
-    """[N, 5], after temperature."""
-    return predictions[[f"p{k}" for k in range(NUM_GRADES)]].to_numpy(np.float64)
-
-
 # ---------------------------------------------------------------- the command that repeats it
 
 
-def _start(options: Mapping[str, Any]) -> str:
+def _name_start(options: Mapping[str, Any]) -> str:
     if options.get("pretrained"):
         return "ImageNet"
     return "a local file" if options.get("weights") else "scratch"
 
 
-def _without_paths(options: Mapping[str, Any]) -> dict[str, Any]:
+def _without_paths(options: Mapping[str, Any]) -> Record:
     """The options, with a word in the place of each path."""
     told = dict(options)
     if told.get("weights"):
@@ -304,7 +297,7 @@ def _without_paths(options: Mapping[str, Any]) -> dict[str, Any]:
     return told
 
 
-def _data_words(data: Mapping[str, Any]) -> list[str]:
+def _spell_data(data: Mapping[str, Any]) -> list[str]:
     """DATA and its columns on the `dr train` line; nothing names the built-in sample set."""
     root = data.get("root")
     if root == SAMPLE_SET:
@@ -315,15 +308,15 @@ def _data_words(data: Mapping[str, Any]) -> list[str]:
     return words
 
 
-def _flags(options: Mapping[str, Any]) -> list[str]:
+def _spell_options(options: Mapping[str, Any]) -> list[str]:
     """Every option that is not its default, as on the `dr train` line."""
     words = []
     for key, default in TrainConfig().to_dict().items():
         value = options.get(key, default)
-        if value == default or value is None:
+        if value in (default, None):
             continue
         if isinstance(default, bool):
-            words.append(flag(key) if value else flag("no_" + key))
+            words.append(flag(key if value else f"no_{key}"))
         else:
             words += [flag(key), shlex.quote(str(value))]
     return words
@@ -342,15 +335,15 @@ def _tell_apart(runs: Sequence[Run]) -> list[str]:
     return names
 
 
-def _choose_best(runs: Sequence[Mapping[str, Any]]) -> tuple[Mapping[str, Any], str]:
+def _choose_best(runs: Sequence[Record]) -> tuple[Record, str]:
     """The best run and what chose it: validation QWK where every run has it, else test QWK."""
-    by = "val" if all(value_of(run["val"], "qwk") is not None for run in runs) else "record"
-    scores = [value_of(run[by], "qwk") for run in runs]
+    by = "val" if all(find_value(run["val"], "qwk") is not None for run in runs) else "record"
+    scores = [find_value(run[by], "qwk") for run in runs]
     known = [-math.inf if score is None else score for score in scores]
     return runs[known.index(max(known))], "validation QWK" if by == "val" else "test QWK"
 
 
-def _compare(runs: Sequence[Run], told: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]] | None:
+def _compare(runs: Sequence[Run], told: Sequence[Record]) -> list[Record] | None:
     """Every pair of runs as `comparison.compare` gives it, each by its own calibration.
 
     None where the runs were not measured on the same images; empty for a run alone, and for
@@ -358,15 +351,13 @@ def _compare(runs: Sequence[Run], told: Sequence[Mapping[str, Any]]) -> list[dic
     """
     if len(runs) < 2 or len({run["split"] for run in told}) > 1:
         return []
-    from dr_cli.scoring.of_run import compare_runs
-
     try:
         return compare_runs(runs, told[0]["split"], names=[run["name"] for run in told])
     except UsageError:  # other images or grades; its text would name one of them
         return None
 
 
-def _add_pictures(runs: Sequence[Run], told: list[dict[str, Any]], no_pictures: bool) -> None:
+def _add_pictures(runs: Sequence[Run], told: list[Record], no_pictures: bool) -> None:
     """To each run the pictures it shows, an equal share of the page, and how many more it has."""
     found = [
         [] if no_pictures else gallery.check(run.pictures(), run["pictures.json"]) for run in runs

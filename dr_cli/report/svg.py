@@ -23,7 +23,6 @@ NUM_COLOURS = 7  # --run-0 ... --run-6 in style.css; 7 and 6 share no factor: 42
 NEUTRAL = -1  # a line that belongs to no run
 MOST_MARKERS = 25  # on one line; more would hide it
 
-
 # A confusion cell of no image of its row, and of all: in light and in dark mode.
 SHADES = {
     "light": ((255, 255, 255), (8, 81, 156)),
@@ -78,7 +77,7 @@ class Axes:
             '<text transform="translate(17,{}) rotate(-90)" text-anchor="middle">{}</text></svg>'
         ).format(
             self.width, self.height, described, self._grid() + Markup("").join(inside),
-            _text(middle, foot, self.x_label), side, self.y_label,
+            _label(middle, foot, self.x_label), side, self.y_label,
         )  # fmt: skip
 
     def rule(self, y: float) -> Markup:
@@ -88,17 +87,17 @@ class Axes:
 
     def _grid(self) -> Markup:
         grid = Markup("")
-        for y in ticks(*self.y) if self.ticked else ():
+        for y in place_ticks(*self.y) if self.ticked else ():
             told = f"{y:.0%}" if self.percent else f"{y:.10g}"
-            grid += self.rule(y) + _text(self.left - 8, self.py(y) + 5, told, "end")
-        for x in ticks(*self.x, whole=self.x_label == "epoch"):
-            grid += _text(self.px(x), self.height - self.bottom + 21, f"{x:.10g}")
+            grid += self.rule(y) + _label(self.left - 8, self.py(y) + 5, told, "end")
+        for x in place_ticks(*self.x, whole=self.x_label == "epoch"):
+            grid += _label(self.px(x), self.height - self.bottom + 21, f"{x:.10g}")
         return grid
 
 
-def ticks(low: float, high: float, most: int = 6, whole: bool = False) -> list[float]:
-    """At most `most` + 1 round numbers from low to high: steps of 1, 2 or 5 times 10^n."""
-    raw = (high - low) / most
+def place_ticks(low: float, high: float, whole: bool = False) -> list[float]:
+    """At most seven round numbers from low to high: steps of 1, 2 or 5 times 10^n."""
+    raw = (high - low) / 6
     power = 10.0 ** floor(log10(raw))
     step = next(m * power for m in (1, 2, 5, 10) if m * power >= raw * (1 - 1e-9))
     step = max(1.0, step) if whole else step
@@ -107,62 +106,73 @@ def ticks(low: float, high: float, most: int = 6, whole: bool = False) -> list[f
     return [round((first + i) * step, 10) for i in range(count)]
 
 
-def line_chart(
-    lines: Sequence[Line],
-    *,
-    y_label: str,
-    described: str,
-    x_label: str = "epoch",
-    percent: bool = False,
-    square: bool = False,
-    wide: bool = False,
-    from_zero: bool = False,
-) -> Markup:
-    """All lines in one frame, whose y range holds every point; "" where there is no point.
+@dataclass(frozen=True)
+class Chart:
+    """Lines in one frame, whose y range holds every point."""
 
-    square: both axes run from 0 to 1. wide: no point lies on the frame's left or right edge.
-    from_zero: the y axis starts there.
-    """
-    points = [point for line in lines for point in line.points]
-    if not points:
-        return Markup("")
-    xs, ys = ([point[k] for point in points] for k in (0, 1))
-    x = y = (0.0, 1.0)
-    if not square:
-        x = _widened(xs, 0.05 if wide else 0)
-        y = (0, 1.05 * max(ys) or 1) if from_zero else _widened(ys, 0.05, 1 if percent else None)
-    axes = Axes(x, y, x_label, y_label, percent)
-    return axes.draw((_line(axes, line) for line in lines), described)
+    title: str
+    lines: Sequence[Line]
+    y_label: str
+    x_label: str = "epoch"
+    percent: bool = False
+    square: bool = False
+    """Both axes run from 0 to 1."""
+    wide: bool = False
+    """No point lies on the frame's left or right edge."""
+    from_zero: bool = False
+    """The y axis starts there."""
+
+    def draw(self) -> Markup:
+        """With a description for those who cannot see it; "" where there is no point."""
+        lines = [line for line in self.lines if line.points]
+        if not lines:
+            return Markup("")
+        xs, ys = ([point[k] for line in lines for point in line.points] for k in (0, 1))
+        x = y = (0.0, 1.0)
+        if not self.square:
+            x = _widen(xs, 0.05 if self.wide else 0)
+            y = _widen(ys, 0.05, 1 if self.percent else None)
+        if self.from_zero:
+            y = (0, 1.05 * max(ys) or 1)
+        axes = Axes(x, y, self.x_label, self.y_label, self.percent)
+        ends = [f"{a.name}: from {a.points[0][1]:.3g} to {a.points[-1][1]:.3g}" for a in lines]
+        return axes.draw((_draw_line(axes, a) for a in lines), f"{self.title}. {'. '.join(ends)}")
 
 
-def ridges(
-    rows: Sequence[tuple[str, Sequence[int]]], x: tuple[float, float], x_label: str, style: int
-) -> Markup:
+@dataclass(frozen=True)
+class Ridges:
     """Histograms above each other, one a row of (name, counts), each scaled to its own highest."""
-    axes = Axes(x, (0, len(rows)), x_label, "", ticked=False, left=184)
-    width = (x[1] - x[0]) / len(rows[0][1])
-    inside = []
-    for foot, (name, counts) in zip(reversed(range(len(rows))), rows, strict=True):
-        steps = "".join(
-            f"V{axes.py(foot + 0.9 * n / (max(counts) or 1))}H{axes.px(x[0] + (b + 1) * width)}"
-            for b, n in enumerate(counts)
-        )
-        bars = Markup('<path class="bars" style="--c:var(--run-{})" d="M{},{y}{}V{y}z"/>').format(
-            style % NUM_COLOURS, axes.px(x[0]), steps, y=axes.py(foot)
-        )
-        inside += [axes.rule(foot), bars, _text(axes.left - 8, axes.py(foot) - 6, name, "end")]
-    told = ". ".join(f"{name}: {sum(counts)} images" for name, counts in rows)
-    return axes.draw(inside, f"Histogram of the {x_label} in each true grade. {told}")
+
+    title: str
+    rows: Sequence[tuple[str, Sequence[int]]]
+    x: tuple[float, float]
+    x_label: str
+    style: int
+    lines = ()  # none needs a legend
+
+    def draw(self) -> Markup:
+        """With a description for those who cannot see it."""
+        axes = Axes(self.x, (0, len(self.rows)), self.x_label, "", ticked=False, left=184)
+        width = (self.x[1] - self.x[0]) / len(self.rows[0][1])
+        inside = []
+        for foot, (name, counts) in zip(reversed(range(len(self.rows))), self.rows, strict=True):
+            tops = [axes.py(foot + 0.9 * n / (max(counts) or 1)) for n in counts]
+            ends = [axes.px(self.x[0] + (b + 1) * width) for b in range(len(counts))]
+            steps = "".join(f"V{top}H{end}" for top, end in zip(tops, ends, strict=True))
+            y = axes.py(foot)
+            bars = Markup(
+                '<path class="bars" style="--c:var(--run-{})" d="M{},{y}{}V{y}z"/>'
+            ).format(self.style % NUM_COLOURS, axes.px(self.x[0]), steps, y=y)
+            inside += [axes.rule(foot), bars, _label(axes.left - 8, y - 6, name, "end")]
+        told = ". ".join(f"{name}: {sum(counts)} images" for name, counts in self.rows)
+        return axes.draw(inside, f"Histogram of the {self.x_label} in each true grade. {told}")
 
 
-def swatch(line: Line) -> Markup:
-    """A short piece of a line, for the legend beside a chart."""
+def draw_swatch(line: Line) -> Markup:
+    """A short piece of a line, for the legend beside a chart, about (108, 22)."""
     axes = Axes((0, 2), (0, 2), "", "", width=146, height=82)
     xs = (0, 1, 2) if len(line.points) > 1 else (1,)
-    inside = _line(axes, replace(line, points=[(x, 1) for x in xs]), titles=False)
-    return Markup('<svg class="swatch" viewBox="78 12 60 20" aria-hidden="true">{}</svg>').format(
-        inside
-    )
+    return _draw_line(axes, replace(line, name="", points=[(x, 1) for x in xs]))
 
 
 def shade(share: float) -> str:
@@ -184,34 +194,31 @@ def _luminance(colour: Sequence[int]) -> float:
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
-def _text(x: float, y: float, told: str, anchor: str = "middle") -> Markup:
+def _label(x: float, y: float, told: str, anchor: str = "middle") -> Markup:
     return Markup('<text x="{}" y="{}" text-anchor="{}">{}</text>').format(x, y, anchor, told)
 
 
-def _line(axes: Axes, line: Line, titles: bool = True) -> Markup:
-    if not line.points:
-        return Markup("")
+def _draw_line(axes: Axes, line: Line) -> Markup:
+    """The line and its markers; over each, if the line has a name, what stands there."""
     colour = "var(--soft)" if line.style == NEUTRAL else f"var(--run-{line.style % NUM_COLOURS})"
     places = [(axes.px(x), axes.py(y)) for x, y in line.points]
-    every = -(-len(places) // MOST_MARKERS)
+    last = len(places) - 1
+    marked = {*range(0, last, -(-len(places) // MOST_MARKERS)), last} if line.marked else set()
     marks = Markup("")
-    for i, ((x, y), place) in enumerate(zip(line.points, places, strict=True)):
-        if line.marked and (i % every == 0 or i == len(places) - 1):
-            value = f"{y:.1%}" if axes.percent else f"{y:.4g}"
-            title = Markup("<title>{}: {} {:.10g}, {}</title>").format(
-                line.name, axes.x_label, x, value
-            )
-            marks += Markup('<path d="{}" transform="translate({},{})">{}</path>').format(
-                MARKERS[line.style % len(MARKERS)], *place, title if titles else ""
-            )
+    for i in sorted(marked):
+        x, y = line.points[i]
+        value = f"{y:.1%}" if axes.percent else f"{y:.4g}"
+        told = f"{line.name}: {axes.x_label} {x:.10g}, {value}"
+        title = Markup("<title>{}</title>").format(told) if line.name else ""
+        marks += Markup('<path d="{}" transform="translate({},{})">{}</path>').format(
+            MARKERS[line.style % len(MARKERS)], *places[i], title
+        )
     return Markup('<g class="line{}" style="--c:{}"><path class="stroke" d="M{}"/>{}</g>').format(
         " dashed" if line.dashed else "", colour, "L".join(f"{x},{y}" for x, y in places), marks
     )
 
 
-def _widened(
-    values: Sequence[float], margin: float, top: float | None = None
-) -> tuple[float, float]:
+def _widen(values: Sequence[float], margin: float, top: float | None = None) -> tuple[float, float]:
     low, high = min(values), max(values)
     if low == high:  # one epoch, or a flat line: still a frame of some height
         low, high = low - (abs(low) / 2 or 0.5), high + (abs(high) / 2 or 0.5)

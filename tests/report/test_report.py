@@ -24,6 +24,7 @@ from dr_cli.grades import Calibration
 from dr_cli.plots import heat
 from dr_cli.report import gallery, page, paper, reading, svg
 from dr_cli.runs import DataRecord, ModelRecord, Run, RunConfig, model_record
+from dr_cli.scoring.metrics import FIGURES, Figure
 from tests.builders.runs import edit, figure, jpeg, replace_in, write_pictures, write_run
 
 
@@ -130,6 +131,52 @@ def test_what_every_run_has_is_asked_for(runs: Path, name: str) -> None:
     (runs / "resnet18" / name).unlink()
     with pytest.raises(UsageError, match=re.escape(name)):
         reading.collect([runs])
+
+
+@pytest.mark.parametrize("option", ["arch", "epochs", "size", "val"])
+def test_an_option_that_config_lacks_is_named(runs: Path, option: str) -> None:
+    with edit(runs / "resnet18" / "config.json") as config:
+        del config["options"][option]
+    with pytest.raises(UsageError, match=rf"resnet18.config\.json holds no {option} as dr train"):
+        reading.collect([runs])
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("n", None), ("n", "100"), ("qwk", 0.7), ("calibration", []), ("failed", {})],
+)
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_a_figure_that_summary_lacks_is_named(
+    runs: Path, split: str, name: str, value: object
+) -> None:
+    with edit(runs / "resnet18" / "summary.json") as summary:
+        summary[split][name] = value
+    with pytest.raises(UsageError, match=rf"resnet18.summary\.json holds no {name} as dr train"):
+        reading.collect([runs])
+    with edit(runs / "resnet18" / "summary.json") as summary:
+        del summary[split][name]
+    with pytest.raises(UsageError, match=rf"summary\.json holds no {name} as dr train"):
+        reading.collect([runs])
+
+
+def test_what_is_not_known_of_a_figure_is_shown_as_unknown(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    with edit(run / "summary.json") as summary:
+        del summary["test"]["patients"], summary["test"]["calibration"]["brier"]
+        del summary["test"]["referable"]["threshold"], summary["test"]["qwk"]["value"]
+    text = Elements(page.render(reading.collect([run]))).text
+    assert "ECE 0.050, Brier n/a, NLL 1.100" in text
+    assert "Referable from probabilityn/a (sensitivity=0.90" in text
+    assert "QWKn/a" in text
+
+
+def test_a_new_figure_is_on_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(FIGURES, "kappa", Figure("Kappa without weights", percent=True))
+    run = write_run(tmp_path / "run")
+    with edit(run / "summary.json") as summary:
+        summary["test"]["kappa"] = figure(0.5)
+    text = Elements(page.render(reading.collect([run]))).text
+    assert "Kappa without weights50.0% (45.0%–55.0%)" in text
 
 
 def test_a_split_without_its_grade_is_named(runs: Path) -> None:
@@ -253,14 +300,14 @@ def test_runs_on_other_images_are_not_compared_silently(runs: Path) -> None:
     ],
 )
 def test_ticks_are_round_and_inside(low: float, high: float, expected: list[float]) -> None:
-    assert svg.ticks(low, high) == expected
+    assert svg.place_ticks(low, high) == expected
 
 
 def test_a_single_epoch_still_draws() -> None:
-    chart = svg.line_chart([svg.Line("x", [(1, 0.5)])], y_label="a", described="b")
+    chart = svg.Chart("b", [svg.Line("x", [(1, 0.5)])], "a").draw()
     assert "nan" not in chart
     assert chart.count("<title>") == 1
-    assert svg.line_chart([], y_label="a", described="b") == ""
+    assert svg.Chart("b", [], "a").draw() == ""
 
 
 @pytest.mark.parametrize("digits", [6, 1])
@@ -270,13 +317,13 @@ def test_roc_is_scikit_learns(n: int, digits: int) -> None:
     score = rng.random(n).round(digits)  # with ties and without
     truth = rng.random(n) < score
     truth[:2] = True, False
-    points = reading.roc_curve(truth, score)
+    points = reading.measure_roc(truth, score)
     false, true, _ = sklearn.metrics.roc_curve(truth, score)
     np.testing.assert_array_equal(points, np.column_stack([false, true]))
-    one = reading.roc_curve(truth, np.full(n, 0.5))
+    one = reading.measure_roc(truth, np.full(n, 0.5))
     assert one is not None
     assert one.tolist() == [[0, 0], [1, 1]]
-    assert reading.roc_curve(np.ones(n, bool), score) is None
+    assert reading.measure_roc(np.ones(n, bool), score) is None
 
 
 def test_the_roc_of_a_run_is_of_referable_retinopathy(runs: Path) -> None:
