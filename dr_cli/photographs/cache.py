@@ -35,6 +35,8 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
@@ -108,23 +110,27 @@ def _digest(text: str) -> bytes:
 
 
 def spread(
-    work: Callable[[Item], Result], items: Sequence[Item], threads: int, ahead: int | None = None
+    work: Callable[[Item], Result],
+    items: Iterable[Item],
+    threads: int,
+    ahead: int | None = None,
+    progress: Callable[[int], None] = lambda done: None,
 ) -> Generator[Future[Result], None, None]:
     """`work` of each item in order, up to `ahead` of the consumer (by default 4 a thread).
 
-    Threads, because Pillow lets go of the interpreter's lock while it decodes and resizes: two of
-    them do 1.9 times the work of one. They need no guarded main module, as processes do.
+    progress: told how many the consumer has done with. Threads, because Pillow lets go of the
+    interpreter's lock while it decodes and resizes: two of them do 1.9 times the work of one.
+    They need no guarded main module, as processes do, and start with the first item.
     """
-    if not items:  # the common case, where every crop is kept: a pool takes as long as a crop
-        return
-    pool, waiting = ThreadPoolExecutor(threads, "dr-work"), deque[Future[Result]]()
+    pool, todo = ThreadPoolExecutor(threads, "dr-work"), iter(items)
+    ahead = 4 * threads if ahead is None else ahead
     try:
-        for item in items:
-            waiting.append(pool.submit(work, item))
-            if len(waiting) > (4 * threads if ahead is None else ahead):
-                yield waiting.popleft()
+        waiting = deque(pool.submit(work, item) for item in islice(todo, 1 + ahead))
+        done = 0
         while waiting:
             yield waiting.popleft()
+            progress(done := done + 1)
+            waiting.extend(pool.submit(work, item) for item in islice(todo, 1))
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
@@ -187,7 +193,7 @@ class Crops:
         """A shard's crops [n, 3, S, S]; None where another process has removed the file."""
         if shard not in self._maps:
             try:
-                self._maps[shard] = _open_shard(self._shards[shard], self.size)
+                self._maps[shard] = _open_shard(self._shards[shard], self.size)[0]
             except (OSError, ValueError):
                 self._maps[shard] = None
         return self._maps[shard]
@@ -269,8 +275,9 @@ class Crops:
 
     def _note(self, numbers: Sequence[int], keep: Keep, observer: Observer) -> None:
         """Decode these, hand each crop to `keep`, note what is unreadable, tell how far it is."""
-        with closing(spread(self._load, numbers, self.workers)) as decoded:
-            for done, (number, one) in enumerate(zip(numbers, decoded, strict=True), start=1):
+        tell = partial(observer.progress, "decoding photographs", total=len(numbers))
+        with closing(spread(self._load, numbers, self.workers, progress=tell)) as decoded:
+            for number, one in zip(numbers, decoded, strict=True):
                 try:
                     crop = one.result()
                 except UnreadableImage as problem:
@@ -278,7 +285,6 @@ class Crops:
                 else:
                     self.quality[number] = crop.quality
                     keep(number, crop.pixels)
-                observer.progress("decoding photographs", done, len(numbers))
 
 
 # --- shards -------------------------------------------------------------------------------------
@@ -343,29 +349,25 @@ class _Writer:
             self._file, self._keys, self._quality = None, [], []
 
 
-def _count(file: BinaryIO, size: int) -> int:
-    """How many crops a shard holds. ValueError where the file is no whole shard of this size."""
-    length = file.seek(0, os.SEEK_END)
-    if length < _END.size:
-        raise ValueError("too short")
-    file.seek(length - _END.size)
-    magic, count, pixels, _ = _END.unpack(file.read())
-    if (magic, pixels, length) != (_MAGIC, size, count * (3 * size * size + 20) + _END.size):
-        raise ValueError("not a whole shard")
-    return count
-
-
-def _entries(shard: Path, size: int) -> list[tuple[bytes, float]]:
-    """Key and quality of each crop of a shard, in order. ValueError where it is damaged."""
+def _open_shard(shard: Path, size: int) -> tuple[NDArray[np.uint8], list[bytes], list[float]]:
+    """Its crops [n, 3, S, S], mapped, and their keys and qualities. ValueError where it is no whole
+    shard of this size, or its keys are damaged."""
     with open(shard, "rb") as file:
-        count = _count(file, size)
-        file.seek(count * 3 * size * size)
+        length = file.seek(0, os.SEEK_END)
+        if length < _END.size:
+            raise ValueError("too short")
+        file.seek(length - _END.size)
+        magic, count, pixels, checksum = _END.unpack(file.read())
+        start = count * 3 * size**2
+        if (magic, pixels, length) != (_MAGIC, size, start + 20 * count + _END.size):
+            raise ValueError("not a whole shard")
+        file.seek(start)
         entries = file.read(20 * count)
-        checksum = _END.unpack(file.read())[3]
-    if zlib.crc32(entries) != checksum:
-        raise ValueError("damaged keys")
-    qualities = np.frombuffer(entries, "<f4", offset=16 * count).tolist()
-    return [(entries[16 * row : 16 * row + 16], qualities[row]) for row in range(count)]
+        if zlib.crc32(entries) != checksum:
+            raise ValueError("damaged keys")
+        crops = np.memmap(file, np.uint8, "r", shape=(count, 3, size, size))
+    keys = [entries[at : at + 16] for at in range(0, 16 * count, 16)]
+    return crops, keys, np.frombuffer(entries, "<f4", offset=16 * count).tolist()
 
 
 def _index(where: Path, size: int) -> dict[bytes, tuple[Path, int, float]]:
@@ -373,24 +375,19 @@ def _index(where: Path, size: int) -> dict[bytes, tuple[Path, int, float]]:
     index = {}
     for shard in sorted(where.glob(f"*{_SUFFIX}")):
         try:
-            entries = enumerate(_entries(shard, size))
-            index.update({k: (shard, row, seen) for row, (k, seen) in entries})
+            _, keys, qualities = _open_shard(shard, size)
+            rows = enumerate(zip(keys, qualities, strict=True))
+            index.update({key: (shard, row, seen) for row, (key, seen) in rows})
         except ValueError:
             with suppress(OSError):
                 shard.unlink()
         except OSError:
             continue  # removed or locked by another process meanwhile
-    for partial in where.glob(f"*{_PARTIAL}"):
+    for unfinished in where.glob(f"*{_PARTIAL}"):
         with suppress(OSError):
-            if time.time() - partial.stat().st_mtime > 3600:  # of a killed build
-                partial.unlink()
+            if time.time() - unfinished.stat().st_mtime > 3600:  # of a killed build
+                unfinished.unlink()
     return index
-
-
-def _open_shard(shard: Path, size: int) -> NDArray[np.uint8]:
-    """Its crops; its keys were checked when they were looked up."""
-    with open(shard, "rb") as file:
-        return np.memmap(file, np.uint8, "r", shape=(_count(file, size), 3, size, size))
 
 
 def _make_room(where: Path, needed: int, keep: set[Path]) -> None:

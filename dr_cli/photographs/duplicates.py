@@ -20,12 +20,12 @@ by 3 degrees 97%, JPEG quality 50 97%; but cut by 5% only 18%. Mirrored copies a
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
-from contextlib import closing, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import PIL
@@ -38,8 +38,6 @@ from dr_cli.photographs import cache
 from dr_cli.photographs.decoding import UnreadableImage, decode
 from dr_cli.photographs.field import find_field
 from dr_cli.writing import whole
-
-T = TypeVar("T")
 
 NEAR = 180
 """Bits of `BITS` in which the hashes of two near duplicates may differ."""
@@ -163,7 +161,8 @@ def near_pairs(
         return np.concatenate(found)
 
     blocks = range(0, len(chosen), _ROWS)
-    found = _watch(compare, blocks, 1, "comparing photographs", observer)
+    tell = partial(observer.progress, "comparing photographs", total=len(blocks))
+    found = cache.spread(compare, blocks, 1, progress=tell)
     return np.concatenate([np.zeros((0, 2), np.int64), *(pairs.result() for pairs in found)])
 
 
@@ -193,7 +192,8 @@ def _see(
         photograph, size = decode(root, paths[i], _DECODED_AT)
         return (*perceptual_hash(photograph), size, _digest(photograph))
 
-    results = _watch(see, missing, workers, "decoding", observer)
+    tell = partial(observer.progress, "decoding", total=len(missing))
+    results = cache.spread(see, missing, workers, progress=tell)
     for i, result in zip(missing, results, strict=True):
         try:
             seen[i] = (np.frombuffer(keys[i] or bytes(16), np.uint8), *result.result())
@@ -218,22 +218,13 @@ def _exact(
     def digest(i: int) -> bytes:
         return _digest(decode(root, paths[i])[0]).tobytes()
 
-    digests = _watch(digest, rows, workers, "comparing pixels", observer)
+    tell = partial(observer.progress, "comparing pixels", total=len(rows))
+    digests = cache.spread(digest, rows, workers, progress=tell)
     first: dict[bytes, int] = {}
     exact = np.arange(len(paths))
     for row, found in zip(rows, digests, strict=True):
         exact[row] = first.setdefault(found.result(), row)
     return np.unique(exact, return_inverse=True)[1].astype(np.int64)
-
-
-def _watch(
-    work: Callable[[int], T], items: Sequence[int], workers: int, what: str, observer: Observer
-) -> Iterator[Future[T]]:
-    """As `cache.spread`; the observer hears how far the consumer is."""
-    with closing(cache.spread(work, items, workers)) as results:
-        for done, result in enumerate(results, 1):
-            yield result
-            observer.progress(what, done, len(items))
 
 
 def connect(count: int, pairs: NDArray[np.int64]) -> NDArray[np.int64]:
