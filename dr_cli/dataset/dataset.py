@@ -84,7 +84,6 @@ class FundusDataset(Dataset[tuple[Tensor, int]]):
         self.resident: Tensor | None = None
         """All crops on a device, [N, 3, S, S] uint8, zeros for the unreadable, once `keep_on` put
         them there."""
-        self._checked = cache
         if cache:
             self._crops.fill(observer)
 
@@ -111,13 +110,11 @@ class FundusDataset(Dataset[tuple[Tensor, int]]):
         return self._crops.gather(self._numbers[index] for index in indices)
 
     def prepare(self, observer: Observer = NOTHING) -> None:
-        """Find the unreadable, in parallel; after it `failed` is complete. Once is enough.
+        """Find the unreadable, in parallel; after it `failed` is complete.
 
-        With the cache it has been done; without, every photograph is decoded and none is kept.
+        With the cache it has been done; without, what was not yet seen is decoded and not kept.
         """
-        if not self._checked:
-            self._crops.check(self._numbers.tolist(), observer)
-            self._checked = True
+        self._crops.check(self._numbers.tolist(), observer)
 
     def keep_on(self, device: torch.device) -> None:
         """Copy all crops to a device's memory, where `resident` has them."""

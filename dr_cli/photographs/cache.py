@@ -228,8 +228,9 @@ class Crops:
                 os.utime(shard)  # the least recently used go first
 
     def check(self, numbers: Sequence[int], observer: Observer = NOTHING) -> None:
-        """Decode these photographs, keep none: note what is unreadable."""
-        self._note(numbers, lambda number, crop: None, observer)
+        """Decode those of these photographs not yet seen, keep none: note what is unreadable."""
+        unseen = [n for n in numbers if np.isnan(self.quality[n]) and n not in self.failed]
+        self._note(unseen, lambda number, crop: None, observer)
 
     def _look_up(self, where: Path) -> list[int]:
         """Find what the folder holds; the numbers of what is neither there nor in memory."""
