@@ -48,7 +48,7 @@ def logits_of(
     """
     network.eval()
     seen = _watch(batches, progress)
-    found = [_forward(network, pixels, way, processor, tta=False)[0] for pixels in seen]
+    found = [_run(network, pixels, way, processor, tta=False)[0] for pixels in seen]
     return torch.cat(found).cpu().numpy() if found else np.zeros((0, 5), np.float32)
 
 
@@ -63,7 +63,7 @@ def _watch(
         progress(done)
 
 
-def _forward(
+def _run(
     network: ResNet, pixels: Tensor, way: Preprocessing, processor: Processor, tta: bool
 ) -> tuple[Tensor, Tensor]:
     """uint8 [n, 3, S, S] -> logits [n, 5] float32, and the feature map [n, C, h, w].
@@ -120,7 +120,7 @@ class Member:
 
         tta: logits are of the mean probability over four flips; the map of the pixels as they are.
         """
-        return _forward(self.network, pixels, self.preprocessing, self.processor, tta)
+        return _run(self.network, pixels, self.preprocessing, self.processor, tta)
 
 
 class Grader:

@@ -170,16 +170,12 @@ class Crops:
     def gather(self, numbers: Iterable[int]) -> NDArray[np.uint8]:
         """The crops of these photographs, [n, 3, S, S] uint8. Raises UnreadableImage."""
         wanted = [int(number) for number in numbers]
+        crops = [self._find(number) for number in wanted]
+        absent = [number for number, crop in zip(wanted, crops, strict=True) if crop is None]
         out = np.empty((len(wanted), 3, self.size, self.size), np.uint8)
-        absent = []
-        for k, number in enumerate(wanted):
-            if (pixels := self._find(number)) is None:
-                absent.append(k)
-            else:
-                out[k] = pixels
-        with closing(spread(self._load, [wanted[k] for k in absent], self.workers)) as decoded:
-            for k, crop in zip(absent, decoded, strict=True):
-                out[k] = crop.result().pixels
+        with closing(spread(self._load, absent, self.workers)) as decoded:
+            for k, crop in enumerate(crops):
+                out[k] = next(decoded).result().pixels if crop is None else crop
         return out
 
     def _find(self, number: int) -> NDArray[np.uint8] | None:

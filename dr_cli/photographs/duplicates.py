@@ -94,9 +94,10 @@ def find(
     sized = np.column_stack([candidates, seen["size"]])
     doubt = np.unique(sized, axis=0, return_inverse=True)[1].ravel()
     rows = np.flatnonzero((np.bincount(doubt)[doubt] > 1) & read)
-    exact = _exact(root, paths, rows.tolist(), workers, observer)
-    together = np.stack([np.unique(exact, return_index=True)[1][exact], np.arange(len(paths))], 1)
+    firsts = _match_pixels(root, paths, rows.tolist(), workers, observer)
+    together = np.stack([firsts, np.arange(len(paths))], axis=1)
     near = connect(len(paths), np.concatenate([near, together]))
+    exact = np.unique(firsts, return_inverse=True)[1].astype(np.int64)
     return Duplicates(exact, near, seen["size"].astype(np.int64), failed)
 
 
@@ -210,21 +211,19 @@ def _digest(photograph: Image.Image) -> NDArray[np.uint8]:
     return np.frombuffer(hashlib.blake2b(content, digest_size=16).digest(), np.uint8)
 
 
-def _exact(
+def _match_pixels(
     root: Path, paths: Sequence[str], rows: Sequence[int], workers: int, observer: Observer
 ) -> NDArray[np.int64]:
-    """[N] int64: the same number where every pixel is the same, of these rows, at full size."""
-
-    def digest(i: int) -> bytes:
-        return _digest(decode(root, paths[i])[0]).tobytes()
-
+    """[N] int64: for each of these rows the first that is the same at full size, else itself."""
     tell = partial(observer.progress, "comparing pixels", total=len(rows))
-    digests = cache.spread(digest, rows, workers, progress=tell)
+    opened = cache.spread(
+        lambda i: _digest(decode(root, paths[i])[0]), rows, workers, progress=tell
+    )
     first: dict[bytes, int] = {}
-    exact = np.arange(len(paths))
-    for row, found in zip(rows, digests, strict=True):
-        exact[row] = first.setdefault(found.result(), row)
-    return np.unique(exact, return_inverse=True)[1].astype(np.int64)
+    firsts = np.arange(len(paths))
+    for row, digest in zip(rows, opened, strict=True):
+        firsts[row] = first.setdefault(digest.result().tobytes(), row)
+    return firsts
 
 
 def connect(count: int, pairs: NDArray[np.int64]) -> NDArray[np.int64]:
