@@ -267,7 +267,6 @@ class Grader:
     def _explain(self, folder: Path, path: str, crop: Crop, features: Tensor, grade: int) -> None:
         """A heatmap of the first network for a grade over the crop; features: [C, h, w]."""
         heat = activation(features[None], self.members[0].network.fc.weight, grade)[0]
-        folder.mkdir(parents=True, exist_ok=True)
         with whole(_free(folder, Path(path).stem)) as aside:
             overlay(crop.pixels, heat).save(aside)
 

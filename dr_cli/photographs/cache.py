@@ -86,7 +86,7 @@ def limit(used: int, free: int) -> int:
 def shards_folder(preprocessing: Preprocessing) -> Path:
     """Where the crops made in this way are kept, and their qualities judged by today's rule."""
     made_by = [preprocessing.recipe(), quality.VERSION, PIL.__version__]
-    recipe = _digest(json.dumps(made_by, sort_keys=True))
+    recipe = digest(json.dumps(made_by, sort_keys=True))
     return folder() / "crops" / f"{preprocessing.size}px-{recipe[:6].hex()}"
 
 
@@ -100,13 +100,14 @@ def keys(root: Path, paths: Iterable[str]) -> list[bytes | None]:
         key = None
         with suppress(OSError):
             status = os.stat(root / packed.file_of(path))
-            key = _digest(json.dumps([whole, path, status.st_size, status.st_mtime_ns]))
+            key = digest(json.dumps([whole, path, status.st_size, status.st_mtime_ns]))
         found.append(key)
     return found
 
 
-def _digest(text: str) -> bytes:
-    return hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=16).digest()
+def digest(text: str, size: int = 16) -> bytes:
+    """`size` bytes of a text, which may hold a path that is no UTF-8."""
+    return hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=size).digest()
 
 
 def spread(
@@ -304,8 +305,7 @@ class _Writer:
 
     def __init__(self, where: Path, size: int, rows: int) -> None:
         self._where, self._size, self._rows = where, size, rows
-        self._keys: list[bytes] = []
-        self._quality: list[float] = []
+        self._entries: list[tuple[bytes, float]] = []  # keys and qualities
         self._file: BinaryIO | None = None
 
     def add(self, key: bytes, crop: NDArray[np.uint8], quality: float) -> None:
@@ -313,20 +313,19 @@ class _Writer:
             self._name = self._where / f"{os.getpid()}-{secrets.token_hex(4)}{_PARTIAL}"
             self._file = open(self._name, "xb")  # noqa: SIM115 - open from one call to the next
         self._file.write(crop.data)
-        self._keys.append(key)
-        self._quality.append(quality)
-        if len(self._keys) == self._rows:
+        self._entries.append((key, quality))
+        if len(self._entries) == self._rows:
             self.finish()
 
     def finish(self) -> None:
         """What was added becomes a shard."""
         if self._file is None:
             return
-        keys = b"".join(self._keys)
-        entries = keys + np.array(self._quality, "<f4").tobytes()
+        keys = b"".join(key for key, _ in self._entries)
+        entries = keys + np.array([seen for _, seen in self._entries], "<f4").tobytes()
         with self._file as file:
             file.write(entries)
-            file.write(_END.pack(_MAGIC, len(self._keys), self._size, zlib.crc32(entries)))
+            file.write(_END.pack(_MAGIC, len(self._entries), self._size, zlib.crc32(entries)))
             file.flush()
             os.fsync(file.fileno())
         shard = self._where / (hashlib.blake2b(keys, digest_size=16).hexdigest() + _SUFFIX)
@@ -336,18 +335,18 @@ class _Writer:
             os.unlink(self._name)
             if not shard.exists():
                 raise
-        self._file, self._keys, self._quality = None, [], []
+        self._file, self._entries = None, []
 
     def discard(self) -> None:
         if self._file is not None:
             with suppress(OSError):  # closing a file writes what is left, on a full disk
                 self._file.close()
             os.unlink(self._name)
-            self._file, self._keys, self._quality = None, [], []
+            self._file, self._entries = None, []
 
 
-def _open_shard(shard: Path, size: int) -> tuple[NDArray[np.uint8], list[bytes], list[float]]:
-    """Its crops [n, 3, S, S], mapped, and their keys and qualities. ValueError where it is no whole
+def _open_shard(shard: Path, size: int) -> tuple[NDArray[np.uint8], list[tuple[bytes, float]]]:
+    """Its crops [n, 3, S, S], mapped, and key and quality of each. ValueError where it is no whole
     shard of this size, or its keys are damaged."""
     with open(shard, "rb") as file:
         length = file.seek(0, os.SEEK_END)
@@ -364,7 +363,8 @@ def _open_shard(shard: Path, size: int) -> tuple[NDArray[np.uint8], list[bytes],
             raise ValueError("damaged keys")
         crops = np.memmap(file, np.uint8, "r", shape=(count, 3, size, size))
     keys = [entries[at : at + 16] for at in range(0, 16 * count, 16)]
-    return crops, keys, np.frombuffer(entries, "<f4", offset=16 * count).tolist()
+    qualities = np.frombuffer(entries, "<f4", offset=16 * count).tolist()
+    return crops, list(zip(keys, qualities, strict=True))
 
 
 def _index(where: Path, size: int) -> dict[bytes, tuple[Path, int, float]]:
@@ -372,9 +372,8 @@ def _index(where: Path, size: int) -> dict[bytes, tuple[Path, int, float]]:
     index = {}
     for shard in sorted(where.glob(f"*{_SUFFIX}")):
         try:
-            _, keys, qualities = _open_shard(shard, size)
-            rows = enumerate(zip(keys, qualities, strict=True))
-            index.update({key: (shard, row, seen) for row, (key, seen) in rows})
+            entries = enumerate(_open_shard(shard, size)[1])
+            index.update({key: (shard, row, seen) for row, (key, seen) in entries})
         except ValueError:
             with suppress(OSError):
                 shard.unlink()

@@ -239,8 +239,8 @@ def connect(count: int, pairs: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _file(root: Path) -> Path:
-    name = hashlib.blake2b(str(root.resolve()).encode("utf-8", "surrogateescape"), digest_size=8)
-    return cache.folder() / "hashes" / f"{name.hexdigest()}-{_VERSION}-pillow{PIL.__version__}.npy"
+    name = cache.digest(str(root.resolve()), size=8).hex()
+    return cache.folder() / "hashes" / f"{name}-{_VERSION}-pillow{PIL.__version__}.npy"
 
 
 def _kept(root: Path) -> dict[bytes, np.void]:
