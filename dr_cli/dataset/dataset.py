@@ -18,7 +18,7 @@ from dr_cli.events import NOTHING, Observer
 from dr_cli.labels.layouts import DEFAULT_VAL
 from dr_cli.photographs import quality
 from dr_cli.photographs.cache import Crops
-from dr_cli.photographs.crop import Preprocessing, auto_size, field_size
+from dr_cli.photographs.crop import Preprocessing, choose_size, measure_field
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -197,10 +197,10 @@ _MEASURED = 64  # photographs looked at to choose a size: enough for a median
 
 
 def measured_size(root: Path, paths: Iterable[str]) -> int:
-    """The crops' size that suits these photographs, by `auto_size` of a few of them."""
+    """The crops' size that suits these photographs, by `choose_size` of a few of them."""
     listed = list(paths)
     sizes = []
     for path in listed[:: max(1, len(listed) // _MEASURED)]:
         with suppress(DrError):  # the unreadable are told when they are decoded
-            sizes.append(field_size(path, root))
-    return auto_size(sizes)
+            sizes.append(measure_field(path, root))
+    return choose_size(sizes)

@@ -66,11 +66,7 @@ def _watch(
 def _run(
     network: ResNet, pixels: Tensor, way: Preprocessing, processor: Processor, tta: bool
 ) -> tuple[Tensor, Tensor]:
-    """uint8 [n, 3, S, S] -> logits [n, 5] float32, and the feature map [n, C, h, w].
-
-    tta: the logarithm of the mean probability over four flips; the map is of the pixels as they
-    are.
-    """
+    """Logits of uint8 [n, 3, S, S], and the feature map, as `Member.forward` gives them."""
     flips = (pixels.flip(3), pixels.flip(2), pixels.flip((2, 3))) if tta else ()
     maps, logits = [], []
     with torch.inference_mode(), processor.autocast():

@@ -125,7 +125,7 @@ def from_image(image: Image.Image, preprocessing: Preprocessing) -> Crop:
     return _cut(picture, picture.size, _locate(picture, preprocessing), preprocessing)
 
 
-def field_size(path: Path | str, root: Path | str = Path()) -> tuple[int, int]:
+def measure_field(path: Path | str, root: Path | str = Path()) -> tuple[int, int]:
     """Width and height of the field in the original, pixels. Raises UnreadableImage."""
     picture, original = decode(root, path, _SEEN_AT)
     if packed.inside(path):  # cut to the field already; the last rows of its disc are field, too
@@ -135,7 +135,7 @@ def field_size(path: Path | str, root: Path | str = Path()) -> tuple[int, int]:
     return round((box.right - box.left) * scale), round((box.bottom - box.top) * scale)
 
 
-def auto_size(sizes: Sequence[tuple[int, int]]) -> int:
+def choose_size(sizes: Sequence[tuple[int, int]]) -> int:
     """The crop's size for photographs whose fields have these widths and heights, in pixels.
 
     The median of the longer sides, which become the crop's: so at least half of the photographs

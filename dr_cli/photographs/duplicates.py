@@ -85,7 +85,7 @@ def find(
         return Duplicates(none, none, np.zeros((0, 2), np.int64), {})
     workers = workers or machine.cores()
     seen, failed = _see(root, paths, workers, observer)
-    near = near_pairs(seen["bits"], np.flatnonzero(seen["textured"]), observer)
+    near = find_near(seen["bits"], np.flatnonzero(seen["textured"]), observer)
     _, first, alike = np.unique(seen[["size", "digest"]], return_index=True, return_inverse=True)
     read = seen["size"].any(axis=1)
     same = np.stack([first[alike], np.arange(len(paths))], axis=1)[read]
@@ -113,7 +113,7 @@ def conflicts(groups: NDArray[np.int64], grades: NDArray[np.integer]) -> list[ND
     return [rows for rows in members if len(rows) > 1 and len(set(grades[rows].tolist())) > 1]
 
 
-def perceptual_hash(photograph: Image.Image) -> tuple[NDArray[np.uint64], bool]:
+def hash_photograph(photograph: Image.Image) -> tuple[NDArray[np.uint64], bool]:
     """([16] uint64, whether it may be compared): the hash of an upright RGB photograph.
 
     Of the field's green channel, squashed to 64 x 64 so that a photograph and its squashed copy
@@ -132,7 +132,7 @@ def perceptual_hash(photograph: Image.Image) -> tuple[NDArray[np.uint64], bool]:
     return bits, bool(large and band.std() >= _FLAT)
 
 
-def near_pairs(
+def find_near(
     bits: NDArray[np.uint64], which: NDArray[np.int64], observer: Observer = NOTHING
 ) -> NDArray[np.int64]:
     """[M, 2] positions a < b whose hashes differ in at most `NEAR` bits.
@@ -191,7 +191,7 @@ def _see(
 
     def see(i: int) -> tuple[Any, ...]:
         photograph, size = decode(root, paths[i], _DECODED_AT)
-        return (*perceptual_hash(photograph), size, _digest(photograph))
+        return (*hash_photograph(photograph), size, _digest(photograph))
 
     tell = partial(observer.progress, "decoding", total=len(missing))
     results = cache.spread(see, missing, workers, progress=tell)
