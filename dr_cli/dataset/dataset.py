@@ -18,7 +18,7 @@ from dr_cli.events import NOTHING, Observer
 from dr_cli.labels.layouts import DEFAULT_VAL
 from dr_cli.photographs import quality
 from dr_cli.photographs.cache import Crops
-from dr_cli.photographs.crop import Preprocessing, auto_size, field_size
+from dr_cli.photographs.crop import Preprocessing, choose_size, measure_field
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -84,7 +84,6 @@ class FundusDataset(Dataset[tuple[Tensor, int]]):
         self.resident: Tensor | None = None
         """All crops on a device, [N, 3, S, S] uint8, zeros for the unreadable, once `keep_on` put
         them there."""
-        self._checked = cache
         if cache:
             self._crops.fill(observer)
 
@@ -111,13 +110,11 @@ class FundusDataset(Dataset[tuple[Tensor, int]]):
         return self._crops.gather(self._numbers[index] for index in indices)
 
     def prepare(self, observer: Observer = NOTHING) -> None:
-        """Find the unreadable, in parallel; after it `failed` is complete. Once is enough.
+        """Find the unreadable, in parallel; after it `failed` is complete.
 
-        With the cache it has been done; without, every photograph is decoded and none is kept.
+        With the cache it has been done; without, what was not yet seen is decoded and not kept.
         """
-        if not self._checked:
-            self._crops.check(self._numbers.tolist(), observer)
-            self._checked = True
+        self._crops.check(self._numbers.tolist(), observer)
 
     def keep_on(self, device: torch.device) -> None:
         """Copy all crops to a device's memory, where `resident` has them."""
@@ -200,10 +197,10 @@ _MEASURED = 64  # photographs looked at to choose a size: enough for a median
 
 
 def measured_size(root: Path, paths: Iterable[str]) -> int:
-    """The crops' size that suits these photographs, by `auto_size` of a few of them."""
+    """The crops' size that suits these photographs, by `choose_size` of a few of them."""
     listed = list(paths)
     sizes = []
     for path in listed[:: max(1, len(listed) // _MEASURED)]:
         with suppress(DrError):  # the unreadable are told when they are decoded
-            sizes.append(field_size(path, root))
-    return auto_size(sizes)
+            sizes.append(measure_field(path, root))
+    return choose_size(sizes)

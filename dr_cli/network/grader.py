@@ -5,7 +5,7 @@ Free of pandas, scikit-learn, matplotlib and torchvision: `dr predict` passes th
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from dr_cli import machine, runs
 from dr_cli.dataset.augment import normalise
@@ -23,6 +23,7 @@ from dr_cli.errors import DrError, UsageError
 from dr_cli.grades import NAMES, Calibration, expected_grade, referable_probability
 from dr_cli.network.activation import activation
 from dr_cli.network.resnet import ResNet, build_resnet, inference_copy
+from dr_cli.photographs.cache import spread
 from dr_cli.photographs.crop import Crop, Preprocessing, load_crop
 from dr_cli.plots.heat import overlay
 from dr_cli.writing import whole
@@ -35,44 +36,48 @@ FIELDS = (
 
 
 def logits_of(
-    network: nn.Module,
+    network: ResNet,
     batches: Iterable[tuple[Tensor, Tensor, Tensor]],
     way: Preprocessing,
     processor: Processor,
     progress: Callable[[int], None] = lambda done: None,
-    tta: bool = False,
 ) -> NDArray[np.float32]:
     """Logits of every batch of uint8 [n, 3, H, W], in order: [N, 5] float32.
 
-    progress: told how many are done. tta: the logarithm of the mean probability over four flips.
+    progress: told how many are done.
     """
     network.eval()
-    found: list[Tensor] = []
-    done = 0
-    with torch.inference_mode():
-        for pixels, _, _ in batches:
-            with processor.autocast():
-                each = [network(view).float() for view in _views(pixels, way, processor, tta)]
-            found.append(_average(each))
-            done += len(pixels)
-            progress(done)
+    seen = _watch(batches, progress)
+    found = [_run(network, pixels, way, processor, tta=False)[0] for pixels in seen]
     return torch.cat(found).cpu().numpy() if found else np.zeros((0, 5), np.float32)
 
 
-def _views(pixels: Tensor, way: Preprocessing, processor: Processor, tta: bool) -> Iterator[Tensor]:
-    """What the network takes, of uint8 [n, 3, H, W] as it is and, with tta, of its three flips."""
+def _watch(
+    batches: Iterable[tuple[Tensor, Tensor, Tensor]], progress: Callable[[int], None]
+) -> Iterator[Tensor]:
+    """The pixels of each batch; `progress` hears how many the consumer has done with."""
+    done = 0
+    for pixels, _, _ in batches:
+        yield pixels
+        done += len(pixels)
+        progress(done)
+
+
+def _run(
+    network: ResNet, pixels: Tensor, way: Preprocessing, processor: Processor, tta: bool
+) -> tuple[Tensor, Tensor]:
+    """Logits of uint8 [n, 3, S, S], and the feature map, as `Member.forward` gives them."""
     flips = (pixels.flip(3), pixels.flip(2), pixels.flip((2, 3))) if tta else ()
-    for view in (pixels, *flips):
-        inputs = normalise(view.to(processor.device, non_blocking=True), way)
-        yield inputs.contiguous(memory_format=processor.memory_format)
-
-
-def _average(logits: list[Tensor]) -> Tensor:
-    """log of the mean probability over the views, [n, 5] each; its softmax is that mean."""
-    if len(logits) == 1:
-        return logits[0]
-    each = [torch.log_softmax(one, 1) for one in logits]
-    return torch.logsumexp(torch.stack(each), 0) - math.log(len(each))
+    maps, logits = [], []
+    with torch.inference_mode(), processor.autocast():
+        for view in (pixels, *flips):
+            inputs = normalise(view.to(processor.device, non_blocking=True), way)
+            maps.append(network.features(inputs.contiguous(memory_format=processor.memory_format)))
+            logits.append(network.classify(maps[-1]).float())
+    if not tta:
+        return logits[0], maps[0]
+    each = torch.stack([torch.log_softmax(one, 1) for one in logits])
+    return torch.logsumexp(each, 0) - math.log(len(each)), maps[0]
 
 
 @dataclass
@@ -109,14 +114,9 @@ class Member:
     def forward(self, pixels: Tensor, tta: bool = False) -> tuple[Tensor, Tensor]:
         """uint8 [n, 3, S, S] -> logits [n, 5] float32, and the feature map [n, C, h, w].
 
-        tta: logits over four flips, as in `logits_of`; the map is of the pixels as they are.
+        tta: logits are of the mean probability over four flips; the map of the pixels as they are.
         """
-        views = _views(pixels, self.preprocessing, self.processor, tta)
-        with torch.inference_mode():
-            with self.processor.autocast():
-                maps = [self.network.features(view) for view in views]
-                logits = [self.network.classify(features).float() for features in maps]
-            return _average(logits), maps[0]
+        return _run(self.network, pixels, self.preprocessing, self.processor, tta)
 
 
 class Grader:
@@ -181,14 +181,12 @@ class Grader:
         """Mean over the members of calibrated probabilities: [N, 5], in the order of the batches.
 
         batches: (pixels uint8 [n, 3, S, S] made as `preprocessing` says, grades, indices), walked
-        once. progress, tta: as in `logits_of`.
+        once. progress: told how many are done. tta: as in `Member.forward`.
         """
-        logits: list[list[Tensor]] = []  # of each batch, of each member
-        done = 0
-        for pixels, _, _ in batches:
-            logits.append([member.forward(pixels, tta)[0] for member in self.members])
-            done += len(pixels)
-            progress(done)
+        logits = [  # of each batch, of each member
+            [member.forward(pixels, tta)[0] for member in self.members]
+            for pixels in _watch(batches, progress)
+        ]
         each = [torch.cat(found) for found in zip(*logits, strict=True)]
         return self._pool(each) if each else np.zeros((0, 5))
 
@@ -208,13 +206,10 @@ class Grader:
         the crops. Memory does not grow with the paths.
         """
         batch_size = batch_size or self.processor.inference_batch
-        with ThreadPoolExecutor(workers or machine.cores()) as pool:
-            names = iter(paths)
-            ahead = [pool.submit(self._crops, path) for path in islice(names, 2 * batch_size)]
-            while ahead:
-                now, ahead = ahead[:batch_size], ahead[batch_size:]
-                ahead += [pool.submit(self._crops, path) for path in islice(names, len(now))]
-                yield from self._grade([one.result() for one in now], tta, explain)
+        workers = workers or machine.cores()
+        with closing(spread(self._crops, paths, workers, 2 * batch_size)) as cropped:
+            while some := [one.result() for one in islice(cropped, batch_size)]:
+                yield from self._grade(some, tta, explain)
 
     def _crops(self, path: str | Path) -> tuple[str, list[Crop] | str]:
         """The crop for each member, or why there is none; one decoding a preprocessing."""
@@ -258,24 +253,16 @@ class Grader:
         row = row.round(6)  # as a run's prediction files hold them
         predicted = int(self.calibration.decide(row[None])[0])
         referable = float(referable_probability(row[None])[0])
+        expected = round(float(expected_grade(row[None])[0]), 4)
         values = (
-            path,
-            predicted,
-            NAMES[predicted],
-            [float(p) for p in row],
-            round(float(expected_grade(row[None])[0]), 4),
-            referable >= self.threshold,
-            round(referable, 6),
-            bool(crop.gradable),
-            round(float(crop.quality), 4),
-            None,
-        )
+            path, predicted, NAMES[predicted], row.tolist(), expected, referable >= self.threshold,
+            round(referable, 6), crop.gradable, round(crop.quality, 4), None,
+        )  # fmt: skip
         return dict(zip(FIELDS, values, strict=True))
 
     def _explain(self, folder: Path, path: str, crop: Crop, features: Tensor, grade: int) -> None:
         """A heatmap of the first network for a grade over the crop; features: [C, h, w]."""
         heat = activation(features[None], self.members[0].network.fc.weight, grade)[0]
-        folder.mkdir(parents=True, exist_ok=True)
         with whole(_free(folder, Path(path).stem)) as aside:
             overlay(crop.pixels, heat).save(aside)
 

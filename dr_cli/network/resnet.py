@@ -123,10 +123,7 @@ def stage(block: Block, blocks: int, inputs: int, width: int, stride: int) -> nn
 
 
 def build_resnet(
-    arch: str,
-    num_classes: int = NUM_GRADES,
-    pretrained: bool = False,
-    observer: Observer = NOTHING,
+    arch: str, num_classes: int = NUM_GRADES, pretrained: bool = False, observer: Observer = NOTHING
 ) -> ResNet:
     """One of `ARCHITECTURES`, freshly initialised from torch's random state, in training mode.
 

@@ -11,7 +11,7 @@ import re
 import socket
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from dr_cli.network.resnet import ARCHITECTURES
 
 HEAD = ("fc.weight", "fc.bias")
 NESTED = ("state_dict", "model_state_dict", "model", "network")  # where trainers put a state dict
-SILENCE = 30.0  # seconds without a byte after which a download is given up
+SILENCE = 30.0  # seconds without a byte (as behind many firewalls): a download is given up
 
 State = dict[str, Tensor]
 
@@ -44,16 +44,17 @@ def load_pretrained(network: nn.Module, arch: str, observer: Observer = NOTHING)
     cached = file.exists()
     if not cached:
         observer.note(f"downloading ImageNet weights of {arch} from {weights.url} to {file.parent}")
+    shown = sys.stderr.isatty() and observer is not NOTHING
     try:
-        with contextlib.redirect_stdout(sys.stderr), _impatient():
+        with contextlib.redirect_stdout(sys.stderr), contextlib.ExitStack() as after:
+            after.callback(socket.setdefaulttimeout, socket.getdefaulttimeout())
+            socket.setdefaulttimeout(SILENCE)  # else torch.hub waits for ever on a mute host
             state = weights.get_state_dict(
-                progress=sys.stderr.isatty() and observer is not NOTHING,
-                check_hash=True,
-                map_location="cpu",
-                weights_only=True,
+                progress=shown, check_hash=True, map_location="cpu", weights_only=True
             )
+        _fill(network, state, str(file))
     except Exception as error:
-        if cached:
+        if cached or isinstance(error, UsageError):
             raise DrError(f"{_unreadable(file, error)}; delete it to download it again") from error
         if not isinstance(error, OSError | http.client.HTTPException | RuntimeError):
             raise
@@ -61,10 +62,6 @@ def load_pretrained(network: nn.Module, arch: str, observer: Observer = NOTHING)
             f"no ImageNet weights for {arch}: {weights.url} cannot be fetched ({_brief(error)}); "
             f"carry that file over to {file.parent}, or give --weights FILE or --no-pretrained"
         ) from error
-    try:
-        _fill(network, state, str(file))
-    except UsageError as error:
-        raise DrError(f"{error}; delete it to download it again") from None
 
 
 def load_start(network: nn.Module, source: Path | str) -> str:
@@ -123,9 +120,14 @@ def _unwrap(saved: Any) -> State:
 def _fill(network: nn.Module, state: State, where: str) -> str:
     """Load `state` into `network` if all of it fits, and say so; UsageError if not."""
     own: State = network.state_dict()
-    arch = architecture(own)
-    _same_architecture(arch, architecture(state), where)
-    if HEAD[0] in state and state[HEAD[0]].ndim != 2:
+    arch, theirs = architecture(own), architecture(state)
+    if theirs is None:
+        raise UsageError(f"{where} holds no weights of a ResNet: {arch} cannot start from it")
+    if theirs != arch:
+        advice = f"use --arch {theirs}" if theirs in ARCHITECTURES else "no --arch fits them"
+        raise UsageError(f"{where} holds weights of {theirs}, not of {arch}: {advice}")
+    head = state.get(HEAD[0])
+    if head is not None and head.ndim != 2:
         raise UsageError(f"{where} does not fit: {HEAD[0]} is no matrix")
     keeps_head = all(key in state and state[key].shape == own[key].shape for key in HEAD)
     wanted = [key for key in own if keeps_head or key not in HEAD]
@@ -147,21 +149,13 @@ def _fill(network: nn.Module, state: State, where: str) -> str:
     network.load_state_dict({**own, **start})
     if keeps_head:
         return f"started from {where} ({arch}, head included)"
-    old = (
-        f"its head of {len(state[HEAD[0]])} is" if HEAD[0] in state else "it has no head, which is"
-    )
+    old = "it has no head, which is" if head is None else f"its head of {len(head)} is"
     return f"started from {where} ({arch}); {old} replaced by a new one of {len(own[HEAD[0]])}"
 
 
-def _same_architecture(ours: str | None, theirs: str | None, where: str) -> None:
-    if theirs is None:
-        raise UsageError(f"{where} holds no weights of a ResNet: {ours} cannot start from it")
-    if theirs != ours:
-        advice = f"use --arch {theirs}" if theirs in ARCHITECTURES else "no --arch fits them"
-        raise UsageError(f"{where} holds weights of {theirs}, not of {ours}: {advice}")
-
-
 def _unreadable(file: Path, error: Exception) -> str:
+    if isinstance(error, UsageError):
+        return str(error)
     if isinstance(error, pickle.UnpicklingError):
         return f"{file} holds more than numbers and was not opened: save its state_dict alone"
     if isinstance(error, OSError):
@@ -173,14 +167,3 @@ def _brief(error: Exception) -> str:
     """A library's message on one line."""
     reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
     return " ".join(str(reason).split())[:160] or type(error).__name__
-
-
-@contextlib.contextmanager
-def _impatient() -> Iterator[None]:
-    """torch.hub waits for ever on a host that says nothing, as behind many firewalls."""
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(SILENCE)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)

@@ -35,6 +35,8 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
@@ -84,7 +86,7 @@ def limit(used: int, free: int) -> int:
 def shards_folder(preprocessing: Preprocessing) -> Path:
     """Where the crops made in this way are kept, and their qualities judged by today's rule."""
     made_by = [preprocessing.recipe(), quality.VERSION, PIL.__version__]
-    recipe = _digest(json.dumps(made_by, sort_keys=True))
+    recipe = digest(json.dumps(made_by, sort_keys=True))
     return folder() / "crops" / f"{preprocessing.size}px-{recipe[:6].hex()}"
 
 
@@ -98,33 +100,38 @@ def keys(root: Path, paths: Iterable[str]) -> list[bytes | None]:
         key = None
         with suppress(OSError):
             status = os.stat(root / packed.file_of(path))
-            key = _digest(json.dumps([whole, path, status.st_size, status.st_mtime_ns]))
+            key = digest(json.dumps([whole, path, status.st_size, status.st_mtime_ns]))
         found.append(key)
     return found
 
 
-def _digest(text: str) -> bytes:
-    return hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=16).digest()
+def digest(text: str, size: int = 16) -> bytes:
+    """`size` bytes of a text, which may hold a path that is no UTF-8."""
+    return hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=size).digest()
 
 
 def spread(
-    work: Callable[[Item], Result], items: Sequence[Item], threads: int, ahead: int | None = None
+    work: Callable[[Item], Result],
+    items: Iterable[Item],
+    threads: int,
+    ahead: int | None = None,
+    progress: Callable[[int], None] = lambda done: None,
 ) -> Generator[Future[Result], None, None]:
     """`work` of each item in order, up to `ahead` of the consumer (by default 4 a thread).
 
-    Threads, because Pillow lets go of the interpreter's lock while it decodes and resizes: two of
-    them do 1.9 times the work of one. They need no guarded main module, as processes do.
+    progress: told how many the consumer has done with. Threads, because Pillow lets go of the
+    interpreter's lock while it decodes and resizes: two of them do 1.9 times the work of one.
+    They need no guarded main module, as processes do, and start with the first item.
     """
-    if not items:  # the common case, where every crop is kept: a pool takes as long as a crop
-        return
-    pool, waiting = ThreadPoolExecutor(threads, "dr-work"), deque[Future[Result]]()
+    pool, todo = ThreadPoolExecutor(threads, "dr-work"), iter(items)
+    ahead = 4 * threads if ahead is None else ahead
     try:
-        for item in items:
-            waiting.append(pool.submit(work, item))
-            if len(waiting) > (4 * threads if ahead is None else ahead):
-                yield waiting.popleft()
+        waiting = deque(pool.submit(work, item) for item in islice(todo, 1 + ahead))
+        done = 0
         while waiting:
             yield waiting.popleft()
+            progress(done := done + 1)
+            waiting.extend(pool.submit(work, item) for item in islice(todo, 1))
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
@@ -164,16 +171,12 @@ class Crops:
     def gather(self, numbers: Iterable[int]) -> NDArray[np.uint8]:
         """The crops of these photographs, [n, 3, S, S] uint8. Raises UnreadableImage."""
         wanted = [int(number) for number in numbers]
+        crops = [self._find(number) for number in wanted]
+        absent = [number for number, crop in zip(wanted, crops, strict=True) if crop is None]
         out = np.empty((len(wanted), 3, self.size, self.size), np.uint8)
-        absent = []
-        for k, number in enumerate(wanted):
-            if (pixels := self._find(number)) is None:
-                absent.append(k)
-            else:
-                out[k] = pixels
-        with closing(spread(self._load, [wanted[k] for k in absent], self.workers)) as decoded:
-            for k, crop in zip(absent, decoded, strict=True):
-                out[k] = crop.result().pixels
+        with closing(spread(self._load, absent, self.workers)) as decoded:
+            for k, crop in enumerate(crops):
+                out[k] = next(decoded).result().pixels if crop is None else crop
         return out
 
     def _find(self, number: int) -> NDArray[np.uint8] | None:
@@ -187,7 +190,7 @@ class Crops:
         """A shard's crops [n, 3, S, S]; None where another process has removed the file."""
         if shard not in self._maps:
             try:
-                self._maps[shard] = _open_shard(self._shards[shard], self.size)
+                self._maps[shard] = _open_shard(self._shards[shard], self.size)[0]
             except (OSError, ValueError):
                 self._maps[shard] = None
         return self._maps[shard]
@@ -222,8 +225,9 @@ class Crops:
                 os.utime(shard)  # the least recently used go first
 
     def check(self, numbers: Sequence[int], observer: Observer = NOTHING) -> None:
-        """Decode these photographs, keep none: note what is unreadable."""
-        self._note(numbers, lambda number, crop: None, observer)
+        """Decode those of these photographs not yet seen, keep none: note what is unreadable."""
+        unseen = [n for n in numbers if np.isnan(self.quality[n]) and n not in self.failed]
+        self._note(unseen, lambda number, crop: None, observer)
 
     def _look_up(self, where: Path) -> list[int]:
         """Find what the folder holds; the numbers of what is neither there nor in memory."""
@@ -269,8 +273,9 @@ class Crops:
 
     def _note(self, numbers: Sequence[int], keep: Keep, observer: Observer) -> None:
         """Decode these, hand each crop to `keep`, note what is unreadable, tell how far it is."""
-        with closing(spread(self._load, numbers, self.workers)) as decoded:
-            for done, (number, one) in enumerate(zip(numbers, decoded, strict=True), start=1):
+        tell = partial(observer.progress, "decoding photographs", total=len(numbers))
+        with closing(spread(self._load, numbers, self.workers, progress=tell)) as decoded:
+            for number, one in zip(numbers, decoded, strict=True):
                 try:
                     crop = one.result()
                 except UnreadableImage as problem:
@@ -278,7 +283,6 @@ class Crops:
                 else:
                     self.quality[number] = crop.quality
                     keep(number, crop.pixels)
-                observer.progress("decoding photographs", done, len(numbers))
 
 
 # --- shards -------------------------------------------------------------------------------------
@@ -301,8 +305,7 @@ class _Writer:
 
     def __init__(self, where: Path, size: int, rows: int) -> None:
         self._where, self._size, self._rows = where, size, rows
-        self._keys: list[bytes] = []
-        self._quality: list[float] = []
+        self._entries: list[tuple[bytes, float]] = []  # keys and qualities
         self._file: BinaryIO | None = None
 
     def add(self, key: bytes, crop: NDArray[np.uint8], quality: float) -> None:
@@ -310,20 +313,19 @@ class _Writer:
             self._name = self._where / f"{os.getpid()}-{secrets.token_hex(4)}{_PARTIAL}"
             self._file = open(self._name, "xb")  # noqa: SIM115 - open from one call to the next
         self._file.write(crop.data)
-        self._keys.append(key)
-        self._quality.append(quality)
-        if len(self._keys) == self._rows:
+        self._entries.append((key, quality))
+        if len(self._entries) == self._rows:
             self.finish()
 
     def finish(self) -> None:
         """What was added becomes a shard."""
         if self._file is None:
             return
-        keys = b"".join(self._keys)
-        entries = keys + np.array(self._quality, "<f4").tobytes()
+        keys = b"".join(key for key, _ in self._entries)
+        entries = keys + np.array([seen for _, seen in self._entries], "<f4").tobytes()
         with self._file as file:
             file.write(entries)
-            file.write(_END.pack(_MAGIC, len(self._keys), self._size, zlib.crc32(entries)))
+            file.write(_END.pack(_MAGIC, len(self._entries), self._size, zlib.crc32(entries)))
             file.flush()
             os.fsync(file.fileno())
         shard = self._where / (hashlib.blake2b(keys, digest_size=16).hexdigest() + _SUFFIX)
@@ -333,39 +335,36 @@ class _Writer:
             os.unlink(self._name)
             if not shard.exists():
                 raise
-        self._file, self._keys, self._quality = None, [], []
+        self._file, self._entries = None, []
 
     def discard(self) -> None:
         if self._file is not None:
             with suppress(OSError):  # closing a file writes what is left, on a full disk
                 self._file.close()
             os.unlink(self._name)
-            self._file, self._keys, self._quality = None, [], []
+            self._file, self._entries = None, []
 
 
-def _count(file: BinaryIO, size: int) -> int:
-    """How many crops a shard holds. ValueError where the file is no whole shard of this size."""
-    length = file.seek(0, os.SEEK_END)
-    if length < _END.size:
-        raise ValueError("too short")
-    file.seek(length - _END.size)
-    magic, count, pixels, _ = _END.unpack(file.read())
-    if (magic, pixels, length) != (_MAGIC, size, count * (3 * size * size + 20) + _END.size):
-        raise ValueError("not a whole shard")
-    return count
-
-
-def _entries(shard: Path, size: int) -> list[tuple[bytes, float]]:
-    """Key and quality of each crop of a shard, in order. ValueError where it is damaged."""
+def _open_shard(shard: Path, size: int) -> tuple[NDArray[np.uint8], list[tuple[bytes, float]]]:
+    """Its crops [n, 3, S, S], mapped, and key and quality of each. ValueError where it is no whole
+    shard of this size, or its keys are damaged."""
     with open(shard, "rb") as file:
-        count = _count(file, size)
-        file.seek(count * 3 * size * size)
+        length = file.seek(0, os.SEEK_END)
+        if length < _END.size:
+            raise ValueError("too short")
+        file.seek(length - _END.size)
+        magic, count, pixels, checksum = _END.unpack(file.read())
+        start = count * 3 * size**2
+        if (magic, pixels, length) != (_MAGIC, size, start + 20 * count + _END.size):
+            raise ValueError("not a whole shard")
+        file.seek(start)
         entries = file.read(20 * count)
-        checksum = _END.unpack(file.read())[3]
-    if zlib.crc32(entries) != checksum:
-        raise ValueError("damaged keys")
+        if zlib.crc32(entries) != checksum:
+            raise ValueError("damaged keys")
+        crops = np.memmap(file, np.uint8, "r", shape=(count, 3, size, size))
+    keys = [entries[at : at + 16] for at in range(0, 16 * count, 16)]
     qualities = np.frombuffer(entries, "<f4", offset=16 * count).tolist()
-    return [(entries[16 * row : 16 * row + 16], qualities[row]) for row in range(count)]
+    return crops, list(zip(keys, qualities, strict=True))
 
 
 def _index(where: Path, size: int) -> dict[bytes, tuple[Path, int, float]]:
@@ -373,24 +372,18 @@ def _index(where: Path, size: int) -> dict[bytes, tuple[Path, int, float]]:
     index = {}
     for shard in sorted(where.glob(f"*{_SUFFIX}")):
         try:
-            entries = enumerate(_entries(shard, size))
-            index.update({k: (shard, row, seen) for row, (k, seen) in entries})
+            entries = enumerate(_open_shard(shard, size)[1])
+            index.update({key: (shard, row, seen) for row, (key, seen) in entries})
         except ValueError:
             with suppress(OSError):
                 shard.unlink()
         except OSError:
             continue  # removed or locked by another process meanwhile
-    for partial in where.glob(f"*{_PARTIAL}"):
+    for unfinished in where.glob(f"*{_PARTIAL}"):
         with suppress(OSError):
-            if time.time() - partial.stat().st_mtime > 3600:  # of a killed build
-                partial.unlink()
+            if time.time() - unfinished.stat().st_mtime > 3600:  # of a killed build
+                unfinished.unlink()
     return index
-
-
-def _open_shard(shard: Path, size: int) -> NDArray[np.uint8]:
-    """Its crops; its keys were checked when they were looked up."""
-    with open(shard, "rb") as file:
-        return np.memmap(file, np.uint8, "r", shape=(_count(file, size), 3, size, size))
 
 
 def _make_room(where: Path, needed: int, keep: set[Path]) -> None:

@@ -125,7 +125,7 @@ def from_image(image: Image.Image, preprocessing: Preprocessing) -> Crop:
     return _cut(picture, picture.size, _locate(picture, preprocessing), preprocessing)
 
 
-def field_size(path: Path | str, root: Path | str = Path()) -> tuple[int, int]:
+def measure_field(path: Path | str, root: Path | str = Path()) -> tuple[int, int]:
     """Width and height of the field in the original, pixels. Raises UnreadableImage."""
     picture, original = decode(root, path, _SEEN_AT)
     if packed.inside(path):  # cut to the field already; the last rows of its disc are field, too
@@ -135,7 +135,7 @@ def field_size(path: Path | str, root: Path | str = Path()) -> tuple[int, int]:
     return round((box.right - box.left) * scale), round((box.bottom - box.top) * scale)
 
 
-def auto_size(sizes: Sequence[tuple[int, int]]) -> int:
+def choose_size(sizes: Sequence[tuple[int, int]]) -> int:
     """The crop's size for photographs whose fields have these widths and heights, in pixels.
 
     The median of the longer sides, which become the crop's: so at least half of the photographs
@@ -172,10 +172,11 @@ def _cut(
     pixels = np.zeros((3, size, size), np.uint8)
     pixels[:, y : y + height, x : x + width] = np.asarray(part).transpose(2, 0, 1)
     enlarged = original[0] / picture.width  # original pixels a decoded pixel
+    ratios = (enlarged, original[1] / picture.height) * 2  # of left, top, right, bottom
     return Crop(
         pixels=pixels,
         original_size=original,
-        box=_scale(box, original, picture.size),
+        box=Box(*(round(end * ratio) for end, ratio in zip(box, ratios, strict=True))),
         origin=((left - x * scale) * enlarged, (top - y * scale) * enlarged),
         scale=scale * enlarged,
         quality=quality.judge(found.thumbnail, found.filled),
@@ -187,8 +188,3 @@ def _span(start: int, stop: int, scale: float) -> tuple[int, float, float]:
     count = max(1, int((stop - start) / scale + 1e-6))
     spare = max(0.0, (stop - start) - count * scale) / 2
     return count, start + spare, stop - spare
-
-
-def _scale(box: Box, original: tuple[int, int], decoded: tuple[int, int]) -> Box:
-    x, y = original[0] / decoded[0], original[1] / decoded[1]
-    return Box(round(box.left * x), round(box.top * y), round(box.right * x), round(box.bottom * y))

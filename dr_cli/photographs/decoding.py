@@ -121,20 +121,22 @@ def _to_8_bits(grey: NDArray[Any]) -> NDArray[np.uint8]:
     return np.clip(values * (255 / white) + 0.5, 0, 255).astype(np.uint8)
 
 
+_REASONS = {
+    FileNotFoundError: "no such file",
+    PermissionError: "may not be read (permission denied)",
+    Image.DecompressionBombError: "has more pixels than is safe to decode (over 178 million)",
+    MemoryError: "too large for this machine's memory",
+}
+
+
 def _reason(path: Path, problem: Exception) -> str:
     """Why no picture came of it, in plain words."""
     if isinstance(problem, DrError):
         return str(problem)
-    if isinstance(problem, FileNotFoundError):
-        return "no such file"
-    if path.is_dir():
+    if path.is_dir():  # on Windows a PermissionError
         return "a folder, not a photograph"
-    if isinstance(problem, PermissionError):
-        return "may not be read (permission denied)"
-    if isinstance(problem, Image.DecompressionBombError):
-        return "has more pixels than is safe to decode (over 178 million)"
-    if isinstance(problem, MemoryError):
-        return "too large for this machine's memory"
+    if known := next((why for kind, why in _REASONS.items() if isinstance(problem, kind)), None):
+        return known
     if isinstance(problem, UnidentifiedImageError):
         return _no_image(path)
     if "truncated" in str(problem).lower():

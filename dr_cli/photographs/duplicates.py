@@ -20,12 +20,12 @@ by 3 degrees 97%, JPEG quality 50 97%; but cut by 5% only 18%. Mirrored copies a
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
-from contextlib import closing, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import PIL
@@ -38,8 +38,6 @@ from dr_cli.photographs import cache
 from dr_cli.photographs.decoding import UnreadableImage, decode
 from dr_cli.photographs.field import find_field
 from dr_cli.writing import whole
-
-T = TypeVar("T")
 
 NEAR = 180
 """Bits of `BITS` in which the hashes of two near duplicates may differ."""
@@ -87,7 +85,7 @@ def find(
         return Duplicates(none, none, np.zeros((0, 2), np.int64), {})
     workers = workers or machine.cores()
     seen, failed = _see(root, paths, workers, observer)
-    near = near_pairs(seen["bits"], np.flatnonzero(seen["textured"]), observer)
+    near = find_near(seen["bits"], np.flatnonzero(seen["textured"]), observer)
     _, first, alike = np.unique(seen[["size", "digest"]], return_index=True, return_inverse=True)
     read = seen["size"].any(axis=1)
     same = np.stack([first[alike], np.arange(len(paths))], axis=1)[read]
@@ -96,9 +94,10 @@ def find(
     sized = np.column_stack([candidates, seen["size"]])
     doubt = np.unique(sized, axis=0, return_inverse=True)[1].ravel()
     rows = np.flatnonzero((np.bincount(doubt)[doubt] > 1) & read)
-    exact = _exact(root, paths, rows.tolist(), workers, observer)
-    together = np.stack([np.unique(exact, return_index=True)[1][exact], np.arange(len(paths))], 1)
+    firsts = _match_pixels(root, paths, rows.tolist(), workers, observer)
+    together = np.stack([firsts, np.arange(len(paths))], axis=1)
     near = connect(len(paths), np.concatenate([near, together]))
+    exact = np.unique(firsts, return_inverse=True)[1].astype(np.int64)
     return Duplicates(exact, near, seen["size"].astype(np.int64), failed)
 
 
@@ -114,7 +113,7 @@ def conflicts(groups: NDArray[np.int64], grades: NDArray[np.integer]) -> list[ND
     return [rows for rows in members if len(rows) > 1 and len(set(grades[rows].tolist())) > 1]
 
 
-def perceptual_hash(photograph: Image.Image) -> tuple[NDArray[np.uint64], bool]:
+def hash_photograph(photograph: Image.Image) -> tuple[NDArray[np.uint64], bool]:
     """([16] uint64, whether it may be compared): the hash of an upright RGB photograph.
 
     Of the field's green channel, squashed to 64 x 64 so that a photograph and its squashed copy
@@ -133,7 +132,7 @@ def perceptual_hash(photograph: Image.Image) -> tuple[NDArray[np.uint64], bool]:
     return bits, bool(large and band.std() >= _FLAT)
 
 
-def near_pairs(
+def find_near(
     bits: NDArray[np.uint64], which: NDArray[np.int64], observer: Observer = NOTHING
 ) -> NDArray[np.int64]:
     """[M, 2] positions a < b whose hashes differ in at most `NEAR` bits.
@@ -163,7 +162,8 @@ def near_pairs(
         return np.concatenate(found)
 
     blocks = range(0, len(chosen), _ROWS)
-    found = _watch(compare, blocks, 1, "comparing photographs", observer)
+    tell = partial(observer.progress, "comparing photographs", total=len(blocks))
+    found = cache.spread(compare, blocks, 1, progress=tell)
     return np.concatenate([np.zeros((0, 2), np.int64), *(pairs.result() for pairs in found)])
 
 
@@ -191,9 +191,10 @@ def _see(
 
     def see(i: int) -> tuple[Any, ...]:
         photograph, size = decode(root, paths[i], _DECODED_AT)
-        return (*perceptual_hash(photograph), size, _digest(photograph))
+        return (*hash_photograph(photograph), size, _digest(photograph))
 
-    results = _watch(see, missing, workers, "decoding", observer)
+    tell = partial(observer.progress, "decoding", total=len(missing))
+    results = cache.spread(see, missing, workers, progress=tell)
     for i, result in zip(missing, results, strict=True):
         try:
             seen[i] = (np.frombuffer(keys[i] or bytes(16), np.uint8), *result.result())
@@ -210,30 +211,19 @@ def _digest(photograph: Image.Image) -> NDArray[np.uint8]:
     return np.frombuffer(hashlib.blake2b(content, digest_size=16).digest(), np.uint8)
 
 
-def _exact(
+def _match_pixels(
     root: Path, paths: Sequence[str], rows: Sequence[int], workers: int, observer: Observer
 ) -> NDArray[np.int64]:
-    """[N] int64: the same number where every pixel is the same, of these rows, at full size."""
-
-    def digest(i: int) -> bytes:
-        return _digest(decode(root, paths[i])[0]).tobytes()
-
-    digests = _watch(digest, rows, workers, "comparing pixels", observer)
+    """[N] int64: for each of these rows the first that is the same at full size, else itself."""
+    tell = partial(observer.progress, "comparing pixels", total=len(rows))
+    opened = cache.spread(
+        lambda i: _digest(decode(root, paths[i])[0]), rows, workers, progress=tell
+    )
     first: dict[bytes, int] = {}
-    exact = np.arange(len(paths))
-    for row, found in zip(rows, digests, strict=True):
-        exact[row] = first.setdefault(found.result(), row)
-    return np.unique(exact, return_inverse=True)[1].astype(np.int64)
-
-
-def _watch(
-    work: Callable[[int], T], items: Sequence[int], workers: int, what: str, observer: Observer
-) -> Iterator[Future[T]]:
-    """As `cache.spread`; the observer hears how far the consumer is."""
-    with closing(cache.spread(work, items, workers)) as results:
-        for done, result in enumerate(results, 1):
-            yield result
-            observer.progress(what, done, len(items))
+    firsts = np.arange(len(paths))
+    for row, digest in zip(rows, opened, strict=True):
+        firsts[row] = first.setdefault(digest.result().tobytes(), row)
+    return firsts
 
 
 def connect(count: int, pairs: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -249,8 +239,8 @@ def connect(count: int, pairs: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _file(root: Path) -> Path:
-    name = hashlib.blake2b(str(root.resolve()).encode("utf-8", "surrogateescape"), digest_size=8)
-    return cache.folder() / "hashes" / f"{name.hexdigest()}-{_VERSION}-pillow{PIL.__version__}.npy"
+    name = cache.digest(str(root.resolve()), size=8).hex()
+    return cache.folder() / "hashes" / f"{name}-{_VERSION}-pillow{PIL.__version__}.npy"
 
 
 def _kept(root: Path) -> dict[bytes, np.void]:

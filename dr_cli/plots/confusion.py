@@ -96,9 +96,12 @@ class ConfusionMatrix:
         dark: told apart by any colour vision, and in print.
         """
         import seaborn
+        from matplotlib.figure import Figure
 
         if ax is None:
-            ax = _new_axes(len(self.names))
+            size = (len(self.names) + 3.2, len(self.names) + 1.2)  # inches
+            ax = Figure(size, layout="constrained").subplots()
+        images = self.counts.sum(axis=1)
         with seaborn.axes_style("white"):
             seaborn.heatmap(
                 np.nan_to_num(self.row_percentages()),
@@ -112,10 +115,7 @@ class ConfusionMatrix:
                 linecolor="#b8c4d0",  # cells stay visible where their share is nothing
                 cbar_kws={"label": "% of the true grade's images"},
                 xticklabels=self.names,
-                yticklabels=[
-                    f"{name}\nn = {n:,}"
-                    for name, n in zip(self.names, self.counts.sum(axis=1), strict=True)
-                ],
+                yticklabels=[f"{k}\nn = {n:,}" for k, n in zip(self.names, images, strict=True)],
                 ax=ax,
             )
         _contrast_texts(ax)
@@ -153,10 +153,3 @@ def _contrast_texts(ax: "Axes") -> None:
     linear = np.where(cells <= 0.04045, cells / 12.92, ((cells + 0.055) / 1.055) ** 2.4)
     for text, luminance in zip(ax.texts, linear @ (0.2126, 0.7152, 0.0722), strict=True):
         text.set_color("black" if luminance > 0.179 else "white")
-
-
-def _new_axes(num_classes: int) -> Any:
-    from matplotlib.figure import Figure
-
-    side = 1.0 * num_classes
-    return Figure(figsize=(side + 3.2, side + 1.2), layout="constrained").subplots()

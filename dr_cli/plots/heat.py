@@ -21,11 +21,11 @@ def upsample(cells: NDArray[np.floating], height: int, width: int) -> NDArray[np
     Each of a ResNet's five halvings keeps pixels 0, 2, 4, …, so that cell i looks at pixel 32·i
     and around it. An ordinary resize would place it at 32·i + 15.5, half a cell too far.
     """
-    rows, columns = (_between(n, m) for n, m in zip((height, width), cells.shape, strict=True))
+    rows, columns = (_weigh(n, m) for n, m in zip((height, width), cells.shape, strict=True))
     return (rows @ cells @ columns.T).astype(np.float32)
 
 
-def _between(pixels: int, cells: int) -> NDArray[np.float64]:
+def _weigh(pixels: int, cells: int) -> NDArray[np.float64]:
     """Weights of linear interpolation, [pixels, cells]; beyond the last cell, that cell."""
     position = np.arange(pixels) / STRIDE
     return np.stack([np.interp(position, range(cells), one) for one in np.eye(cells)], axis=1)

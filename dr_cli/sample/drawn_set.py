@@ -13,7 +13,7 @@ import os
 import secrets
 import shutil
 import signal
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -182,7 +182,8 @@ def ensure(
     rows = enrol(images, seed)
     try:
         (aside / "images").mkdir(parents=True)
-        _draw_all(aside / "images", rows, size, seed, observer, workers or machine.cores())
+        write = partial(_write_picture, aside / "images", size, seed)
+        _draw_all(write, rows, observer, workers or machine.cores())
         _write_labels(aside, rows)
         (aside / "README.txt").write_text(README, encoding="utf-8")
         aside.rename(folder)
@@ -205,9 +206,8 @@ def _write_labels(folder: Path, rows: list[Enrolled]) -> None:
 
 
 def _draw_all(
-    folder: Path, rows: list[Enrolled], size: int, seed: int, observer: Observer, workers: int
+    write: Callable[[Enrolled], None], rows: list[Enrolled], observer: Observer, workers: int
 ) -> None:
-    write = partial(_write_picture, folder, size, seed)
     if workers > 1 and len(rows) >= WORTH_PROCESSES:
         # Spawned, not forked: the caller may hold threads (torch's, a progress bar's). An
         # interrupt is the parent's to handle.

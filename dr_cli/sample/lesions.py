@@ -164,10 +164,9 @@ def make_ovals(rng: Rng, lesion: Lesion, diameters: Points) -> Points:
 
 def _draw_new_vessels(rng: Rng, view: View, picture: Floats) -> Mask:
     """Fine tangles on the disc or along an arcade."""
-    tufts = int(rng.integers(1, 4))
     stencil = Stencil(view)
     width = math.hypot(0.016, 0.5 * _least_visible(view))
-    for _ in range(tufts):
+    for _ in range(int(rng.integers(1, 4))):
         side = rng.choice([-1.0, 1.0])
         beside = np.array([rng.uniform(0.8, 2.6), side * rng.uniform(1.5, 2.2)])
         root = np.array([0.1, 0.3 * side]) if rng.random() < 0.4 else beside

@@ -89,12 +89,20 @@ def test_the_folded_network_answers_as_the_plain_one(pixels):
     np.testing.assert_allclose(found, softmax(plain), atol=1e-6)
 
 
-@pytest.mark.parametrize("tta", [False, True])
-def test_in_bf16_the_bits_are_those_of_the_run_itself(pixels, tta):
+def test_in_bf16_the_bits_are_those_of_the_run_itself(pixels):
     processor = choose("cpu", "bf16")
-    plain = logits_of(untrained(), batches(pixels), WAY, processor, tta=tta)
+    plain = logits_of(untrained(), batches(pixels), WAY, processor)
     grader = Grader([Member(untrained(), WAY, Calibration(), processor)])
-    assert np.array_equal(grader.probabilities(batches(pixels), tta=tta), softmax(plain))
+    assert np.array_equal(grader.probabilities(batches(pixels)), softmax(plain))
+
+
+def test_with_flips_probabilities_are_the_mean_of_four_views(pixels):
+    processor = choose("cpu", "fp32")
+    views = (pixels, pixels.flip(3), pixels.flip(2), pixels.flip((2, 3)))
+    each = [softmax(logits_of(untrained(), batches(view), WAY, processor)) for view in views]
+    grader = Grader([Member(untrained(), WAY, Calibration(), processor)])
+    found = grader.probabilities(batches(pixels), tta=True)
+    np.testing.assert_allclose(found, np.mean(each, axis=0), atol=1e-6)
 
 
 def test_several_runs_are_averaged_each_with_its_own_calibration(pixels, tmp_path):

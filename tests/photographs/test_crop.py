@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 
 from dr_cli.errors import DrError
 from dr_cli.photographs import decoding
-from dr_cli.photographs.crop import Preprocessing, auto_size, field_size, from_image, load_crop
+from dr_cli.photographs.crop import Preprocessing, choose_size, from_image, load_crop, measure_field
 from tests.builders.photographs import eye
 
 
@@ -162,13 +162,13 @@ def test_preprocessing_survives_json_and_refuses_what_it_does_not_know():
     ],
 )
 def test_auto_size_never_enlarges_most_and_stays_within_512(sizes, size):
-    assert auto_size(sizes) == size
+    assert choose_size(sizes) == size
 
 
 def test_field_size_is_measured_in_the_original(tmp_path):
     picture = Image.fromarray(eye(500, 360, radius=160)).resize((2000, 1440))
     picture.save(tmp_path / "eye.jpg")
-    width, height = field_size(tmp_path / "eye.jpg")
+    width, height = measure_field(tmp_path / "eye.jpg")
     assert abs(width - 1280) <= 20
     assert abs(height - 1280) <= 20
 

@@ -36,7 +36,7 @@ CHANGES: dict[str, Callable[[Image.Image], Image.Image]] = {
 
 @pytest.fixture(scope="module")
 def hashes() -> list[np.ndarray]:
-    return [duplicates.perceptual_hash(eye(seed))[0] for seed in range(40)]
+    return [duplicates.hash_photograph(eye(seed))[0] for seed in range(40)]
 
 
 def apart(a: np.ndarray, b: np.ndarray) -> int:
@@ -52,13 +52,13 @@ def test_different_eyes_are_far_apart(hashes: list[np.ndarray]) -> None:
 @pytest.mark.parametrize("change", CHANGES, ids=str)
 def test_an_altered_copy_is_near(hashes: list[np.ndarray], change: str) -> None:
     for seed in range(8):
-        copy, comparable = duplicates.perceptual_hash(CHANGES[change](eye(seed)))
+        copy, comparable = duplicates.hash_photograph(CHANGES[change](eye(seed)))
         assert comparable
         assert apart(copy, hashes[seed]) <= duplicates.NEAR
 
 
 def test_the_fellow_eye_is_no_double(hashes: list[np.ndarray]) -> None:
-    mirrored = duplicates.perceptual_hash(ImageOps.mirror(eye(0)))[0]
+    mirrored = duplicates.hash_photograph(ImageOps.mirror(eye(0)))[0]
     assert apart(mirrored, hashes[0]) > duplicates.NEAR
 
 
@@ -69,7 +69,7 @@ def test_the_fellow_eye_is_no_double(hashes: list[np.ndarray]) -> None:
     ids=["black", "one colour", "tiny"],
 )  # fmt: skip
 def test_what_shows_too_little_is_not_compared(picture: Image.Image) -> None:
-    assert not duplicates.perceptual_hash(picture)[1]
+    assert not duplicates.hash_photograph(picture)[1]
 
 
 @pytest.mark.parametrize("n", [0, 1, 2, 70, 300])
@@ -85,7 +85,7 @@ def test_near_pairs_are_all_pairs(n: int, monkeypatch: pytest.MonkeyPatch) -> No
         bits[i] = np.packbits(changed).view(np.uint64)
     which = np.flatnonzero(np.arange(n) % 10 != 7)
     wanted = {(i, j) for i in which for j in which if i < j and apart(bits[i], bits[j]) <= 180}
-    found = {tuple(pair) for pair in duplicates.near_pairs(bits, which).tolist()}
+    found = {tuple(pair) for pair in duplicates.find_near(bits, which).tolist()}
     assert found == wanted
     assert n < 70 or wanted
 
