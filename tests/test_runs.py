@@ -46,7 +46,7 @@ def test_a_config_is_read_as_it_was_written(tmp_path, chosen):
 )
 def test_a_config_of_another_form_is_refused_in_a_line(tmp_path, change, words):
     run = runs.Run(tmp_path)
-    writing.write_json(run["config.json"], CONFIG.to_json() | change)
+    writing.write_json(run["config.json"], CONFIG.to_record() | change)
     with pytest.raises(UsageError, match=words) as caught:
         run.config()
     assert "config.json" in str(caught.value)
