@@ -288,10 +288,14 @@ def runs_folder() -> Path:
     return Path(os.environ.get("DR_RUNS") or "runs")
 
 
-def finished_runs(folder: Path) -> list[Run]:
-    """The finished runs in a folder of runs, oldest first."""
-    summaries = sorted(folder.glob("*/summary.json"), key=lambda path: path.stat().st_mtime)
-    return [Run(path.parent) for path in summaries]
+def find_newest_run() -> Run:
+    """The newest finished run in `runs_folder`. Raises UsageError where there is none."""
+    folder = runs_folder()
+    summaries = folder.glob("*/summary.json")
+    newest = max(summaries, key=lambda path: path.stat().st_mtime, default=None)
+    if newest is None:
+        raise UsageError(f"no finished run in {folder}: name one with --run, or dr train first")
+    return Run(newest.parent)
 
 
 def check_name(root: Path, name: str | None) -> None:

@@ -110,4 +110,7 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path):
 def test_a_file_has_the_rights_that_any_new_file_has(tmp_path):
     (tmp_path / "plain").touch()
     writing.write_text(Path(tmp_path, "whole"), "")
-    assert (tmp_path / "whole").stat().st_mode == (tmp_path / "plain").stat().st_mode
+    record = runs.ModelRecord("resnet18", {"size": 64}, CALIBRATION)
+    runs.Run(tmp_path).save_model({"fc.bias": torch.zeros(5)}, record)
+    for name in ("whole", runs.MODEL):
+        assert (tmp_path / name).stat().st_mode == (tmp_path / "plain").stat().st_mode
