@@ -138,7 +138,7 @@ class Run:
         """A finished run is one that has summary.json."""
         return self["summary.json"].is_file()
 
-    def read_json(self, name: str) -> Any:
+    def _read_json(self, name: str) -> Any:
         """One of its JSON files. UsageError where it is not there or no JSON."""
         try:
             text = self[name].read_text(encoding="utf-8")
@@ -151,18 +151,18 @@ class Run:
 
     def config(self) -> RunConfig:
         """config.json. UsageError where it is not there, or not as `dr train` wrote it."""
-        return RunConfig.from_record(self.read_json("config.json"), self["config.json"])
+        return RunConfig.from_record(self._read_json("config.json"), self["config.json"])
 
     def summary(self) -> dict[str, Any]:
-        """summary.json: "val", "test" -> what `dr eval` prints. Raises as `read_json`."""
-        found = self.read_json("summary.json")
+        """summary.json: "val", "test" -> what `dr eval` prints. UsageError where it has neither."""
+        found = self._read_json("summary.json")
         if not isinstance(found, dict) or not any(found.get(split) for split in ("val", "test")):
             raise UsageError(f"{self['summary.json']}: neither test nor val in it; train it again")
         return found
 
     def pictures(self) -> list[dict[str, Any]]:
         """pictures.json; empty where there is none."""
-        return self.read_json("pictures.json") if self["pictures.json"].is_file() else []
+        return self._read_json("pictures.json") if self["pictures.json"].is_file() else []
 
     def predictions(self, split: str) -> "pd.DataFrame":
         """predictions-<split>.csv. Raises UsageError where the run has none, or no such table."""
@@ -193,11 +193,11 @@ class Run:
         """What was chosen on its validation images, or pooled over its folds."""
         if not self[MODEL].is_file() and (chosen := self.config().chosen):
             return chosen
-        return model_record(self.folder).calibration
+        return read_record(self.folder).calibration
 
     def epoch(self) -> int | None:
         """The epoch whose weights were kept, from 1; None of a cross-validation, which has many."""
-        return model_record(self.folder).epoch if self[MODEL].is_file() else None
+        return read_record(self.folder).epoch if self[MODEL].is_file() else None
 
     def has(self, split: str) -> bool:
         """Whether the run predicted this split."""
@@ -249,11 +249,11 @@ def read_model(source: Path) -> tuple[dict[str, Any], ModelRecord]:
     """
     from safetensors.torch import load_file
 
-    record = model_record(source)
+    record = read_record(source)
     return load_file(_model_file(source)), record
 
 
-def model_record(source: Path) -> ModelRecord:
+def read_record(source: Path) -> ModelRecord:
     """What `read_model` says beside the tensors, without reading those. Raises as it does."""
     from safetensors import SafetensorError, safe_open
 

@@ -30,7 +30,7 @@ def main() -> None:
     print(run.folder)
 
     # %% Its figures, each with a 95% interval over patients: the record of `dr eval`.
-    record = run.read_json("summary.json")["test"]
+    record = run.summary()["test"]
     for name in ("accuracy", "qwk"):
         print(name, record[name]["value"], record[name]["ci95"])
     print("baselines", record["baselines"])

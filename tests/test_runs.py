@@ -64,7 +64,7 @@ def test_weights_say_what_makes_them_a_grader(tmp_path):
     run = runs.Run(tmp_path)
     record = runs.ModelRecord("resnet18", {"size": 64, "mean": [0.5, 0.5, 0.5]}, CALIBRATION, 3)
     run.save_model({"fc.bias": torch.arange(5.0)}, record)
-    assert runs.model_record(tmp_path) == runs.model_record(tmp_path / runs.MODEL) == record
+    assert runs.read_record(tmp_path) == runs.read_record(tmp_path / runs.MODEL) == record
     tensors, read = runs.read_model(tmp_path)
     assert read == record
     assert tensors["fc.bias"].tolist() == [0, 1, 2, 3, 4]
@@ -84,7 +84,7 @@ def test_weights_that_are_no_grader_are_refused(tmp_path, metadata, words):
 
     save_file({"fc.bias": torch.zeros(5)}, tmp_path / runs.MODEL, metadata)
     with pytest.raises(UsageError, match=words):
-        runs.model_record(tmp_path)
+        runs.read_record(tmp_path)
 
 
 def test_metrics_are_numbers_and_what_is_none_is_none(tmp_path):

@@ -106,7 +106,8 @@ def command(
             )  # fmt: skip
         for warning in record["warnings"]:
             console.warning(warning)
-    _write(record, out)
+    if out is not None:
+        _write(record, out)
     _print(record, form or ("table" if sys.stdout.isatty() else "json"))
     _judge(record, limits)
 
@@ -162,9 +163,7 @@ def _read_limits(pairs: list[str]) -> dict[str, float]:
     return found
 
 
-def _write(record: dict[str, Any], folder: Path | None) -> None:
-    if folder is None:
-        return
+def _write(record: dict[str, Any], folder: Path) -> None:
     from dr_cli.plots.confusion import ConfusionMatrix
 
     write_json(folder / "metrics.json", record)

@@ -72,9 +72,8 @@ def command(
             list_photographs(names, nul), sources, device=device, precision=precision,
             batch_size=batch_size, workers=workers, tta=tta, explain=explain,
         )  # fmt: skip
-        console.note(
-            f"graded by {', '.join(map(str, sources))}; research and teaching, no diagnosis"
-        )
+        graders = ", ".join(map(str, sources))
+        console.note(f"graded by {graders}; research and teaching, no diagnosis")
         _print(_count(records, seen), form or ("table" if sys.stdout.isatty() else "csv"))
     if not seen:
         raise UsageError(f"no photograph in {', '.join(names)}")
