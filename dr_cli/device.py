@@ -55,101 +55,81 @@ def choose(device: str = "auto", precision: str = "auto") -> Processor:
         raise UsageError(f"--device {device}: choose one of {', '.join(DEVICES)}")
     if precision not in PRECISIONS:
         raise UsageError(f"--precision {precision}: choose one of {', '.join(PRECISIONS)}")
-    kind, why, warning = _kind(device)
-    if kind == "cuda":
-        return _cuda(precision, why)
-    if kind == "mps":
-        return _mps(precision, why)
-    return _cpu(precision, why, warning)
+    kind, why, trouble = _find(device)
+    prepare = {"cuda": _prepare_cuda, "mps": _prepare_mps, "cpu": _prepare_cpu}[kind]
+    name, fastest, because = prepare(why)
+    slow = None
+    if precision == "auto":
+        precision = fastest
+    else:
+        because, slow = "asked for", _warn(kind, precision, fastest)
+    said = "fp32 with TF32 products" if (kind, precision) == ("cuda", "fp32") else precision
+    where = torch.device("cuda:0" if kind == "cuda" else kind)
+    reason = f"{name}, {said} ({because})"
+    return Processor(where, DTYPES[precision], reason, slow or trouble)
 
 
-def _kind(device: str) -> tuple[str, str, str | None]:
+def _find(device: str) -> tuple[str, str, str | None]:
     """The device's type, why it was chosen, and a warning."""
     cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
     if device == "cuda" and not cuda:
-        built = (
-            "no GPU that torch can use" if torch.version.cuda else "a build of torch without CUDA"
-        )
-        raise UsageError(f"--device cuda: here is {built}; use --device auto or cpu")
+        here = "no GPU that torch can use"
+        if not torch.version.cuda:
+            here = "a build of torch without CUDA"
+        raise UsageError(f"--device cuda: here is {here}; use --device auto or cpu")
     if device == "mps" and not mps:
         raise UsageError("--device mps: here is no Apple GPU; use --device auto or cpu")
+    trouble = _cuda_trouble() if cuda and device in ("auto", "cuda") else None
+    if device == "cuda" and trouble:
+        raise DrError(f"--device cuda: the GPU cannot be used ({trouble}); try --device cpu")
     if device != "auto":
-        if device == "cuda" and (trouble := _cuda_trouble()):
-            raise DrError(f"--device cuda: the GPU cannot be used ({trouble}); try --device cpu")
         return device, "asked for", None
-    if cuda:
-        if trouble := _cuda_trouble():
-            return "cpu", "the GPU cannot be used", f"the GPU cannot be used: {trouble}"
-        return "cuda", "found", None
-    if mps:
-        return "mps", "found", None
+    if trouble:
+        return "cpu", "the GPU cannot be used", f"the GPU cannot be used: {trouble}"
+    if cuda or mps:
+        return "cuda" if cuda else "mps", "found", None
     return "cpu", "no GPU found", None
 
 
 def _cuda_trouble() -> str | None:
     """Why the GPU fails at a first sum (too old for this build, taken, broken); None if not."""
     try:
-        torch.ones(2, device=_cuda_device()).sum().item()
+        torch.ones(2, device="cuda").sum().item()
     except (RuntimeError, AssertionError) as error:
         return " ".join(str(error).split())[:160]
     return None
 
 
-def _cuda_device() -> torch.device:
-    """The GPU of this process: torchrun numbers the processes of a machine."""
-    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
-
-
-def _cuda(precision: str, why: str) -> Processor:
-    device = _cuda_device()
-    torch.cuda.set_device(device)
+def _prepare_cuda(why: str) -> tuple[str, str, str]:
+    """Sets an NVIDIA GPU up. What it is, its fastest precision, and why that one."""
     torch.set_float32_matmul_precision("high")  # TF32, which cuDNN's convolutions use anyway
     torch.backends.cudnn.benchmark = True
-    fastest, because = _cuda_precision(device)
-    warning = None
-    if precision == "auto":
-        precision = fastest
-    else:
-        because = "asked for"
-        if precision == "bf16" and fastest != "bf16":
-            warning = f"this GPU only imitates bf16: --precision {fastest} is faster here"
-    said = "fp32 with TF32 products" if precision == "fp32" else precision
-    name = torch.cuda.get_device_name(device)
-    return Processor(device, DTYPES[precision], f"{name} ({why}), {said} ({because})", warning)
-
-
-def _cuda_precision(device: torch.device) -> tuple[str, str]:
-    """The fastest precision of a GPU, and why it is."""
+    name = f"{torch.cuda.get_device_name()} ({why})"
     if torch.cuda.is_bf16_supported(including_emulation=False):
-        return "bf16", "the GPU has units for it"
-    if torch.cuda.get_device_capability(device) >= (7, 0):  # tensor cores
-        return "fp16", "the GPU has units for it, and none for bf16"
-    return "fp32", "the GPU has units for nothing shorter"
+        return name, "bf16", "the GPU has units for it"
+    if torch.cuda.get_device_capability() >= (7, 0):  # tensor cores
+        return name, "fp16", "the GPU has units for it, and none for bf16"
+    return name, "fp32", "the GPU has units for nothing shorter"
 
 
-def _mps(precision: str, why: str) -> Processor:
-    because = "the default on Apple GPUs" if precision == "auto" else "asked for"
-    precision = "fp32" if precision == "auto" else precision
-    return Processor(
-        torch.device("mps"), DTYPES[precision], f"Apple GPU ({why}), {precision} ({because})"
-    )
+def _prepare_mps(why: str) -> tuple[str, str, str]:
+    return f"Apple GPU ({why})", "fp32", "the default on Apple GPUs"
 
 
-def _cpu(precision: str, why: str, warning: str | None) -> Processor:
+def _prepare_cpu(why: str) -> tuple[str, str, str]:
     threads = set_threads()
     keep_memory()
-    fast = cpu_has_bf16()
-    if precision == "auto":
-        precision = "bf16" if fast else "fp32"
-        because = f"the CPU has {'' if fast else 'no '}bf16 instructions"
-    else:
-        because = "asked for"
-        if precision == "fp16" or (precision == "bf16" and not fast):
-            warning = (
-                f"this CPU has no fast {precision}: --precision fp32 is several times faster here"
-            )
-    reason = f"CPU ({why}), {threads} threads, {precision} ({because})"
-    return Processor(torch.device("cpu"), DTYPES[precision], reason, warning)
+    fastest, has = ("bf16", "") if cpu_has_bf16() else ("fp32", "no ")
+    return f"CPU ({why}), {threads} threads", fastest, f"the CPU has {has}bf16 instructions"
+
+
+def _warn(kind: str, precision: str, fastest: str) -> str | None:
+    """That a precision asked for is slow on this kind of processor; None if it is not."""
+    if kind == "cuda" and precision == "bf16" != fastest:
+        return f"this GPU only imitates bf16: --precision {fastest} is faster here"
+    if kind == "cpu" and precision not in ("fp32", fastest):
+        return f"this CPU has no fast {precision}: --precision fp32 is several times faster here"
+    return None
 
 
 def cpu_has_bf16() -> bool:
@@ -163,14 +143,13 @@ def cpu_has_bf16() -> bool:
 
 
 def set_threads() -> int:
-    """Give torch this process's share of the cores, and say how many threads that is.
+    """Give torch the cores that this process may use, and say how many threads that is.
 
-    torch counts the machine's cores, not the container's share of them; and torchrun sets
-    OMP_NUM_THREADS to 1. Where a person set it, outside torchrun, that stands.
+    torch counts the machine's cores, not the container's share of them. Where a person set
+    OMP_NUM_THREADS, that stands.
     """
-    local_processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
-    if local_processes > 1 or "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(max(1, machine.cores() // local_processes))
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(machine.cores())
     return torch.get_num_threads()
 
 

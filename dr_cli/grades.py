@@ -54,12 +54,8 @@ class Threshold:
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> "Threshold":
         """The inverse of `to_record`."""
-        return cls(
-            record["threshold"],
-            record["rule"],
-            record.get("sensitivity"),
-            record.get("specificity"),
-        )
+        rates = (record.get(name) for name in ("sensitivity", "specificity"))
+        return cls(record["threshold"], record["rule"], *rates)
 
 
 @dataclass(frozen=True)
@@ -76,9 +72,8 @@ class OperatingPoint:
     def to_record(self) -> dict[str, Any]:
         """As it stands with the weights, without `source` and `data`: those are the run's."""
         below = self.sight_threatening
-        return self.referable.to_record() | (
-            {"sight_threatening": below.to_record()} if below else {}
-        )
+        further = {"sight_threatening": below.to_record()} if below else {}
+        return self.referable.to_record() | further
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> "OperatingPoint":
@@ -122,25 +117,18 @@ class Calibration:
         if len(several) == 1:
             return several[0]
         cuts = [one.cuts for one in several if one.cuts is not None]
-        mean = np.mean(cuts, axis=0).tolist() if len(cuts) == len(several) else None
-        points = [one.operating_point for one in several if one.operating_point]
-        point = None
-        if len(points) == len(several):
-            below = [p.sight_threatening for p in points if p.sight_threatening]
-            point = OperatingPoint(
-                _mean([p.referable for p in points]),
-                _mean(below) if len(below) == len(points) else None,
-            )
-        return cls(mean and tuple(mean), None, point)
+        mean = tuple(np.mean(cuts, axis=0).tolist()) if len(cuts) == len(several) else None
+        points = [one.operating_point for one in several]
+        referable = _mean([point.referable if point else None for point in points])
+        below = _mean([point.sight_threatening if point else None for point in points])
+        return cls(mean, None, OperatingPoint(referable, below) if referable else None)
 
     def to_record(self) -> dict[str, Any]:
         """decision, temperature, operating_point: as they stand with the weights."""
-        decision: dict[str, Any] = {"kind": self.decision}
-        if self.cuts is not None:
-            decision["thresholds"] = list(self.cuts)
-        point = self.operating_point
+        cuts, point = self.cuts, self.operating_point
+        further = {} if cuts is None else {"thresholds": list(cuts)}
         return {
-            "decision": decision,
+            "decision": {"kind": self.decision, **further},
             "temperature": self.temperature,
             "operating_point": point and point.to_record(),
         }
@@ -152,15 +140,14 @@ class Calibration:
         if decision["kind"] not in ("argmax", "thresholds"):
             raise ValueError(f"unknown decision {decision['kind']!r}")
         cuts = decision.get("thresholds")
-        return cls(
-            None if cuts is None else tuple(cuts),
-            record["temperature"],
-            point and OperatingPoint.from_record(point),
-        )
+        point = point and OperatingPoint.from_record(point)
+        return cls(None if cuts is None else tuple(cuts), record["temperature"], point)
 
 
-def _mean(thresholds: Sequence[Threshold]) -> Threshold:
-    return Threshold(
-        float(np.mean([one.value for one in thresholds])),
-        f"{thresholds[0].rule}, mean of {len(thresholds)} networks",
-    )
+def _mean(thresholds: Sequence[Threshold | None]) -> Threshold | None:
+    """Of all of them; None where one is missing."""
+    known = [one for one in thresholds if one]
+    if len(known) < len(thresholds):
+        return None
+    rule = f"{known[0].rule}, mean of {len(known)} networks"
+    return Threshold(float(np.mean([one.value for one in known])), rule)

@@ -14,6 +14,7 @@ import math
 import os
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -74,27 +75,23 @@ class RunConfig:
     chosen: "Calibration | None" = None
     """Of a cross-validation what stands for the folds' own choices."""
 
-    def to_json(self) -> dict[str, Any]:
+    def to_record(self) -> dict[str, Any]:
         """The contents of config.json."""
-        made = {"schema": self.schema} | asdict(self)
-        chosen = made.pop("chosen")
-        return made | ({"chosen": self.chosen.to_record()} if self.chosen and chosen else {})
+        record = {"schema": self.schema} | asdict(self)
+        del record["chosen"]
+        return record | ({"chosen": self.chosen.to_record()} if self.chosen else {})
 
     @classmethod
-    def from_json(cls, made: Any, where: Path) -> "RunConfig":
-        """The inverse of `to_json`. UsageError naming `where` for anything else."""
+    def from_record(cls, record: Any, where: Path) -> "RunConfig":
+        """The inverse of `to_record`. UsageError naming `where` for anything else."""
         from dr_cli.grades import Calibration
 
         try:
-            if made["schema"] > SCHEMA:
-                raise UsageError(f"{where} was written by a newer dr (schema {made['schema']})")
-            chosen = made.get("chosen")
-            parts = {
-                "data": DataRecord(**made["data"]),
-                "options": dict(made["options"]),
-                "chosen": chosen and Calibration.from_record(chosen),
-            }
-            return cls(**(made | parts))
+            if record["schema"] > SCHEMA:
+                raise UsageError(f"{where} was written by a newer dr (schema {record['schema']})")
+            data, options = DataRecord(**record["data"]), dict(record["options"])
+            chosen = record.get("chosen") and Calibration.from_record(record["chosen"])
+            return cls(**(record | {"data": data, "options": options, "chosen": chosen}))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise UsageError(f"{where} is not as dr train wrote it: train a new run") from error
 
@@ -141,33 +138,31 @@ class Run:
         """A finished run is one that has summary.json."""
         return self["summary.json"].is_file()
 
-    def read_json(self, name: str) -> Any:
+    def _read_json(self, name: str) -> Any:
         """One of its JSON files. UsageError where it is not there or no JSON."""
         try:
             text = self[name].read_text(encoding="utf-8")
             return json.loads(text, parse_constant=lambda _: None)
         except FileNotFoundError:
-            raise UsageError(
-                f"{self.folder} has no {name}: it is no "
-                f"{'finished ' if name == 'summary.json' else ''}run of dr train"
-            ) from None
+            kind = "finished run" if name == "summary.json" else "run"
+            raise UsageError(f"{self.folder} has no {name}: it is no {kind} of dr train") from None
         except (OSError, ValueError, RecursionError) as error:
             raise UsageError(f"{self[name]} cannot be read: {error}") from error
 
     def config(self) -> RunConfig:
         """config.json. UsageError where it is not there, or not as `dr train` wrote it."""
-        return RunConfig.from_json(self.read_json("config.json"), self["config.json"])
+        return RunConfig.from_record(self._read_json("config.json"), self["config.json"])
 
     def summary(self) -> dict[str, Any]:
-        """summary.json: "val", "test" -> what `dr eval` prints. Raises as `read_json`."""
-        found = self.read_json("summary.json")
+        """summary.json: "val", "test" -> what `dr eval` prints. UsageError where it has neither."""
+        found = self._read_json("summary.json")
         if not isinstance(found, dict) or not any(found.get(split) for split in ("val", "test")):
             raise UsageError(f"{self['summary.json']}: neither test nor val in it; train it again")
         return found
 
     def pictures(self) -> list[dict[str, Any]]:
         """pictures.json; empty where there is none."""
-        return self.read_json("pictures.json") if self["pictures.json"].is_file() else []
+        return self._read_json("pictures.json") if self["pictures.json"].is_file() else []
 
     def predictions(self, split: str) -> "pd.DataFrame":
         """predictions-<split>.csv. Raises UsageError where the run has none, or no such table."""
@@ -184,12 +179,10 @@ class Run:
         """metrics.csv, a dictionary an epoch; None for an empty field, nan or infinity."""
         try:
             with self["metrics.csv"].open(encoding="utf-8", newline="") as file:
-                return [
-                    {name: _finite(text) for name, text in row.items()}
-                    for row in csv.DictReader(file)
-                ]
+                rows = list(csv.DictReader(file))
         except (OSError, UnicodeDecodeError, csv.Error) as error:
             raise UsageError(f"{self['metrics.csv']} cannot be read: {error}") from error
+        return [{name: _finite(text) for name, text in row.items()} for row in rows]
 
     def networks(self) -> list[Path]:
         """The folders that hold its weights: itself, or the folds of a cross-validation."""
@@ -200,11 +193,11 @@ class Run:
         """What was chosen on its validation images, or pooled over its folds."""
         if not self[MODEL].is_file() and (chosen := self.config().chosen):
             return chosen
-        return model_record(self.folder).calibration
+        return read_record(self.folder).calibration
 
     def epoch(self) -> int | None:
         """The epoch whose weights were kept, from 1; None of a cross-validation, which has many."""
-        return model_record(self.folder).epoch if self[MODEL].is_file() else None
+        return read_record(self.folder).epoch if self[MODEL].is_file() else None
 
     def has(self, split: str) -> bool:
         """Whether the run predicted this split."""
@@ -233,7 +226,7 @@ class Run:
 
     def write_config(self, config: RunConfig) -> None:
         """config.json."""
-        write_json(self["config.json"], config.to_json())
+        write_json(self["config.json"], config.to_record())
 
     def write_table(self, name: str, columns: Sequence[str], table: "pd.DataFrame") -> None:
         """splits.csv or a predictions file, from a table that has these columns."""
@@ -254,14 +247,13 @@ def read_model(source: Path) -> tuple[dict[str, Any], ModelRecord]:
 
     Raises UsageError where there is none, or it was not made by `dr train`.
     """
-    from safetensors import safe_open
+    from safetensors.torch import load_file
 
-    record = model_record(source)
-    with safe_open(_model_file(source), "pt") as file:
-        return {key: file.get_tensor(key) for key in file.keys()}, record  # noqa: SIM118
+    record = read_record(source)
+    return load_file(_model_file(source)), record
 
 
-def model_record(source: Path) -> ModelRecord:
+def read_record(source: Path) -> ModelRecord:
     """What `read_model` says beside the tensors, without reading those. Raises as it does."""
     from safetensors import SafetensorError, safe_open
 
@@ -296,10 +288,14 @@ def runs_folder() -> Path:
     return Path(os.environ.get("DR_RUNS") or "runs")
 
 
-def finished_runs(folder: Path) -> list[Run]:
-    """The finished runs in a folder of runs, oldest first."""
-    summaries = sorted(folder.glob("*/summary.json"), key=lambda path: path.stat().st_mtime)
-    return [Run(path.parent) for path in summaries]
+def find_newest_run() -> Run:
+    """The newest finished run in `runs_folder`. Raises UsageError where there is none."""
+    folder = runs_folder()
+    summaries = folder.glob("*/summary.json")
+    newest = max(summaries, key=lambda path: path.stat().st_mtime, default=None)
+    if newest is None:
+        raise UsageError(f"no finished run in {folder}: name one with --run, or dr train first")
+    return Run(newest.parent)
 
 
 def check_name(root: Path, name: str | None) -> None:
@@ -318,18 +314,13 @@ def new_run(root: Path, name: str | None, default: str) -> Run:
     Raises UsageError as `check_name` does, DrError where no folder can be made.
     """
     check_name(root, name)
+    names = [name] if name else [default, *(f"{default}-{k}" for k in range(2, 10_000))]
     try:
         root.mkdir(parents=True, exist_ok=True)
-        if name is not None:
-            (root / name).mkdir()
-            return Run(root / name)
-        for k in range(1, 10_000):  # mkdir decides: two processes never share a folder
-            try:
-                folder = root / (default if k == 1 else f"{default}-{k}")
-                folder.mkdir()
-                return Run(folder)
-            except FileExistsError:
-                continue
+        for each in names:  # mkdir decides: two processes never share a folder
+            with suppress(FileExistsError):
+                (root / each).mkdir()
+                return Run(root / each)
     except OSError as error:
         raise DrError(f"{root}: no run folder can be made: {error.strerror or error}") from error
-    raise DrError(f"{root} holds 10,000 runs named {default}: give a --name")
+    raise DrError(f"{root} holds {names[-1]}, and all before it: give another --name")

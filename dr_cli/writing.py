@@ -4,7 +4,7 @@ import csv
 import io
 import json
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,25 +15,15 @@ from typing import Any
 def whole(path: Path) -> Iterator[Path]:
     """A path to write to; it becomes `path` when the block ends well, and vanishes otherwise."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    aside = Path(name)
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}{path.suffix}")
+    aside.touch()
+    rights = aside.stat().st_mode
     try:
         yield aside
-        aside.chmod(0o666 & ~_UMASK)  # mkstemp makes files that only their owner reads
+        aside.chmod(rights)  # safetensors makes files that only their owner reads
         os.replace(aside, path)
     finally:
         aside.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    """What the system takes from a new file's rights; the only way to ask is to set it."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-_UMASK = _umask()  # asked once, before there are threads that would see it at 0
 
 
 def write_text(path: Path, text: str) -> None:

@@ -46,7 +46,7 @@ def test_a_config_is_read_as_it_was_written(tmp_path, chosen):
 )
 def test_a_config_of_another_form_is_refused_in_a_line(tmp_path, change, words):
     run = runs.Run(tmp_path)
-    writing.write_json(run["config.json"], CONFIG.to_json() | change)
+    writing.write_json(run["config.json"], CONFIG.to_record() | change)
     with pytest.raises(UsageError, match=words) as caught:
         run.config()
     assert "config.json" in str(caught.value)
@@ -64,7 +64,7 @@ def test_weights_say_what_makes_them_a_grader(tmp_path):
     run = runs.Run(tmp_path)
     record = runs.ModelRecord("resnet18", {"size": 64, "mean": [0.5, 0.5, 0.5]}, CALIBRATION, 3)
     run.save_model({"fc.bias": torch.arange(5.0)}, record)
-    assert runs.model_record(tmp_path) == runs.model_record(tmp_path / runs.MODEL) == record
+    assert runs.read_record(tmp_path) == runs.read_record(tmp_path / runs.MODEL) == record
     tensors, read = runs.read_model(tmp_path)
     assert read == record
     assert tensors["fc.bias"].tolist() == [0, 1, 2, 3, 4]
@@ -84,7 +84,7 @@ def test_weights_that_are_no_grader_are_refused(tmp_path, metadata, words):
 
     save_file({"fc.bias": torch.zeros(5)}, tmp_path / runs.MODEL, metadata)
     with pytest.raises(UsageError, match=words):
-        runs.model_record(tmp_path)
+        runs.read_record(tmp_path)
 
 
 def test_metrics_are_numbers_and_what_is_none_is_none(tmp_path):
@@ -110,4 +110,7 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path):
 def test_a_file_has_the_rights_that_any_new_file_has(tmp_path):
     (tmp_path / "plain").touch()
     writing.write_text(Path(tmp_path, "whole"), "")
-    assert (tmp_path / "whole").stat().st_mode == (tmp_path / "plain").stat().st_mode
+    record = runs.ModelRecord("resnet18", {"size": 64}, CALIBRATION)
+    runs.Run(tmp_path).save_model({"fc.bias": torch.zeros(5)}, record)
+    for name in ("whole", runs.MODEL):
+        assert (tmp_path / name).stat().st_mode == (tmp_path / "plain").stat().st_mode

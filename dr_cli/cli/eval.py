@@ -19,25 +19,23 @@ Folder = Annotated[Path | None, typer.Argument(help="A run folder of dr train.")
 Data = Annotated[Path | None, typer.Argument(help="Graded photographs [default: the run's own].")]
 Split = Annotated[
     Literal["train", "val", "test", "all"] | None,
-    typer.Option("--split", help="Which part [default: test, else val]."),
+    typer.Option(help="Which part [default: test, else val]."),
 ]
 Predictions = Annotated[
-    Path | None,
-    typer.Option("--predictions", help="Score anybody's table of predictions: no RUN then."),
+    Path | None, typer.Option(help="Score anybody's table of predictions: no RUN then.")
 ]
 Against = Annotated[
     list[Path] | None,
-    typer.Option("--against", help="Another run, compared on the same images; may be repeated."),
+    typer.Option(help="Another run, compared on the same images; may be repeated."),
 ]
-By = Annotated[str | None, typer.Option("--by", help="Also the figures by a column of the labels.")]
+By = Annotated[str | None, typer.Option(help="Also the figures by a column of the labels.")]
 Decision = Annotated[
     Literal["argmax", "thresholds"] | None,
-    typer.Option("--decision", help="How probabilities become a grade [default: the run's]."),
+    typer.Option(help="How probabilities become a grade [default: the run's]."),
 ]
 OperatingPoint = Annotated[
     str | None,
     typer.Option(
-        "--operating-point",
         help="youden, sensitivity=0.90 or specificity=0.95, met on validation [default: youden].",
     ),
 ]
@@ -46,15 +44,10 @@ Format = Annotated[
     Literal["table", "json", "csv"] | None,
     typer.Option("--format", help="[default: table on a terminal, else json]."),
 ]
-Out = Annotated[
-    Path | None, typer.Option("--out", help="Also write metrics.json, confusion.png here.")
-]
-Bootstrap = Annotated[
-    int, typer.Option("--bootstrap", min=0, help="Replicates of the intervals; 0 is none.")
-]
+Out = Annotated[Path | None, typer.Option(help="Also write metrics.json, confusion.png here.")]
+Bootstrap = Annotated[int, typer.Option(min=0, help="Replicates of the intervals; 0 is none.")]
 FailUnder = Annotated[
-    list[str] | None,
-    typer.Option("--fail-under", help="METRIC=VALUE: exit 3 below it; may be repeated."),
+    list[str] | None, typer.Option(help="METRIC=VALUE: exit 3 below it; may be repeated.")
 ]
 
 
@@ -89,23 +82,21 @@ def command(
     Example: dr eval runs/resnet18 --fail-under qwk=0.7
     """
     limits = _read_limits(fail_under or [])
-    needs_run = bool(against or tta or decision or operating_point)
-    for wrong, said in (
-        ((run is None) == (predictions is None),
-         "name a RUN, or a table with --predictions FILE: one of the two"),
-        (predictions is not None and needs_run,
-         "--predictions has no run: --against, --tta, --decision, --operating-point need one"),
-        (against and data is not None,
-         "--against compares the runs' own predictions: leave DATA out"),
-        (tta and data is None, "--tta runs the network: give DATA, too"),
-    ):  # fmt: skip
-        if wrong:
-            raise UsageError(said)
+    if (run is None) == (predictions is None):
+        raise UsageError("name a RUN, or a table with --predictions FILE: one of the two")
+    if predictions is not None and (against or tta or decision or operating_point):
+        raise UsageError(
+            "--predictions has no run: --against, --tta, --decision, --operating-point need one"
+        )
+    if against and data is not None:
+        raise UsageError("--against compares the runs' own predictions: leave DATA out")
+    if tta and data is None:
+        raise UsageError("--tta runs the network: give DATA, too")
     with Console(quiet) as console:
-        if run is None:
-            assert predictions is not None
+        if predictions is not None:
             record = score_table(predictions, split, bootstrap, by)
         else:
+            assert run is not None
             record = score_run(
                 run, against or [], decision, operating_point, data=data, split=split,
                 bootstrap=bootstrap, by=by, layout=layout, device=device, precision=precision,
@@ -115,7 +106,8 @@ def command(
             )  # fmt: skip
         for warning in record["warnings"]:
             console.warning(warning)
-    _write(record, out)
+    if out is not None:
+        _write(record, out)
     _print(record, form or ("table" if sys.stdout.isatty() else "json"))
     _judge(record, limits)
 
@@ -171,9 +163,7 @@ def _read_limits(pairs: list[str]) -> dict[str, float]:
     return found
 
 
-def _write(record: dict[str, Any], folder: Path | None) -> None:
-    if folder is None:
-        return
+def _write(record: dict[str, Any], folder: Path) -> None:
     from dr_cli.plots.confusion import ConfusionMatrix
 
     write_json(folder / "metrics.json", record)

@@ -24,32 +24,23 @@ Debug = Annotated[
 ]
 Device = Annotated[
     Literal["auto", "cpu", "cuda", "mps"],  # device.DEVICES, which brings torch
-    typer.Option("--device", envvar="DR_DEVICE", help="Where the network runs."),
+    typer.Option(envvar="DR_DEVICE", help="Where the network runs."),
 ]
 Precision = Annotated[
     Literal["auto", "fp32", "bf16", "fp16"],  # device.PRECISIONS
-    typer.Option("--precision", help="Numbers it runs in; auto says what and why."),
+    typer.Option(help="Numbers it runs in; auto says what and why."),
 ]
 Workers = Annotated[
-    int | None,
-    typer.Option("--workers", min=1, help="Photographs decoded at once [default: every core]."),
+    int | None, typer.Option(min=1, help="Photographs decoded at once [default: every core].")
 ]
-Layout = Annotated[str, typer.Option("--layout", help="How DATA is laid out; auto recognises it.")]
-ImageColumn = Annotated[
-    str | None, typer.Option("--image-column", help="Column that names the image.")
-]
-GradeColumn = Annotated[
-    str | None, typer.Option("--grade-column", help="Column that holds the grade.")
-]
-PatientColumn = Annotated[
-    str | None, typer.Option("--patient-column", help="Column that names the patient.")
-]
-SplitColumn = Annotated[
-    str | None, typer.Option("--split-column", help="Column that holds train, val or test.")
-]
+Layout = Annotated[str, typer.Option(help="How DATA is laid out; auto recognises it.")]
+ImageColumn = Annotated[str | None, typer.Option(help="Column that names the image.")]
+GradeColumn = Annotated[str | None, typer.Option(help="Column that holds the grade.")]
+PatientColumn = Annotated[str | None, typer.Option(help="Column that names the patient.")]
+SplitColumn = Annotated[str | None, typer.Option(help="Column that holds train, val or test.")]
 
 
-def number_or_auto(text: str) -> int | str:
+def _read_number(text: str) -> int | str:
     """A whole number, or the word auto."""
     if text == "auto":
         return text
@@ -59,9 +50,9 @@ def number_or_auto(text: str) -> int | str:
         raise typer.BadParameter(f"{text!r} is neither a whole number nor auto") from None
 
 
-def _photographs(text: str) -> int | None:
+def _read_batch_size(text: str) -> int | None:
     """How many at once; None for auto."""
-    number = number_or_auto(text)
+    number = _read_number(text)
     if isinstance(number, str):
         return None
     if number < 1:
@@ -72,8 +63,7 @@ def _photographs(text: str) -> int | None:
 BatchSize = Annotated[
     int | None,
     typer.Option(
-        "--batch-size",
-        parser=_photographs,
+        parser=_read_batch_size,
         metavar="<int or auto>",
         help="Photographs at once [default: auto, 64 on a GPU, 8 on a CPU].",
         show_default=False,
@@ -122,6 +112,6 @@ def _flag(f: dataclasses.Field[Any]) -> Any:
     elif f.default is not None:
         text += f" [default: {f.default}]"
     if f.name in ("size", "batch_size"):
-        more = {"parser": number_or_auto, "metavar": "<int or auto>"}
+        more = {"parser": _read_number, "metavar": "<int or auto>"}
     option = typer.Option(name, help=text, show_default=False, **more)
     return Annotated[Optional[kind], option]  # noqa: UP045

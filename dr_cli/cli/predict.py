@@ -15,6 +15,7 @@ from dr_cli.cli import options
 from dr_cli.cli.console import Console
 from dr_cli.cli.tables import grades_table, print_tables
 from dr_cli.errors import DrError, UsageError
+from dr_cli.runs import find_newest_run
 
 Record = dict[str, Any]
 Inputs = Annotated[
@@ -24,7 +25,6 @@ Inputs = Annotated[
 Runs = Annotated[
     list[Path] | None,
     typer.Option(
-        "--run",
         help="A run folder or its model.safetensors; given more than once, their mean "
         "[default: the newest finished run].",
     ),
@@ -37,8 +37,7 @@ Null = Annotated[
     bool, typer.Option("-0", "--null", help="Paths on stdin end in NUL, as of find -print0.")
 ]
 Explain = Annotated[
-    Path | None,
-    typer.Option("--explain", file_okay=False, help="Folder for heatmaps over the crops."),
+    Path | None, typer.Option(file_okay=False, help="Folder for heatmaps over the crops.")
 ]
 Tta = Annotated[bool, typer.Option("--tta", help="Mean over four flips: slower.")]
 
@@ -68,14 +67,13 @@ def command(
         raise UsageError("no INPUT: name photographs, folders, or - for paths on stdin")
     seen: Counter[str] = Counter()
     with Console(quiet) as console:
-        sources = run or [find_newest_run()]
+        sources = run or [find_newest_run().folder]
         records = predict(
             list_photographs(names, nul), sources, device=device, precision=precision,
             batch_size=batch_size, workers=workers, tta=tta, explain=explain,
         )  # fmt: skip
-        console.note(
-            f"graded by {', '.join(map(str, sources))}; research and teaching, no diagnosis"
-        )
+        graders = ", ".join(map(str, sources))
+        console.note(f"graded by {graders}; research and teaching, no diagnosis")
         _print(_count(records, seen), form or ("table" if sys.stdout.isatty() else "csv"))
     if not seen:
         raise UsageError(f"no photograph in {', '.join(names)}")
@@ -98,16 +96,6 @@ def predict(
     from dr_cli.network.grader import Grader
 
     return Grader.load(sources, device=device, precision=precision).predict(photographs, **how)
-
-
-def find_newest_run() -> Path:
-    """The newest finished run under $DR_RUNS. Raises UsageError where there is none."""
-    from dr_cli import runs
-
-    folder = runs.runs_folder()
-    if not (found := runs.finished_runs(folder)):
-        raise UsageError(f"no finished run in {folder}: name one with --run, or dr train first")
-    return found[-1].folder
 
 
 def list_photographs(names: Iterable[str], nul: bool = False) -> Iterator[str]:
@@ -159,7 +147,7 @@ def _print(records: Iterator[Record], form: str) -> None:
     if form == "csv":
         writer = csv.writer(sys.stdout, lineterminator="\n")
         for number, record in enumerate(records):
-            row = flatten(record)
+            row = to_row(record)
             if number == 0:
                 writer.writerow(row)
             writer.writerow(row.values())
@@ -177,7 +165,7 @@ def _print(records: Iterator[Record], form: str) -> None:
         print_tables(grades_table(records))
 
 
-def flatten(record: Record) -> Record:
+def to_row(record: Record) -> Record:
     """A record as a row of csv: p0–p4 in place of the list, booleans in lower case."""
     row: Record = {}
     for name, value in record.items():

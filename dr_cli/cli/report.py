@@ -18,14 +18,14 @@ def command(
         list[Path] | None, typer.Argument(help="Runs, or folders of runs [default: $DR_RUNS].")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", help="The page [default: report.html in the folder].")
+        Path | None, typer.Option(help="The page [default: report.html in the folder].")
     ] = None,
     form: Annotated[
         Literal["html", "json", "csv", "markdown"],
         typer.Option("--format", help="json, csv and markdown go to stdout."),
     ] = "html",
     figures: Annotated[
-        Path | None, typer.Option("--figures", help="Folder for PNG and SVG fit for a paper.")
+        Path | None, typer.Option(help="Folder for PNG and SVG fit for a paper.")
     ] = None,
     no_pictures: Annotated[
         bool, typer.Option("--no-pictures", help="No photograph, file name or patient: to share.")

@@ -137,10 +137,9 @@ def _tell_data(record: Record) -> list[str]:
     lines = [f"{record['rows']:,} rows, {record['images_found']:,} images found"]
     lines += [f"left out: {n:,} ({reason})" for reason, n in record["left_out"].items()]
     if record["sizes"]:
-        low, middle, high = zip(record["sizes"]["width"], record["sizes"]["height"], strict=True)
-        lines.append(
-            f"sizes: {low[0]}×{low[1]} to {high[0]}×{high[1]}, median {middle[0]}×{middle[1]}"
-        )
+        sides = (record["sizes"][side] for side in ("width", "height"))
+        low, middle, high = map("{}×{}".format, *sides)
+        lines.append(f"sizes: {low} to {high}, median {middle}")
     doubles = record["duplicates"]
     lines.append(
         f"duplicates: {doubles['exact_groups']} exact groups, {doubles['near_groups']} near, "

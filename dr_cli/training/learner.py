@@ -327,7 +327,7 @@ def make_optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.Optim
 
 
 def predict_splits(
-    network: nn.Module,
+    network: ResNet,
     plan: Plan,
     batch_size: int,
     watch: Callable[[str, int, int], None] = lambda split, done, total: None,
@@ -344,7 +344,7 @@ def predict_splits(
 
 
 def _predict(
-    network: nn.Module, plan: Plan, split: str, batch_size: int, watch: Callable[..., None]
+    network: ResNet, plan: Plan, split: str, batch_size: int, watch: Callable[..., None]
 ) -> NDArray[np.float32]:
     indices = plan.indices(split)
     return logits_of(

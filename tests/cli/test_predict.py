@@ -138,6 +138,6 @@ def test_photographs_are_graded_without_the_program_too(world):
     (one, lost) = predict.predict([first, "absent.png"], [run], batch_size=1)
     assert one == json.loads(dr("predict", first, "--run", run, "--format", "jsonl").stdout)
     assert lost["error"]
-    assert list(predict.flatten(lost)) == list(predict.flatten(one))
+    assert list(predict.to_row(lost)) == list(predict.to_row(one))
     mean = next(predict.predict([second], [run, run]))
     assert mean["probabilities"] == next(predict.predict([second], [run]))["probabilities"]

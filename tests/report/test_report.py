@@ -23,7 +23,7 @@ from dr_cli.errors import UsageError
 from dr_cli.grades import Calibration
 from dr_cli.plots import heat
 from dr_cli.report import gallery, page, paper, reading, svg
-from dr_cli.runs import DataRecord, ModelRecord, Run, RunConfig, model_record
+from dr_cli.runs import DataRecord, ModelRecord, Run, RunConfig, read_record
 from dr_cli.scoring.metrics import FIGURES, Figure
 from tests.builders.runs import edit, figure, jpeg, replace_in, write_pictures, write_run
 
@@ -514,7 +514,7 @@ def test_both_targets_and_both_calibrations_are_shown(tmp_path: Path) -> None:
 
 def test_the_weights_say_their_epoch_and_decision(tmp_path: Path) -> None:
     run = Run(write_run(tmp_path / "run"))
-    record = model_record(run.folder)
+    record = read_record(run.folder)
     cut = ModelRecord("resnet18", record.preprocessing, Calibration((0.5, 1.5, 2.5, 3.5)), epoch=2)
     run.save_model({}, cut)
     html = page.render(reading.collect([run.folder]))
