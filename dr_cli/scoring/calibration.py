@@ -107,12 +107,10 @@ def fit_thresholds(grade: ArrayLike, probabilities: NDArray[Any]) -> tuple[float
     draw = np.random.Generator(np.random.Philox(0)).integers
     resamples = (draw(0, len(true), len(true)) for _ in range(50))
     cuts = np.mean([_climb(true[rows], value[rows], start) for rows in resamples], axis=0)
-    helped = _kappa_with(cuts, true, value) > _kappa_with(start, true, value)
-    return tuple(cuts.tolist()) if helped else START_CUTS
-
-
-def _kappa_with(cuts: Floats, true: NDArray[np.int64], value: Floats) -> float:
-    return quadratic_weighted_kappa(true, np.digitize(value, cuts))
+    before, after = (
+        quadratic_weighted_kappa(true, np.digitize(value, tried)) for tried in (start, cuts)
+    )
+    return tuple(cuts.tolist()) if after > before else START_CUTS
 
 
 def _climb(true: NDArray[np.int64], value: Floats, cuts: Floats) -> Floats:

@@ -86,11 +86,6 @@ def f1_of(counts: NDArray[Any]) -> Floats:
     return _ratio(2 * _hits(counts), counts.sum(-1) + counts.sum(-2))
 
 
-def accuracy(grade: ArrayLike, predicted: ArrayLike) -> float:
-    """`accuracy_of` two columns [N]."""
-    return float(accuracy_of(confusion_counts(grade, predicted)))
-
-
 def quadratic_weighted_kappa(grade: ArrayLike, predicted: ArrayLike) -> float:
     """`quadratic_weighted_kappa_of` two columns [N]."""
     return float(quadratic_weighted_kappa_of(confusion_counts(grade, predicted)))
@@ -215,15 +210,10 @@ def reliability_curve(grade: ArrayLike, probabilities: NDArray[Any]) -> list[dic
     mean_confidence = _ratio(np.bincount(place, confidence, BINS), n)
     mean_right = _ratio(np.bincount(place, right, BINS), n)
     return [
-        {
-            "low": i / BINS,
-            "high": (i + 1) / BINS,
-            "n": int(n[i]),
-            "confidence": float(mean_confidence[i]) if n[i] else None,
-            "accuracy": float(mean_right[i]) if n[i] else None,
-        }
+        {"low": i / BINS, "high": (i + 1) / BINS, "n": int(n[i]),
+         "confidence": as_plain(mean_confidence[i]), "accuracy": as_plain(mean_right[i])}
         for i in range(BINS)
-    ]
+    ]  # fmt: skip
 
 
 def expected_calibration_error(grade: ArrayLike, probabilities: NDArray[Any]) -> float:
