@@ -13,10 +13,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Pair = dict[str, float | None]  # accuracy, qwk
-NO_BASELINES: dict[str, Pair | None] = {
-    "majority": {"accuracy": None, "qwk": None},
-    "fellow_eye": None,
-}
+Baselines = dict[str, Pair | None]  # majority, fellow_eye
+NO_BASELINES: Baselines = {"majority": {"accuracy": None, "qwk": None}, "fellow_eye": None}
 
 
 def count_leaks(
@@ -40,18 +38,16 @@ def count_leaks(
     }
 
 
-def score_baselines(table: "pd.DataFrame", split: str = TEST) -> dict[str, Pair | None]:
-    """Figures that need no network: {"majority": {"accuracy", "qwk"}, "fellow_eye": {...}}.
+def score_baselines(table: "pd.DataFrame", split: str = TEST) -> Baselines:
+    """Figures that need no network.
 
     Always train's majority grade, and the fellow eye's grade (`copy_fellow_eyes`; None where no
     row of the split has a fellow eye to copy). Undefined figures are None.
     """
-    majority = majority_grade(table)
-    stands = table["split"].to_numpy(object)
-    grades = table["grade"].to_numpy()[_asked(stands, split)].astype(np.int64)
-    if majority is None or not len(grades):
+    majority, (predicted, copied) = majority_grade(table), copy_fellow_eyes(table, split)
+    if not len(predicted):
         return dict(NO_BASELINES)
-    predicted, copied = copy_fellow_eyes(table, split)
+    grades = table["grade"].to_numpy(np.int64)[_asked(table["split"].to_numpy(object), split)]
     return {
         "majority": score_pair(grades, np.full_like(grades, majority)),
         "fellow_eye": score_pair(grades, predicted) if copied.any() else None,

@@ -6,23 +6,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dr_cli.errors import UsageError
-from dr_cli.grades import (
-    NUM_GRADES,
-    REFERABLE_FROM,
-    SIGHT_THREATENING_FROM,
-    Calibration,
-    OperatingPoint,
-    Threshold,
-    expected_grade,
-    softmax,
-)
-from dr_cli.scoring.metrics import (
-    LEAST,
-    Floats,
-    confusion_counts,
-    quadratic_weighted_kappa,
-    quadratic_weighted_kappa_of,
-)
+from dr_cli.grades import Calibration, OperatingPoint, Threshold, expected_grade, softmax
+from dr_cli.scoring import metrics
+from dr_cli.scoring.metrics import LEAST, Floats
+from dr_cli.scoring.predictions import TARGETS
 
 TEMPERATURE_RANGE = (0.25, 10.0)
 ONE_CLASS = "0.5, as the images to choose on are all of one class"
@@ -108,7 +95,7 @@ def fit_thresholds(grade: ArrayLike, probabilities: NDArray[Any]) -> tuple[float
     resamples = (draw(0, len(true), len(true)) for _ in range(50))
     cuts = np.mean([_climb(true[rows], value[rows], start) for rows in resamples], axis=0)
     before, after = (
-        quadratic_weighted_kappa(true, np.digitize(value, tried)) for tried in (start, cuts)
+        metrics.quadratic_weighted_kappa(true, np.digitize(value, tried)) for tried in (start, cuts)
     )
     return tuple(cuts.tolist()) if after > before else START_CUTS
 
@@ -134,12 +121,13 @@ def _best_cut(true: NDArray[np.int64], value: Floats, cuts: Floats, k: int) -> f
     place = place[value[place - 1] < value[place]]
     at = np.append((value[place - 1] + value[place]) / 2, cuts[k])
     place = np.append(place, np.searchsorted(value, cuts[k]))
-    before = np.vstack([np.zeros(NUM_GRADES, int), np.eye(NUM_GRADES, dtype=int)[true].cumsum(0)])
-    now = confusion_counts(true, np.digitize(value, cuts))
+    one_hot = np.eye(len(cuts) + 1, dtype=int)[true]
+    before = np.vstack([np.zeros_like(one_hot[:1]), one_hot.cumsum(axis=0)])
+    now = metrics.confusion_counts(true, np.digitize(value, cuts))
     counts = np.repeat(now[None], len(place), axis=0)  # [places, 5, 5]
     counts[..., k] = before[place] - before[low]
     counts[..., k + 1] = before[high] - before[place]
-    kappa = np.nan_to_num(quadratic_weighted_kappa_of(counts), nan=-np.inf)
+    kappa = np.nan_to_num(metrics.quadratic_weighted_kappa_of(counts), nan=-np.inf)
     best = int(kappa.argmax())
     return float(at[best] if kappa[best] > kappa[-1] + 1e-12 else cuts[k])
 
@@ -158,7 +146,7 @@ def choose_operating_point(
     true, p = np.asarray(grade), np.asarray(probabilities, np.float64)
     referable, sight_threatening = (
         choose_threshold(true >= first, p[:, first:].sum(axis=1), rule)
-        for first in (REFERABLE_FROM, SIGHT_THREATENING_FROM)
+        for first in TARGETS.values()
     )
     return OperatingPoint(referable, sight_threatening)
 

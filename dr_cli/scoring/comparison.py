@@ -163,10 +163,10 @@ def _truth(table: "pd.DataFrame", other: "pd.DataFrame") -> NDArray[Any]:
     return Target.from_table(table, "referable").truth
 
 
-def _statistics(sample: Sample, shared: Sample) -> dict[str, intervals.Statistic]:
+def _statistics(sample: Sample, shared: Sample) -> dict[str, metrics.Statistic]:
     target = sample.targets["referable"]
-    found: dict[str, intervals.Statistic] = {
-        "referable_auc": metrics.RocArea(target.truth, target.score, shared.unit)
+    found: dict[str, metrics.Statistic] = {
+        "referable_auc": metrics.weigh_roc_area(target.truth, target.score, shared.unit)
     }
     if sample.graded:
         count = sample.graded.count_by(shared.unit)

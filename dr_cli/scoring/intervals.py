@@ -6,7 +6,7 @@ to resample (cluster bootstrap: Davison & Hinkley 1997, section 3.8; Field & Wel
 are functions of those numbers, so no replicate copies an image.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from itertools import chain
 from typing import Any
 
@@ -14,9 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri, stdtr, stdtrit  # type: ignore[import-untyped]
 
-from dr_cli.scoring.metrics import Floats
-
-Statistic = Callable[[NDArray[Any]], Floats]  # weights [B, units] -> [B, ...]
+from dr_cli.scoring.metrics import Floats, Statistic
 
 REPLICATES = 2000
 BLOCK = 2**16  # weights in a block: it stays in the cache, and memory does not grow

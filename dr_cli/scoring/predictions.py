@@ -101,9 +101,8 @@ def check(
     0.026), `referable` and `gradable` are 0/1 or true/false, no image stands there twice.
     """
     graded = "p0" in table or "referable_probability" not in table
-    wanted = ["path", "grade", *PROBABILITIES] if graded else ["path", "referable_probability"]
-    if not graded and "grade" not in table:
-        wanted.insert(1, "referable")
+    truth = "grade" if graded or "grade" in table else "referable"
+    wanted = ["path", truth, *(PROBABILITIES if graded else ["referable_probability"])]
     lines = range(2, len(table) + 2) if lines is None else lines
     missing = [column for column in wanted if column not in table]
     if missing:
@@ -157,7 +156,7 @@ class Answers:
         """[N]: whether each image was called what it is."""
         return self.said == self.truth
 
-    def count_by(self, unit: NDArray[np.int64]) -> intervals.Statistic:
+    def count_by(self, unit: NDArray[np.int64]) -> metrics.Statistic:
         """Confusion counts as a function of how often each unit was drawn; unit [N]."""
         return intervals.count_confusion(self.truth, self.said, self.kinds, unit)
 
@@ -248,5 +247,5 @@ class Sample:
         return len(np.unique(self.unit[images]))
 
     @property
-    def unit_name(self) -> str:
+    def kind(self) -> str:
         return "image" if self.patients is None else "patient"

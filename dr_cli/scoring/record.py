@@ -1,7 +1,8 @@
 """Predictions -> the record that `dr eval` prints, `summary.json` holds and the report draws."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,6 +27,7 @@ UNDEFINED = {"value": None, "ci95": None}  # a figure that these images cannot t
 UNKNOWN = Calibration(temperature=None)  # of predictions that nobody says more of
 
 Record = dict[str, Any]
+Measure = Callable[["pd.DataFrame"], Record]
 Row = tuple[str, float | None, list[float] | None]  # name, value, 95% interval
 
 
@@ -77,6 +79,7 @@ def build_record(
     point = calibration.operating_point
     sample = Sample.from_table(predictions, point)
     graded = sample.graded
+    measure = partial(_measure_part, point=point, scoring=scoring)
     record: Record = {
         "run": context.run,
         "data": context.data,
@@ -91,13 +94,9 @@ def build_record(
         "confusion": graded and graded.counts.tolist(),
         "baselines": dict(context.baselines or _score_majority(graded)),
         "leaks": None if context.leaks is None else dict(context.leaks),
-        "ungradable": _measure_gradable(predictions, point, scoring),
-        "subgroups": _measure_groups(predictions, point, scoring),
-        "bootstrap": {
-            "replicates": scoring.bootstrap,
-            "seed": scoring.seed,
-            "unit": sample.unit_name,
-        },
+        "ungradable": _measure_gradable(predictions, measure),
+        "subgroups": None if scoring.by is None else _measure_by(scoring.by, predictions, measure),
+        "bootstrap": {"replicates": scoring.bootstrap, "seed": scoring.seed, "unit": sample.kind},
     }
     for name in TARGETS:
         record[name] = _add_threshold(record[name], name, point)
@@ -200,12 +199,12 @@ def check_limits(limits: Iterable[str]) -> None:
 
 def _measure(sample: Sample, scoring: Scoring) -> Record:
     """Headline figures with their intervals; those that the table cannot tell are undefined."""
-    statistics: dict[str, intervals.Statistic] = {}
+    statistics: dict[str, metrics.Statistic] = {}
     if sample.graded:
         statistics["confusion"] = sample.graded.count_by(sample.unit)
     for name, target in sample.targets.items():
         statistics[name] = target.count_by(sample.unit)
-        statistics[f"{name}.auc"] = metrics.RocArea(target.truth, target.score, sample.unit)
+        statistics[f"{name}.auc"] = metrics.weigh_roc_area(target.truth, target.score, sample.unit)
     found = intervals.measure(statistics, sample.units, scoring.bootstrap, scoring.seed)
 
     nothing = np.zeros((1, NUM_GRADES, NUM_GRADES))  # all of whose figures are undefined
@@ -308,28 +307,20 @@ def _score_majority(graded: Graded | None) -> Record:
     return NO_BASELINES | {"majority": score_pair(graded.truth, constant)}
 
 
-def _measure_gradable(
-    table: "pd.DataFrame", point: OperatingPoint | None, scoring: Scoring
-) -> Record | None:
+def _measure_gradable(table: "pd.DataFrame", measure: Measure) -> Record | None:
     """How many images the quality gate refuses, and the figures of the others alone."""
     if "gradable" not in table:
         return None
     good = table["gradable"].astype(int) == 1
     refused = int((~good).sum())
-    some = 0 < refused < len(table)
-    without = _measure_part(table[good], point, scoring) if some else None
+    without = measure(table[good]) if 0 < refused < len(table) else None
     return {"n": refused, "share": refused / len(table), "without": without}
 
 
-def _measure_groups(
-    table: "pd.DataFrame", point: OperatingPoint | None, scoring: Scoring
-) -> Record | None:
+def _measure_by(by: str, table: "pd.DataFrame", measure: Measure) -> Record:
     """The figures of each value of a column; a column of many numbers is cut into quarters."""
     import pandas as pd
 
-    by = scoring.by
-    if by is None:
-        return None
     if by not in table:
         others = [str(c) for c in table if c not in ("path", "grade", "predicted", *PROBABILITIES)]
         raise UsageError(f"no column {by!r} to group by: there are {', '.join(others) or 'none'}")
@@ -341,7 +332,7 @@ def _measure_groups(
             f"column {by!r} has {column.nunique():,} values: at most {MOST_GROUPS} groups"
         )
     groups = [
-        {"value": None if pd.isna(value) else str(value), **_measure_part(part, point, scoring)}
+        {"value": None if pd.isna(value) else str(value), **measure(part)}
         for value, part in table.groupby(column, dropna=False, observed=True)
     ]
     return {"column": by, "groups": groups}
@@ -362,7 +353,7 @@ def _find_doubts(record: Record, sample: Sample, point: OperatingPoint | None) -
     elif sample.unknown:
         found.append(f"{sample.unknown:,} images have no patient: each counts as one of its own")
     if sample.units < FEW:
-        found.append(f"{sample.units} {sample.unit_name}s are few: intervals are rough")
+        found.append(f"{sample.units} {sample.kind}s are few: intervals are rough")
     if point is None:
         found.append(
             "no threshold was chosen on validation images: sensitivity and specificity are at 0.5"

@@ -87,7 +87,7 @@ def figures(grade: np.ndarray, seen: np.ndarray, unit: np.ndarray) -> dict[str, 
     return {
         "accuracy": lambda w: metrics.accuracy_of(confusion(w)),
         "QWK": lambda w: metrics.quadratic_weighted_kappa_of(confusion(w)),
-        "referable AUC": metrics.RocArea(grade >= 2, seen, unit),
+        "referable AUC": metrics.weigh_roc_area(grade >= 2, seen, unit),
         "referable sensitivity": lambda w: metrics.recall_of(refer(w))[:, 1],
     }
 

@@ -41,7 +41,10 @@ def test_replicates_equal_scikit_learn_on_images_copied_as_often_as_drawn():
     grade, predicted, score, unit = two_eyes(60)
     confusion = intervals.count_confusion(grade, predicted, 5, unit)
     got = intervals.measure(
-        {"counts": confusion, "auc": metrics.RocArea(grade >= 2, score, unit)}, 60, 25, seed=3
+        {"counts": confusion, "auc": metrics.weigh_roc_area(grade >= 2, score, unit)},
+        60,
+        25,
+        seed=3,
     )
     figures = {
         name: figure.of(got["counts"]) for name, figure in metrics.FIGURES.items() if figure.of
