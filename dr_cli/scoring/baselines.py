@@ -32,7 +32,7 @@ def count_leaks(
     patient = table["patient"].astype(object).factorize()[0]  # -1: not known
     ids = np.full(len(table), -1) if duplicates is None else duplicates
     return {
-        "fellow_eye_in_train": int((_fellow_rows(table, known)[asked] >= 0).sum()),
+        "fellow_eye_in_train": int((_find_fellows(table, known)[asked] >= 0).sum()),
         "patient_in_train": int(_shares(patient, known)[asked].sum()),
         "duplicates_across_splits": int(_shares(ids, known)[asked].sum()),
     }
@@ -47,7 +47,7 @@ def score_baselines(table: "pd.DataFrame", split: str = TEST) -> Baselines:
     majority, (predicted, copied) = majority_grade(table), copy_fellow_eyes(table, split)
     if not len(predicted):
         return dict(NO_BASELINES)
-    grades = table["grade"].to_numpy(np.int64)[_asked(table["split"].to_numpy(object), split)]
+    grades = table["grade"].to_numpy(np.int64)[_select(table["split"].to_numpy(object), split)]
     return {
         "majority": score_pair(grades, np.full_like(grades, majority)),
         "fellow_eye": score_pair(grades, predicted) if copied.any() else None,
@@ -86,15 +86,15 @@ def copy_fellow_eyes(
     copied = np.zeros(len(table), bool)
     for judged in SPLITS:
         sources = (TRAIN, VAL) if judged == TEST else (TRAIN,)
-        fellow = _fellow_rows(table, np.isin(stands, sources))
+        fellow = _find_fellows(table, np.isin(stands, sources))
         mine = (stands == judged) & (fellow >= 0)
         predicted[mine] = grades[fellow[mine]]
         copied |= mine
-    asked = _asked(stands, split)
+    asked = _select(stands, split)
     return predicted[asked], copied[asked]
 
 
-def _fellow_rows(table: "pd.DataFrame", known: NDArray[np.bool_]) -> NDArray[np.int64]:
+def _find_fellows(table: "pd.DataFrame", known: NDArray[np.bool_]) -> NDArray[np.int64]:
     """For each row, the first row among `known` that shows the patient's other eye; -1: none."""
     eyes = table[["patient", "eye"]].astype(object).reset_index(drop=True)
     first = eyes[known].dropna().drop_duplicates().reset_index(names="row")
@@ -102,7 +102,7 @@ def _fellow_rows(table: "pd.DataFrame", known: NDArray[np.bool_]) -> NDArray[np.
     return other.merge(first, how="left")["row"].fillna(-1).to_numpy(np.int64)
 
 
-def _asked(stands: NDArray[Any], split: str) -> NDArray[np.bool_]:
+def _select(stands: NDArray[Any], split: str) -> NDArray[np.bool_]:
     return np.isin(stands, SPLITS) if split == "all" else stands == split
 
 

@@ -53,7 +53,7 @@ def compare(
     statistics = {
         f"{i} {figure}": statistic
         for i, sample in enumerate(samples)
-        for figure, statistic in _statistics(sample, shared).items()
+        for figure, statistic in _prepare_statistics(sample).items()
     }
     found = intervals.measure(statistics, shared.units, bootstrap, seed)
     truth = shared.targets["referable"].truth
@@ -163,13 +163,13 @@ def _truth(table: "pd.DataFrame", other: "pd.DataFrame") -> NDArray[Any]:
     return Target.from_table(table, "referable").truth
 
 
-def _statistics(sample: Sample, shared: Sample) -> dict[str, metrics.Statistic]:
+def _prepare_statistics(sample: Sample) -> dict[str, metrics.Statistic]:
     target = sample.targets["referable"]
     found: dict[str, metrics.Statistic] = {
-        "referable_auc": metrics.weigh_roc_area(target.truth, target.score, shared.unit)
+        "referable_auc": metrics.weigh_roc_area(target.truth, target.score, sample.unit)
     }
     if sample.graded:
-        count = sample.graded.count_by(shared.unit)
+        count = sample.graded.count_by(sample.unit)
         found["qwk"] = lambda weights: metrics.quadratic_weighted_kappa_of(count(weights))
     return found
 

@@ -83,12 +83,12 @@ def interval(replicates: Floats, value: float, units: int) -> list[float] | None
     replicate gave the same number: a figure at the end of its scale (no mistake among the
     images) is uncertain in a way that resampling those images cannot show.
     """
-    defined = _defined(replicates, units)
+    defined = _keep_defined(replicates, units)
     if defined is None:
         return None
     below = (defined < value - 1e-12).mean() + (np.abs(defined - value) <= 1e-12).mean() / 2
     bias = ndtri(np.clip(below, 1 / len(defined), 1 - 1 / len(defined)))
-    return _percentiles(defined, units, bias)
+    return _take_percentiles(defined, units, bias)
 
 
 def proportion_interval(replicates: Floats, value: float, units: int) -> list[float] | None:
@@ -106,8 +106,8 @@ def proportion_interval(replicates: Floats, value: float, units: int) -> list[fl
 def difference_interval(replicates: Floats, units: int) -> list[float] | None:
     """The 95% interval of a paired difference: `interval` without the move by bias, so that it
     leaves out 0 where `p_value` is below 0.05. None also where all replicates are equal."""
-    defined = _defined(replicates, units)
-    return None if defined is None else _percentiles(defined, units)
+    defined = _keep_defined(replicates, units)
+    return None if defined is None else _take_percentiles(defined, units)
 
 
 def p_value(replicates: Floats, units: int) -> float | None:
@@ -116,7 +116,7 @@ def p_value(replicates: Floats, units: int) -> float | None:
     The tail counts the observed sample as one replicate (Davison & Hinkley 1997, section 4.2),
     so p is never 0; it is widened for few patients as `difference_interval` is.
     """
-    defined = _defined(replicates, units)
+    defined = _keep_defined(replicates, units)
     if defined is None:
         return None
     tail = min((defined <= 0).sum(), (defined >= 0).sum())
@@ -124,7 +124,7 @@ def p_value(replicates: Floats, units: int) -> float | None:
     return float(2 * stdtr(units - 1, z / np.sqrt(units / (units - 1))))
 
 
-def _percentiles(defined: Floats, units: int, bias: float = 0.0) -> list[float] | None:
+def _take_percentiles(defined: Floats, units: int, bias: float = 0.0) -> list[float] | None:
     """Between which replicates 95% lie; None where all are equal."""
     if np.ptp(defined) < 1e-12:
         return None
@@ -133,7 +133,7 @@ def _percentiles(defined: Floats, units: int, bias: float = 0.0) -> list[float] 
     return [float(low), float(high)]
 
 
-def _defined(replicates: Floats, units: int) -> Floats | None:
+def _keep_defined(replicates: Floats, units: int) -> Floats | None:
     """The replicates that are not NaN; None where they are none, or less than 95% of all, or
     rest on one patient."""
     defined = replicates[~np.isnan(replicates)]

@@ -29,14 +29,12 @@ if TYPE_CHECKING:
     from dr_cli.labels.reading import Labels
     from dr_cli.network.grader import Grader
 
-OPTIMISTIC = {
-    "train": "the network learned from these images: these figures are optimistic",
-    "val": "epoch, temperature and thresholds were chosen on these validation images: these "
-    "figures are optimistic",
-    "all": "the network learned from some of these images, or was chosen on them: these figures "
-    "are optimistic",
+OPTIMISTIC = {  # why the figures of a split are
+    "train": "the network learned from these images",
+    "val": "epoch, temperature and thresholds were chosen on these validation images",
+    "test": "the epoch was picked on the test set (--val test)",
+    "all": "the network learned from some of these images, or was chosen on them",
 }
-PICKED_ON_TEST = "the epoch was picked on the test set (--val test): these figures are optimistic"
 
 
 @dataclass(frozen=True)
@@ -162,11 +160,11 @@ def recalibrate(run: Run, rules: Rules = Rules()) -> Calibration:
     if rules.decision == "argmax":
         chosen = replace(chosen, cuts=None)
     elif rules.decision not in (None, chosen.decision):
-        cuts = calibration.fit_thresholds(*_validation(run, "--decision thresholds"))
+        cuts = calibration.fit_thresholds(*_read_validation(run, "--decision thresholds"))
         chosen = replace(chosen, cuts=cuts)
     point = chosen.operating_point
     if rules.operating_point is not None:
-        validation = _validation(run, "--operating-point")
+        validation = _read_validation(run, "--operating-point")
         point = calibration.choose_operating_point(*validation, rules.operating_point)
     if point is not None:
         point = replace(point, source=f"val of {run.name}", data=run.config().data.root)
@@ -197,7 +195,7 @@ def _gather_predictions(run: Run, split: str, chosen: Calibration) -> "pd.DataFr
     return table
 
 
-def _validation(run: Run, flag: str) -> tuple[NDArray[Any], NDArray[Any]]:
+def _read_validation(run: Run, flag: str) -> tuple[NDArray[Any], NDArray[Any]]:
     """Grades [N] and probabilities [N, 5] of the run's validation images."""
     if not run.has("val"):
         raise UsageError(f"{flag} is chosen on validation predictions: {run.folder} has none")
@@ -261,7 +259,7 @@ def _describe(run: Run, split: str, labels: "pd.DataFrame", again: bool = False)
     """
     config = run.config()
     baselines = leaks = None
-    warnings: tuple[str, ...] = ()
+    optimistic: list[str] = []
     if split in ("val", "test"):
         usable = labels[labels["reason"].isna()]
         picked_on_test = config.options["val"] == "test"
@@ -269,10 +267,11 @@ def _describe(run: Run, split: str, labels: "pd.DataFrame", again: bool = False)
         baselines = score_baselines(usable, judged)
         leaks = count_leaks(usable) if judged == "test" else None
         if picked_on_test or split == "val":
-            warnings = (PICKED_ON_TEST if picked_on_test else OPTIMISTIC["val"],)
+            optimistic = [judged]
     elif split == "train" or run.has("val"):
-        warnings = (OPTIMISTIC[split],)
-    if again and len(run.networks()) > 1 and OPTIMISTIC["all"] not in warnings:
-        warnings += (OPTIMISTIC["all"],)
+        optimistic = [split]
+    if again and len(run.networks()) > 1 and "all" not in optimistic:
+        optimistic.append("all")
+    warnings = tuple(f"{OPTIMISTIC[why]}: these figures are optimistic" for why in optimistic)
     root = config.data.root
     return Context(run.name, root, split, baselines=baselines, leaks=leaks, warnings=warnings)
