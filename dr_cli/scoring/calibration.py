@@ -167,7 +167,7 @@ def choose_threshold(truth: ArrayLike, score: ArrayLike, rule: str = "youden") -
     truth, score = np.asarray(truth, bool), np.asarray(score, np.float64)
     cuts = np.unique(score)[::-1]  # falling: each next cut calls more images positive
     if truth.all() or not truth.any():
-        return Threshold(0.5, ONE_CLASS, **_measure_rates(truth, score, 0.5))
+        return _state(0.5, ONE_CLASS, truth, score)
     positives, negatives = np.sort(score[truth]), np.sort(score[~truth])
     sensitivity = np.append(0, 1 - np.searchsorted(positives, cuts) / len(positives))
     specificity = np.append(1, np.searchsorted(negatives, cuts) / len(negatives))
@@ -182,7 +182,7 @@ def choose_threshold(truth: ArrayLike, score: ArrayLike, rule: str = "youden") -
     threshold = (edges[best] + edges[best + 1]) / 2
     if threshold <= edges[best + 1]:  # neighbouring floats have no middle
         threshold = edges[best]
-    return Threshold(float(threshold), rule, **_measure_rates(truth, score, threshold))
+    return _state(float(threshold), rule, truth, score)
 
 
 def parse_rule(rule: str) -> tuple[str, float]:
@@ -202,11 +202,9 @@ def parse_rule(rule: str) -> tuple[str, float]:
     )
 
 
-def _measure_rates(
-    truth: NDArray[np.bool_], score: Floats, threshold: float
-) -> dict[str, float | None]:
-    positive = score >= threshold
-    return {
-        "sensitivity": float(positive[truth].mean()) if truth.any() else None,
-        "specificity": float(1 - positive[~truth].mean()) if not truth.all() else None,
-    }
+def _state(value: float, rule: str, truth: NDArray[np.bool_], score: Floats) -> Threshold:
+    """A threshold with its rates on the images that it was chosen on."""
+    positive = score >= value
+    sensitivity = float(positive[truth].mean()) if truth.any() else None
+    specificity = float(1 - positive[~truth].mean()) if not truth.all() else None
+    return Threshold(value, rule, sensitivity, specificity)

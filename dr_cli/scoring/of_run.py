@@ -25,9 +25,7 @@ from dr_cli.scoring.record import USUAL, Context, Record, Scoring, build_record
 if TYPE_CHECKING:
     import pandas as pd
 
-    from dr_cli.dataset.dataset import FundusDataset
     from dr_cli.labels.reading import Labels
-    from dr_cli.network.grader import Grader
 
 OPTIMISTIC = {  # why the figures of a split are
     "train": "the network learned from these images",
@@ -72,8 +70,7 @@ def evaluate(
         record = evaluate("runs/resnet18")
         record["qwk"]                      # {"value": 0.71, "ci95": [0.64, 0.78]}
 
-    Without data the prediction files of the run are scored; all after `by` is about data alone:
-    graded photographs, decoded and graded now.
+    Without data the prediction files of the run are scored; all after `by` is about data alone.
     split: "val", "test" or "all", with data "train", too; by default test, else val, else all.
     bootstrap: replicates of the 95% intervals over patients; 0 gives none. by: a column of the
     labels to give the figures by, too. columns: the names of a table's columns, by "image",
@@ -88,6 +85,7 @@ def evaluate(
     if data is None:
         return evaluate_run(run, choose_split(run, split), rules, scoring)
     from dr_cli.dataset.dataset import FundusDataset
+    from dr_cli.dataset.feeding import batches
     from dr_cli.labels import reading
     from dr_cli.labels.columns import Columns
     from dr_cli.network.grader import Grader
@@ -95,12 +93,18 @@ def evaluate(
     data, chosen = Path(data), recalibrate(run, rules)
     grader = Grader.load(run.folder, device=device, precision=precision)
     read = reading.read(data, layout=layout, columns=Columns(**(columns or {})), observer=observer)
-    reading.need_images(read)
     rows, context = _choose_rows(run, read, split, data)
     paths, grades, way = rows["path"], rows["grade"], grader.preprocessing
     dataset = FundusDataset(read.root, paths, grades, way, observer=observer, workers=workers)
-    probabilities = _grade(grader, dataset, batch_size, tta, observer)
-    table = tabulate(dataset.mark_gradable(rows).iloc[dataset.readable], probabilities, chosen)
+    for path, reason in dataset.failed:
+        observer.warning(f"{path}: {reason}")
+    good = dataset.readable
+    probabilities = grader.probabilities(
+        batches(dataset, good, batch_size or grader.processor.inference_batch),
+        lambda done: observer.progress("photographs graded", done, len(good)),
+        tta,
+    )
+    table = tabulate(dataset.mark_gradable(rows).iloc[good], probabilities, chosen)
     context = replace(context, failed=context.failed + len(dataset.failed))
     return build_record(table, context, chosen, scoring)
 
@@ -211,8 +215,9 @@ def _choose_rows(
     On the run's own data (the same fingerprint) the splits are the run's; elsewhere those that
     the data brings, and where it brings none, all of it. Raises UsageError for an empty split.
     """
-    from dr_cli.labels.reading import MISSING, UNREADABLE
+    from dr_cli.labels.reading import MISSING, UNREADABLE, need_images
 
+    need_images(read)
     own = read.fingerprint == run.config().data.fingerprint
     labels = run.splits() if own else read.table
     present = list(labels["split"].dropna().unique())
@@ -229,26 +234,6 @@ def _choose_rows(
         context = _describe(run, split, labels, again=True)
     lost = labels["reason"].fillna("").str.startswith((MISSING, UNREADABLE))
     return rows, replace(context, failed=int(lost.sum()))
-
-
-def _grade(
-    grader: "Grader",
-    dataset: "FundusDataset",
-    batch_size: int | None,
-    tta: bool,
-    observer: Observer,
-) -> NDArray[np.float64]:
-    """Probabilities [N, 5] of the N photographs that can be read; warns of the others."""
-    from dr_cli.dataset.feeding import batches
-
-    for path, reason in dataset.failed:
-        observer.warning(f"{path}: {reason}")
-    good = dataset.readable
-    return grader.probabilities(
-        batches(dataset, good, batch_size or grader.processor.inference_batch),
-        lambda done: observer.progress("photographs graded", done, len(good)),
-        tta,
-    )
 
 
 def _describe(run: Run, split: str, labels: "pd.DataFrame", again: bool = False) -> Context:

@@ -234,11 +234,8 @@ class Sample:
             said = table["predicted"] if "predicted" in table else probabilities.argmax(axis=1)
             truth = table["grade"].to_numpy(np.int64)
             graded = Graded(truth, np.asarray(said, np.int64), probabilities)
-        targets = {
-            name: Target.from_table(table, name, point)
-            for name in TARGETS
-            if graded or name == "referable"
-        }
+        asked = TARGETS if graded else ("referable",)
+        targets = {name: Target.from_table(table, name, point) for name in asked}
         patients = len(names) - unknown if known.any() else None
         return cls(unit, len(names), patients, unknown, graded, targets)
 
@@ -248,4 +245,5 @@ class Sample:
 
     @property
     def kind(self) -> str:
+        """What a unit is."""
         return "image" if self.patients is None else "patient"

@@ -178,11 +178,11 @@ def fail_under(record: Mapping[str, Any], limits: Mapping[str, float]) -> None:
     missed = []
     for name, limit in limits.items():
         value = values[name]
-        worse = "above" if FIGURES[name].lower_is_better else "below"
+        lower = FIGURES[name].lower_is_better
         if value is None:
             missed.append(f"{name} is undefined here")
-        elif (value > limit) if worse == "above" else (value < limit):
-            missed.append(f"{name} {value:.4f} is {worse} {limit:g}")
+        elif value > limit if lower else value < limit:
+            missed.append(f"{name} {value:.4f} is {'above' if lower else 'below'} {limit:g}")
     if missed:
         raise UnmetError("; ".join(missed))
 
@@ -262,9 +262,7 @@ def _judge_probabilities(sample: Sample, temperature: float | None) -> Record:
         target = sample.targets["referable"]
         true = target.truth.astype(np.int64)
         probabilities = np.stack([1 - target.score, target.score], axis=1)
-    before = None
-    if temperature is not None:
-        before = _measure_honesty(true, retemper(probabilities, temperature))
+    before = temperature and _measure_honesty(true, retemper(probabilities, temperature))
     after = _measure_honesty(true, probabilities)
     curve = after.pop("curve")
     return {**after, "temperature": temperature, "before": before, "curve": curve}
