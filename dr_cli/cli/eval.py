@@ -139,10 +139,11 @@ def score_run(
 def score_table(path: Path, split: str | None, bootstrap: int, by: str | None) -> dict[str, Any]:
     """The record of anybody's predictions: see `predictions.read_predictions`."""
     from dr_cli.scoring.predictions import read_predictions
-    from dr_cli.scoring.record import Context, build_record
+    from dr_cli.scoring.record import Context, Scoring, build_record
 
     context = Context(data=str(path), split=split or "all")
-    return build_record(read_predictions(path, split), context, bootstrap=bootstrap, by=by)
+    scoring = Scoring(bootstrap, by=by)
+    return build_record(read_predictions(path, split), context, scoring=scoring)
 
 
 def _read_limits(pairs: list[str]) -> dict[str, float]:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Pair = dict[str, float | None]  # accuracy, qwk
+Baselines = dict[str, Pair | None]  # majority, fellow_eye
+NO_BASELINES: Baselines = {"majority": {"accuracy": None, "qwk": None}, "fellow_eye": None}
 
 
 def count_leaks(
@@ -27,28 +29,25 @@ def count_leaks(
     split = table["split"].to_numpy(object)
     asked = split == judged
     known = np.isin(split, (TRAIN, VAL)) & ~asked
-    patient, eye = _codes(table["patient"]), _codes(table["eye"])
+    patient = table["patient"].astype(object).factorize()[0]  # -1: not known
+    ids = np.full(len(table), -1) if duplicates is None else duplicates
     return {
-        "fellow_eye_in_train": int((_fellow_rows(patient, eye, known)[asked] >= 0).sum()),
+        "fellow_eye_in_train": int((_find_fellows(table, known)[asked] >= 0).sum()),
         "patient_in_train": int(_shares(patient, known)[asked].sum()),
-        "duplicates_across_splits": 0
-        if duplicates is None
-        else int(_shares(np.asarray(duplicates), known)[asked].sum()),
+        "duplicates_across_splits": int(_shares(ids, known)[asked].sum()),
     }
 
 
-def score_baselines(table: "pd.DataFrame", split: str = TEST) -> dict[str, Pair | None]:
-    """Figures that need no network: {"majority": {"accuracy", "qwk"}, "fellow_eye": {...}}.
+def score_baselines(table: "pd.DataFrame", split: str = TEST) -> Baselines:
+    """Figures that need no network.
 
     Always train's majority grade, and the fellow eye's grade (`copy_fellow_eyes`; None where no
     row of the split has a fellow eye to copy). Undefined figures are None.
     """
-    majority = majority_grade(table)
-    stands = table["split"].to_numpy(object)
-    grades = table["grade"].to_numpy()[_asked(stands, split)].astype(np.int64)
-    if majority is None or not len(grades):
-        return {"majority": {"accuracy": None, "qwk": None}, "fellow_eye": None}
-    predicted, copied = copy_fellow_eyes(table, split)
+    majority, (predicted, copied) = majority_grade(table), copy_fellow_eyes(table, split)
+    if not len(predicted):
+        return dict(NO_BASELINES)
+    grades = table["grade"].to_numpy(np.int64)[_select(table["split"].to_numpy(object), split)]
     return {
         "majority": score_pair(grades, np.full_like(grades, majority)),
         "fellow_eye": score_pair(grades, predicted) if copied.any() else None,
@@ -64,10 +63,9 @@ def majority_grade(table: "pd.DataFrame") -> int | None:
 def score_pair(grade: NDArray[np.int64], predicted: NDArray[np.int64]) -> Pair:
     """{"accuracy", "qwk"} of [N] and [N] grades. One grade on both sides: agreement by chance is
     whole, kappa has no value and is None."""
-    return {
-        "accuracy": metrics.as_plain(metrics.accuracy(grade, predicted)),
-        "qwk": metrics.as_plain(metrics.quadratic_weighted_kappa(grade, predicted)),
-    }
+    counts = metrics.confusion_counts(grade, predicted)
+    accuracy, kappa = metrics.accuracy_of(counts), metrics.quadratic_weighted_kappa_of(counts)
+    return {"accuracy": metrics.as_plain(float(accuracy)), "qwk": metrics.as_plain(float(kappa))}
 
 
 def copy_fellow_eyes(
@@ -84,49 +82,28 @@ def copy_fellow_eyes(
         return np.zeros(0, np.int64), np.zeros(0, bool)
     stands = table["split"].to_numpy(object)
     grades = table["grade"].to_numpy().astype(np.int64)
-    patient, eye = _codes(table["patient"]), _codes(table["eye"])
     predicted = np.full(len(table), majority, np.int64)
     copied = np.zeros(len(table), bool)
     for judged in SPLITS:
         sources = (TRAIN, VAL) if judged == TEST else (TRAIN,)
-        fellow = _fellow_rows(patient, eye, np.isin(stands, sources))
+        fellow = _find_fellows(table, np.isin(stands, sources))
         mine = (stands == judged) & (fellow >= 0)
         predicted[mine] = grades[fellow[mine]]
         copied |= mine
-    asked = _asked(stands, split)
+    asked = _select(stands, split)
     return predicted[asked], copied[asked]
 
 
-def _fellow_rows(
-    patient: NDArray[np.int64], eye: NDArray[np.int64], known: NDArray[np.bool_]
-) -> NDArray[np.int64]:
-    """For each row, the first row among `known` that shows the patient's other eye; -1: none.
-
-    patient, eye: codes, -1 unknown. Without an eye no row has a fellow.
-    """
-    sides = int(eye.max(initial=0)) + 1
-    usable = (patient >= 0) & (eye >= 0)
-    fellow = np.full(len(patient), -1, np.int64)
-    source = np.flatnonzero(known & usable)
-    if sides < 2 or not len(source):
-        return fellow
-    keys, first = np.unique(patient[source] * sides + eye[source], return_index=True)
-    for side in range(sides):
-        rows = np.flatnonzero(usable & (eye != side) & (fellow < 0))
-        wanted = patient[rows] * sides + side
-        place = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-        hit = keys[place] == wanted
-        fellow[rows[hit]] = source[first[place[hit]]]
-    return fellow
+def _find_fellows(table: "pd.DataFrame", known: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """For each row, the first row among `known` that shows the patient's other eye; -1: none."""
+    eyes = table[["patient", "eye"]].astype(object).reset_index(drop=True)
+    first = eyes[known].dropna().drop_duplicates().reset_index(names="row")
+    other = eyes.assign(eye=eyes["eye"].map({"left": "right", "right": "left"}).astype(object))
+    return other.merge(first, how="left")["row"].fillna(-1).to_numpy(np.int64)
 
 
-def _asked(stands: NDArray[Any], split: str) -> NDArray[np.bool_]:
+def _select(stands: NDArray[Any], split: str) -> NDArray[np.bool_]:
     return np.isin(stands, SPLITS) if split == "all" else stands == split
-
-
-def _codes(column: "pd.Series") -> NDArray[np.int64]:
-    """Small integers for equal values, -1 for unknown."""
-    return column.astype(object).factorize()[0].astype(np.int64)
 
 
 def _shares(ids: NDArray[Any], known: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -6,23 +6,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dr_cli.errors import UsageError
-from dr_cli.grades import (
-    NUM_GRADES,
-    REFERABLE_FROM,
-    SIGHT_THREATENING_FROM,
-    Calibration,
-    OperatingPoint,
-    Threshold,
-    expected_grade,
-    softmax,
-)
-from dr_cli.scoring.metrics import (
-    LEAST,
-    Floats,
-    confusion_counts,
-    quadratic_weighted_kappa,
-    quadratic_weighted_kappa_of,
-)
+from dr_cli.grades import Calibration, OperatingPoint, Threshold, expected_grade, softmax
+from dr_cli.scoring import metrics
+from dr_cli.scoring.metrics import LEAST, Floats
+from dr_cli.scoring.predictions import TARGETS
 
 TEMPERATURE_RANGE = (0.25, 10.0)
 ONE_CLASS = "0.5, as the images to choose on are all of one class"
@@ -107,12 +94,10 @@ def fit_thresholds(grade: ArrayLike, probabilities: NDArray[Any]) -> tuple[float
     draw = np.random.Generator(np.random.Philox(0)).integers
     resamples = (draw(0, len(true), len(true)) for _ in range(50))
     cuts = np.mean([_climb(true[rows], value[rows], start) for rows in resamples], axis=0)
-    helped = _kappa_with(cuts, true, value) > _kappa_with(start, true, value)
-    return tuple(cuts.tolist()) if helped else START_CUTS
-
-
-def _kappa_with(cuts: Floats, true: NDArray[np.int64], value: Floats) -> float:
-    return quadratic_weighted_kappa(true, np.digitize(value, cuts))
+    before, after = (
+        metrics.quadratic_weighted_kappa(true, np.digitize(value, tried)) for tried in (start, cuts)
+    )
+    return tuple(cuts.tolist()) if after > before else START_CUTS
 
 
 def _climb(true: NDArray[np.int64], value: Floats, cuts: Floats) -> Floats:
@@ -136,12 +121,13 @@ def _best_cut(true: NDArray[np.int64], value: Floats, cuts: Floats, k: int) -> f
     place = place[value[place - 1] < value[place]]
     at = np.append((value[place - 1] + value[place]) / 2, cuts[k])
     place = np.append(place, np.searchsorted(value, cuts[k]))
-    before = np.vstack([np.zeros(NUM_GRADES, int), np.eye(NUM_GRADES, dtype=int)[true].cumsum(0)])
-    now = confusion_counts(true, np.digitize(value, cuts))
+    one_hot = np.eye(len(cuts) + 1, dtype=int)[true]
+    before = np.vstack([np.zeros_like(one_hot[:1]), one_hot.cumsum(axis=0)])
+    now = metrics.confusion_counts(true, np.digitize(value, cuts))
     counts = np.repeat(now[None], len(place), axis=0)  # [places, 5, 5]
     counts[..., k] = before[place] - before[low]
     counts[..., k + 1] = before[high] - before[place]
-    kappa = np.nan_to_num(quadratic_weighted_kappa_of(counts), nan=-np.inf)
+    kappa = np.nan_to_num(metrics.quadratic_weighted_kappa_of(counts), nan=-np.inf)
     best = int(kappa.argmax())
     return float(at[best] if kappa[best] > kappa[-1] + 1e-12 else cuts[k])
 
@@ -160,7 +146,7 @@ def choose_operating_point(
     true, p = np.asarray(grade), np.asarray(probabilities, np.float64)
     referable, sight_threatening = (
         choose_threshold(true >= first, p[:, first:].sum(axis=1), rule)
-        for first in (REFERABLE_FROM, SIGHT_THREATENING_FROM)
+        for first in TARGETS.values()
     )
     return OperatingPoint(referable, sight_threatening)
 
@@ -181,7 +167,7 @@ def choose_threshold(truth: ArrayLike, score: ArrayLike, rule: str = "youden") -
     truth, score = np.asarray(truth, bool), np.asarray(score, np.float64)
     cuts = np.unique(score)[::-1]  # falling: each next cut calls more images positive
     if truth.all() or not truth.any():
-        return Threshold(0.5, ONE_CLASS, **_rates(truth, score, 0.5))
+        return _state(0.5, ONE_CLASS, truth, score)
     positives, negatives = np.sort(score[truth]), np.sort(score[~truth])
     sensitivity = np.append(0, 1 - np.searchsorted(positives, cuts) / len(positives))
     specificity = np.append(1, np.searchsorted(negatives, cuts) / len(negatives))
@@ -196,7 +182,7 @@ def choose_threshold(truth: ArrayLike, score: ArrayLike, rule: str = "youden") -
     threshold = (edges[best] + edges[best + 1]) / 2
     if threshold <= edges[best + 1]:  # neighbouring floats have no middle
         threshold = edges[best]
-    return Threshold(float(threshold), rule, **_rates(truth, score, threshold))
+    return _state(float(threshold), rule, truth, score)
 
 
 def parse_rule(rule: str) -> tuple[str, float]:
@@ -216,9 +202,9 @@ def parse_rule(rule: str) -> tuple[str, float]:
     )
 
 
-def _rates(truth: NDArray[np.bool_], score: Floats, threshold: float) -> dict[str, float | None]:
-    positive = score >= threshold
-    return {
-        "sensitivity": float(positive[truth].mean()) if truth.any() else None,
-        "specificity": float(1 - positive[~truth].mean()) if not truth.all() else None,
-    }
+def _state(value: float, rule: str, truth: NDArray[np.bool_], score: Floats) -> Threshold:
+    """A threshold with its rates on the images that it was chosen on."""
+    positive = score >= value
+    sensitivity = float(positive[truth].mean()) if truth.any() else None
+    specificity = float(1 - positive[~truth].mean()) if not truth.all() else None
+    return Threshold(value, rule, sensitivity, specificity)

@@ -1,16 +1,17 @@
 """Two or more runs on the same images: is the difference more than chance?"""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import gammaln  # type: ignore[import-untyped]
 
 from dr_cli.errors import UsageError
-from dr_cli.grades import NUM_GRADES, OperatingPoint
+from dr_cli.grades import OperatingPoint
 from dr_cli.scoring import intervals, metrics
-from dr_cli.scoring.intervals import Floats
+from dr_cli.scoring.metrics import Floats
 from dr_cli.scoring.predictions import Sample, Target, check
 
 if TYPE_CHECKING:
@@ -21,8 +22,8 @@ TESTS = ("qwk", "referable_auc", "mcnemar_referable", "mcnemar_grade")
 
 def compare(
     runs: "Sequence[tuple[str, pd.DataFrame]]",
+    points: Sequence[OperatingPoint | None] = (),
     *,
-    operating: Mapping[str, OperatingPoint | None] | None = None,
     bootstrap: int = intervals.REPLICATES,
     seed: int = 0,
 ) -> list[dict[str, Any]]:
@@ -34,10 +35,10 @@ def compare(
                              {"a_only", "b_only", "p", "p_holm"}: images that one alone got right
 
     runs: (name, prediction table), matched by `path` (and `split`, where there is one).
-    operating: by a run's name what was chosen on its validation images
-    (0.5 without). The differences have paired intervals: both runs meet the same patients in
-    each of `bootstrap` replicates. McNemar's test is `mcnemar`. `p_holm` is p corrected for the
-    number of pairs, within each of the four tests. What a table cannot tell is None.
+    points: what was chosen on the validation images of each (0.5 without). The differences have
+    paired intervals: both runs meet the same patients in each of `bootstrap` replicates. McNemar's
+    test is `mcnemar`. `p_holm` is p corrected for the number of pairs, within each of the four
+    tests. What a table cannot tell is None.
 
     Raises UsageError where the tables do not hold the same images with the same grades, where
     a name stands there twice, or with fewer than two runs.
@@ -46,25 +47,24 @@ def compare(
     if len(names) < 2 or len(set(names)) < len(names):
         raise UsageError(f"a comparison takes two or more different runs, not {names}")
     tables = _align(runs)
-    samples = [
-        Sample.from_table(table, (operating or {}).get(name))
-        for name, table in zip(names, tables, strict=True)
-    ]
+    each = zip(tables, points or [None] * len(runs), strict=True)
+    samples = [Sample.from_table(table, point) for table, point in each]
     shared = samples[0]  # the same images, so the same patients
     statistics = {
         f"{i} {figure}": statistic
         for i, sample in enumerate(samples)
-        for figure, statistic in _statistics(sample, shared).items()
+        for figure, statistic in _prepare_statistics(sample).items()
     }
     found = intervals.measure(statistics, shared.units, bootstrap, seed)
-    resting_on = {"qwk": shared.units, "referable_auc": shared.rarer("referable")}
+    truth = shared.targets["referable"].truth
+    rarer = min(shared.units_with(truth), shared.units_with(~truth))
+    resting_on = {"qwk": shared.units, "referable_auc": rarer}
     pairs: list[dict[str, Any]] = []
     for i, j in combinations(range(len(runs)), 2):
         a, b = samples[i], samples[j]
         pair = {"a": names[i], "b": names[j], "n": len(tables[0]), "patients": shared.patients}
         for figure, units in resting_on.items():
-            ours, theirs = found.get(f"{i} {figure}"), found.get(f"{j} {figure}")
-            pair[figure] = _subtract(ours, theirs, units)
+            pair[figure] = _subtract(found.get(f"{i} {figure}"), found.get(f"{j} {figure}"), units)
         pair["mcnemar_referable"] = mcnemar(
             a.targets["referable"].right, b.targets["referable"].right, shared.unit
         )
@@ -106,8 +106,6 @@ def mcnemar(
 
 def _signed_sums(sizes: NDArray[np.int64]) -> NDArray[np.float64]:
     """Chances of each sum of +-sizes, all signs equally likely: [2 S + 1] for -S to S."""
-    from scipy.special import gammaln  # type: ignore[import-untyped]
-
     chance = np.ones(1)
     for size, units in zip(*np.unique(sizes[sizes > 0], return_counts=True), strict=True):
         ups = np.arange(units + 1)  # binomial: how many of the units have the plus sign
@@ -165,16 +163,14 @@ def _truth(table: "pd.DataFrame", other: "pd.DataFrame") -> NDArray[Any]:
     return Target.from_table(table, "referable").truth
 
 
-def _statistics(sample: Sample, shared: Sample) -> dict[str, intervals.Statistic]:
+def _prepare_statistics(sample: Sample) -> dict[str, metrics.Statistic]:
     target = sample.targets["referable"]
-    found: dict[str, intervals.Statistic] = {
-        "referable_auc": metrics.RocArea(target.truth, target.score, shared.unit)
+    found: dict[str, metrics.Statistic] = {
+        "referable_auc": metrics.weigh_roc_area(target.truth, target.score, sample.unit)
     }
     if sample.graded:
-        counts = intervals.cell_counts(sample.graded.cell, NUM_GRADES**2, shared.unit)
-        found["qwk"] = lambda weights: metrics.quadratic_weighted_kappa_of(
-            counts(weights).reshape(-1, NUM_GRADES, NUM_GRADES)
-        )
+        count = sample.graded.count_by(sample.unit)
+        found["qwk"] = lambda weights: metrics.quadratic_weighted_kappa_of(count(weights))
     return found
 
 

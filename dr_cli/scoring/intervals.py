@@ -6,15 +6,15 @@ to resample (cluster bootstrap: Davison & Hinkley 1997, section 3.8; Field & Wel
 are functions of those numbers, so no replicate copies an image.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from itertools import chain
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtr, ndtri, stdtr, stdtrit  # type: ignore[import-untyped]
 
-Floats = NDArray[np.float64]
-Statistic = Callable[[NDArray[Any]], Floats]  # weights [B, units] -> [B, ...]
+from dr_cli.scoring.metrics import Floats, Statistic
 
 REPLICATES = 2000
 BLOCK = 2**16  # weights in a block: it stays in the cache, and memory does not grow
@@ -47,20 +47,23 @@ def measure(
     return {name: np.concatenate([block[name] for block in blocks]) for name in statistics}
 
 
-def cell_counts(cell: NDArray[np.int64], cells: int, unit: NDArray[np.int64]) -> Statistic:
-    """How many drawn images fall into each cell: cell [N] in 0..cells-1, unit [N] -> [B, cells].
+def count_confusion(
+    truth: NDArray[Any], said: NDArray[Any], kinds: int, unit: NDArray[np.int64]
+) -> Statistic:
+    """Confusion counts of the drawn images: truth, said [N] in 0..kinds-1, unit [N] -> [B, K, K].
 
     Counted row by row: a product with a table [units, cells] is no faster for 50,000 images and
     many times slower where other programs keep the processor's cores busy.
     """
+    cell = truth * kinds + said
 
-    def counted(weights: NDArray[Any]) -> Floats:
-        counts = np.empty((len(weights), cells))
+    def count(weights: NDArray[Any]) -> Floats:
+        counts = np.empty((len(weights), kinds**2))
         for row, drawn in zip(counts, weights, strict=True):
-            row[:] = np.bincount(cell, drawn[unit], cells)
-        return counts
+            row[:] = np.bincount(cell, drawn[unit], kinds**2)
+        return counts.reshape(-1, kinds, kinds)
 
-    return counted
+    return count
 
 
 def interval(replicates: Floats, value: float, units: int) -> list[float] | None:
@@ -80,16 +83,12 @@ def interval(replicates: Floats, value: float, units: int) -> list[float] | None
     replicate gave the same number: a figure at the end of its scale (no mistake among the
     images) is uncertain in a way that resampling those images cannot show.
     """
-    from scipy.special import ndtr, ndtri  # type: ignore[import-untyped]
-
-    defined = _defined(replicates)
-    if defined is None or units < 2 or np.ptp(defined) < 1e-12:
+    defined = _keep_defined(replicates, units)
+    if defined is None:
         return None
     below = (defined < value - 1e-12).mean() + (np.abs(defined - value) <= 1e-12).mean() / 2
     bias = ndtri(np.clip(below, 1 / len(defined), 1 - 1 / len(defined)))
-    levels = ndtr(2 * bias + np.array([-1, 1]) * _reach(units))
-    low, high = np.quantile(defined, levels)
-    return [float(low), float(high)]
+    return _take_percentiles(defined, units, bias)
 
 
 def proportion_interval(replicates: Floats, value: float, units: int) -> list[float] | None:
@@ -107,13 +106,8 @@ def proportion_interval(replicates: Floats, value: float, units: int) -> list[fl
 def difference_interval(replicates: Floats, units: int) -> list[float] | None:
     """The 95% interval of a paired difference: `interval` without the move by bias, so that it
     leaves out 0 where `p_value` is below 0.05. None also where all replicates are equal."""
-    from scipy.special import ndtr
-
-    defined = _defined(replicates)
-    if defined is None or units < 2 or np.ptp(defined) < 1e-12:
-        return None
-    low, high = np.quantile(defined, ndtr(np.array([-1, 1]) * _reach(units)))
-    return [float(low), float(high)]
+    defined = _keep_defined(replicates, units)
+    return None if defined is None else _take_percentiles(defined, units)
 
 
 def p_value(replicates: Floats, units: int) -> float | None:
@@ -122,24 +116,26 @@ def p_value(replicates: Floats, units: int) -> float | None:
     The tail counts the observed sample as one replicate (Davison & Hinkley 1997, section 4.2),
     so p is never 0; it is widened for few patients as `difference_interval` is.
     """
-    from scipy.special import ndtri, stdtr
-
-    defined = _defined(replicates)
-    if defined is None or units < 2:
+    defined = _keep_defined(replicates, units)
+    if defined is None:
         return None
     tail = min((defined <= 0).sum(), (defined >= 0).sum())
     z = ndtri(min(0.5, (tail + 1) / (len(defined) + 1)))
     return float(2 * stdtr(units - 1, z / np.sqrt(units / (units - 1))))
 
 
-def _reach(units: int) -> float:
-    """How far a 95% interval reaches to each side, in standard normal quantiles."""
-    from scipy.special import stdtrit
+def _take_percentiles(defined: Floats, units: int, bias: float = 0.0) -> list[float] | None:
+    """Between which replicates 95% lie; None where all are equal."""
+    if np.ptp(defined) < 1e-12:
+        return None
+    reach = np.sqrt(units / (units - 1)) * stdtrit(units - 1, 0.975)  # in normal quantiles
+    low, high = np.quantile(defined, ndtr(2 * bias + np.array([-1, 1]) * reach))
+    return [float(low), float(high)]
 
-    return float(np.sqrt(units / (units - 1)) * stdtrit(units - 1, 0.975))
 
-
-def _defined(replicates: Floats) -> Floats | None:
-    """The replicates that are not NaN; None where they are none, or less than 95% of all."""
+def _keep_defined(replicates: Floats, units: int) -> Floats | None:
+    """The replicates that are not NaN; None where they are none, or less than 95% of all, or
+    rest on one patient."""
     defined = replicates[~np.isnan(replicates)]
-    return defined if len(defined) and len(defined) >= ENOUGH * len(replicates) else None
+    enough = units > 1 and 0 < len(defined) >= ENOUGH * len(replicates)
+    return defined if enough else None

@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from dr_cli.grades import NUM_GRADES
 
 Floats = NDArray[np.float64]
+Statistic = Callable[[NDArray[Any]], Floats]  # weights [B, units] -> [B, ...]
 
 BINS = 15  # as in Guo et al. 2017
 LEAST = 5e-7  # half the last digit of a stored probability
@@ -84,11 +85,6 @@ def f1_of(counts: NDArray[Any]) -> Floats:
     0 where a grade occurs and is never hit; NaN where it neither occurs nor is predicted.
     """
     return _ratio(2 * _hits(counts), counts.sum(-1) + counts.sum(-2))
-
-
-def accuracy(grade: ArrayLike, predicted: ArrayLike) -> float:
-    """`accuracy_of` two columns [N]."""
-    return float(accuracy_of(confusion_counts(grade, predicted)))
 
 
 def quadratic_weighted_kappa(grade: ArrayLike, predicted: ArrayLike) -> float:
@@ -161,7 +157,9 @@ FIGURES: Mapping[str, Figure] = {  # by the path to it in a record, in the order
 # --- ROC
 
 
-class RocArea:
+def weigh_roc_area(
+    truth: ArrayLike, score: ArrayLike, unit: NDArray[np.int64] | None = None
+) -> Statistic:
     """Area under the ROC curve of one score, for any number of weightings of its images.
 
     truth [N] bool, score [N]; unit [N] int says whose weight an image takes (its patient's;
@@ -170,30 +168,27 @@ class RocArea:
     half (Fawcett, Pattern Recognition Letters 2006, 27(8):861-874, section 8). NaN where the
     weights leave one class only.
     """
+    truth, score = np.asarray(truth, bool), np.asarray(score, np.float64)
+    unit = np.arange(len(score)) if unit is None else unit
+    order = np.argsort(score, kind="stable")
+    truth, score, unit = truth[order], score[order], unit[order]
+    positive_unit, negative_unit = unit[truth], unit[~truth]
+    below, not_above = (np.searchsorted(score[~truth], score[truth], s) for s in ("left", "right"))
 
-    def __init__(
-        self, truth: ArrayLike, score: ArrayLike, unit: NDArray[np.int64] | None = None
-    ) -> None:
-        truth, score = np.asarray(truth, bool), np.asarray(score, np.float64)
-        unit = np.arange(len(score)) if unit is None else unit
-        order = np.argsort(score, kind="stable")
-        truth, score, unit = truth[order], score[order], unit[order]
-        self._positive_unit, self._negative_unit = unit[truth], unit[~truth]
-        self._below = np.searchsorted(score[~truth], score[truth], "left")
-        self._not_above = np.searchsorted(score[~truth], score[truth], "right")
-
-    def __call__(self, weights: NDArray[Any]) -> Floats:
+    def area(weights: NDArray[Any]) -> Floats:
         weights = np.asarray(weights, np.float64)
-        positive = np.take(weights, self._positive_unit, axis=1)
-        negative = np.zeros((len(weights), len(self._negative_unit) + 1))
-        np.cumsum(np.take(weights, self._negative_unit, axis=1), axis=1, out=negative[:, 1:])
-        beaten = np.take(negative, self._below, axis=1) + np.take(negative, self._not_above, axis=1)
+        positive = np.take(weights, positive_unit, axis=1)
+        negative = np.zeros((len(weights), len(negative_unit) + 1))
+        np.cumsum(np.take(weights, negative_unit, axis=1), axis=1, out=negative[:, 1:])
+        beaten = np.take(negative, below, axis=1) + np.take(negative, not_above, axis=1)
         return _ratio((positive * beaten).sum(axis=1) / 2, positive.sum(axis=1) * negative[:, -1])
+
+    return area
 
 
 def auc(truth: ArrayLike, score: ArrayLike) -> float:
     """Area under the ROC curve: truth [N] bool, score [N]; NaN where one class is absent."""
-    return float(RocArea(truth, score)(np.ones((1, np.size(score))))[0])
+    return float(weigh_roc_area(truth, score)(np.ones((1, np.size(score))))[0])
 
 
 # --- calibration
@@ -215,15 +210,10 @@ def reliability_curve(grade: ArrayLike, probabilities: NDArray[Any]) -> list[dic
     mean_confidence = _ratio(np.bincount(place, confidence, BINS), n)
     mean_right = _ratio(np.bincount(place, right, BINS), n)
     return [
-        {
-            "low": i / BINS,
-            "high": (i + 1) / BINS,
-            "n": int(n[i]),
-            "confidence": float(mean_confidence[i]) if n[i] else None,
-            "accuracy": float(mean_right[i]) if n[i] else None,
-        }
+        {"low": i / BINS, "high": (i + 1) / BINS, "n": int(n[i]),
+         "confidence": as_plain(mean_confidence[i]), "accuracy": as_plain(mean_right[i])}
         for i in range(BINS)
-    ]
+    ]  # fmt: skip
 
 
 def expected_calibration_error(grade: ArrayLike, probabilities: NDArray[Any]) -> float:

@@ -15,23 +15,24 @@ from dr_cli.errors import UsageError
 from dr_cli.events import NOTHING, Observer
 from dr_cli.grades import Calibration
 from dr_cli.runs import Run
-from dr_cli.scoring import calibration, comparison
+from dr_cli.scoring import calibration
 from dr_cli.scoring.baselines import count_leaks, score_baselines
+from dr_cli.scoring.comparison import compare
 from dr_cli.scoring.intervals import REPLICATES
 from dr_cli.scoring.predictions import PROBABILITIES
-from dr_cli.scoring.record import Context, Record, build_record
+from dr_cli.scoring.record import USUAL, Context, Record, Scoring, build_record
 
 if TYPE_CHECKING:
     import pandas as pd
 
-OPTIMISTIC = {
-    "train": "the network learned from these images: these figures are optimistic",
-    "val": "epoch, temperature and thresholds were chosen on these validation images: these "
-    "figures are optimistic",
-    "all": "the network learned from some of these images, or was chosen on them: these figures "
-    "are optimistic",
+    from dr_cli.labels.reading import Labels
+
+OPTIMISTIC = {  # why the figures of a split are
+    "train": "the network learned from these images",
+    "val": "epoch, temperature and thresholds were chosen on these validation images",
+    "test": "the epoch was picked on the test set (--val test)",
+    "all": "the network learned from some of these images, or was chosen on them",
 }
-PICKED_ON_TEST = "the epoch was picked on the test set (--val test): these figures are optimistic"
 
 
 @dataclass(frozen=True)
@@ -80,14 +81,32 @@ def evaluate(
     where run is not finished, has no such split or column, or data cannot be scored.
     """
     run = run if isinstance(run, Run) else Run(Path(run))
+    scoring = Scoring(bootstrap, seed, by)
     if data is None:
-        split = choose_split(run, split)
-        return evaluate_run(run, split, rules, bootstrap=bootstrap, seed=seed, by=by)
-    return evaluate_on(
-        run, Path(data), split, rules, bootstrap=bootstrap, seed=seed, by=by, layout=layout,
-        columns=columns, device=device, precision=precision, workers=workers,
-        batch_size=batch_size, tta=tta, observer=observer,
-    )  # fmt: skip
+        return evaluate_run(run, choose_split(run, split), rules, scoring)
+    from dr_cli.dataset.dataset import FundusDataset
+    from dr_cli.dataset.feeding import batches
+    from dr_cli.labels import reading
+    from dr_cli.labels.columns import Columns
+    from dr_cli.network.grader import Grader
+
+    data, chosen = Path(data), recalibrate(run, rules)
+    grader = Grader.load(run.folder, device=device, precision=precision)
+    read = reading.read(data, layout=layout, columns=Columns(**(columns or {})), observer=observer)
+    rows, context = _choose_rows(run, read, split, data)
+    paths, grades, way = rows["path"], rows["grade"], grader.preprocessing
+    dataset = FundusDataset(read.root, paths, grades, way, observer=observer, workers=workers)
+    for path, reason in dataset.failed:
+        observer.warning(f"{path}: {reason}")
+    good = dataset.readable
+    probabilities = grader.probabilities(
+        batches(dataset, good, batch_size or grader.processor.inference_batch),
+        lambda done: observer.progress("photographs graded", done, len(good)),
+        tta,
+    )
+    table = tabulate(dataset.mark_gradable(rows).iloc[good], probabilities, chosen)
+    context = replace(context, failed=context.failed + len(dataset.failed))
+    return build_record(table, context, chosen, scoring)
 
 
 def choose_split(run: Run, split: str | None = None) -> str:
@@ -107,79 +126,14 @@ def choose_split(run: Run, split: str | None = None) -> str:
     return split
 
 
-def evaluate_run(
-    run: Run,
-    split: str,
-    rules: Rules = Rules(),
-    *,
-    bootstrap: int = REPLICATES,
-    seed: int = 0,
-    by: str | None = None,
-) -> Record:
+def evaluate_run(run: Run, split: str, rules: Rules = Rules(), scoring: Scoring = USUAL) -> Record:
     """The record of "val", "test" or "all" of a run, from its prediction files."""
     chosen, labels = recalibrate(run, rules), run.splits()
-    table = _decide(_gather_predictions(run, split), run, chosen)
-    if by is not None and by not in table:
-        table = _add_columns(table, labels)
-    context = _describe(run, split, labels)
-    return build_record(table, context, calibration=chosen, bootstrap=bootstrap, seed=seed, by=by)
-
-
-def evaluate_on(
-    run: Run,
-    data: Path,
-    split: str | None = None,
-    rules: Rules = Rules(),
-    *,
-    bootstrap: int = REPLICATES,
-    seed: int = 0,
-    by: str | None = None,
-    layout: str = "auto",
-    columns: Mapping[str, str | None] | None = None,
-    device: str = "auto",
-    precision: str = "auto",
-    workers: int | None = None,
-    batch_size: int | None = None,
-    tta: bool = False,
-    observer: Observer = NOTHING,
-) -> Record:
-    """The record of the run's network on graded photographs, decoded and graded now.
-
-    On the run's own data (the same fingerprint) the splits are the run's; elsewhere those that
-    the data brings, and where it brings none, all of it. Raises UsageError for an empty split.
-    """
-    from dr_cli.dataset.dataset import FundusDataset
-    from dr_cli.dataset.feeding import batches
-    from dr_cli.labels import reading
-    from dr_cli.labels.columns import Columns
-    from dr_cli.network.grader import Grader
-
-    chosen = recalibrate(run, rules)
-    grader = Grader.load(run.folder, device=device, precision=precision)
-    read = reading.read(data, layout=layout, columns=Columns(**(columns or {})), observer=observer)
-    reading.need_images(read)
-    own = read.fingerprint == run.config().data.fingerprint
-    labels = run.splits() if own else read.table
-    split, rows = _take_split(labels, split, data)
-    dataset = FundusDataset(
-        read.root, rows["path"], rows["grade"], grader.preprocessing, observer=observer,
-        workers=workers,
-    )  # fmt: skip
-    for path, reason in dataset.failed:
-        observer.warning(f"{path}: {reason}")
-    good = dataset.readable
-    probabilities = grader.probabilities(
-        batches(dataset, good, batch_size or grader.processor.inference_batch),
-        lambda done: observer.progress("photographs graded", done, len(good)),
-        tta,
-    )
-    table = tabulate(dataset.mark_gradable(rows).iloc[good], probabilities, chosen)
-    lost = labels["reason"].fillna("").str.startswith((reading.MISSING, reading.UNREADABLE))
-    context = Context(run.name, str(data), split)
-    if own:
-        context = _describe(run, split, labels, again=True)
-    context = replace(context, failed=len(dataset.failed) + int(lost.sum()))
-    return build_record(table, context, calibration=chosen, bootstrap=bootstrap, seed=seed, by=by)
+    table = _gather_predictions(run, split, chosen)
+    if scoring.by is not None and scoring.by not in table:  # camera, site, …: the labels may know
+        further = [c for c in labels if c == "path" or c not in table]
+        table = table.merge(labels[further].drop_duplicates("path"), on="path", how="left")
+    return build_record(table, _describe(run, split, labels), chosen, scoring)
 
 
 def compare_runs(
@@ -189,7 +143,7 @@ def compare_runs(
     bootstrap: int = REPLICATES,
     names: Sequence[str] | None = None,
 ) -> list[dict[str, Any]]:
-    """Every pair of two or more finished runs on the same images, see `comparison.compare`.
+    """Every pair of two or more finished runs on the same images, see `compare`.
 
     rules hold for each of them; what has to be chosen anew is chosen on its own validation.
     names: what a pair calls them, by default their folders.
@@ -197,15 +151,11 @@ def compare_runs(
     names = names or [str(run.folder) for run in runs]
     chosen = [recalibrate(run, rules) for run in runs]
     tables = [
-        _decide(_gather_predictions(run, choose_split(run, split)), run, one)
+        _gather_predictions(run, choose_split(run, split), one)
         for run, one in zip(runs, chosen, strict=True)
     ]
     points = [one.operating_point for one in chosen]
-    return comparison.compare(
-        list(zip(names, tables, strict=True)),
-        operating=dict(zip(names, points, strict=True)),
-        bootstrap=bootstrap,
-    )
+    return compare(list(zip(names, tables, strict=True)), points, bootstrap=bootstrap)
 
 
 def recalibrate(run: Run, rules: Rules = Rules()) -> Calibration:
@@ -214,14 +164,12 @@ def recalibrate(run: Run, rules: Rules = Rules()) -> Calibration:
     if rules.decision == "argmax":
         chosen = replace(chosen, cuts=None)
     elif rules.decision not in (None, chosen.decision):
-        cuts = calibration.fit_thresholds(*_validation(run, "--decision thresholds"))
+        cuts = calibration.fit_thresholds(*_read_validation(run, "--decision thresholds"))
         chosen = replace(chosen, cuts=cuts)
     point = chosen.operating_point
     if rules.operating_point is not None:
-        calibration.parse_rule(rules.operating_point)
-        point = calibration.choose_operating_point(
-            *_validation(run, "--operating-point"), rules.operating_point
-        )
+        validation = _read_validation(run, "--operating-point")
+        point = calibration.choose_operating_point(*validation, rules.operating_point)
     if point is not None:
         point = replace(point, source=f"val of {run.name}", data=run.config().data.root)
     return replace(chosen, operating_point=point)
@@ -240,32 +188,18 @@ def tabulate(
     return table
 
 
-# --- from the run's files
-
-
-def _gather_predictions(run: Run, split: str) -> "pd.DataFrame":
-    """The run's prediction file of a split; "all" pools validation and test."""
+def _gather_predictions(run: Run, split: str, chosen: Calibration) -> "pd.DataFrame":
+    """The run's prediction file of a split ("all": of validation and test), as `chosen` decides."""
     import pandas as pd
 
     wanted = [s for s in ("val", "test") if run.has(s)] if split == "all" else [split]
-    return pd.concat([run.predictions(s) for s in wanted], ignore_index=True)
+    table = pd.concat([run.predictions(s) for s in wanted], ignore_index=True)
+    if chosen.cuts != run.calibration().cuts:
+        table["predicted"] = chosen.decide(table[PROBABILITIES].to_numpy())
+    return table
 
 
-def _decide(table: "pd.DataFrame", run: Run, calibration: Calibration) -> "pd.DataFrame":
-    """The table, with `predicted` by another decision where one was asked for."""
-    if calibration.cuts == run.calibration().cuts:
-        return table
-    probabilities = table[PROBABILITIES].to_numpy()
-    return table.assign(predicted=calibration.decide(probabilities))
-
-
-def _add_columns(table: "pd.DataFrame", labels: "pd.DataFrame") -> "pd.DataFrame":
-    """The predictions with the label table's further columns (camera, site, …), by path."""
-    further = [c for c in labels if c == "path" or c not in table]
-    return table.merge(labels[further].drop_duplicates("path"), on="path", how="left")
-
-
-def _validation(run: Run, flag: str) -> tuple[NDArray[Any], NDArray[Any]]:
+def _read_validation(run: Run, flag: str) -> tuple[NDArray[Any], NDArray[Any]]:
     """Grades [N] and probabilities [N, 5] of the run's validation images."""
     if not run.has("val"):
         raise UsageError(f"{flag} is chosen on validation predictions: {run.folder} has none")
@@ -273,10 +207,19 @@ def _validation(run: Run, flag: str) -> tuple[NDArray[Any], NDArray[Any]]:
     return table["grade"].to_numpy(), table[PROBABILITIES].to_numpy()
 
 
-def _take_split(
-    labels: "pd.DataFrame", split: str | None, data: Path
-) -> tuple[str, "pd.DataFrame"]:
-    """The split (default: test, else val, else all) and its usable rows."""
+def _choose_rows(
+    run: Run, read: "Labels", split: str | None, data: Path
+) -> tuple["pd.DataFrame", Context]:
+    """The usable rows of a split (default: test, else val, else all), and what is known of them.
+
+    On the run's own data (the same fingerprint) the splits are the run's; elsewhere those that
+    the data brings, and where it brings none, all of it. Raises UsageError for an empty split.
+    """
+    from dr_cli.labels.reading import MISSING, UNREADABLE, need_images
+
+    need_images(read)
+    own = read.fingerprint == run.config().data.fingerprint
+    labels = run.splits() if own else read.table
     present = list(labels["split"].dropna().unique())
     split = split or next((s for s in ("test", "val") if s in present), "all")
     asked = (labels["split"] == split) | (split == "all")
@@ -286,7 +229,11 @@ def _take_split(
             f"{data} has no {split} split (it has {', '.join(present) or 'none at all'}): "
             "--split all takes every photograph"
         )
-    return split, rows
+    context = Context(run.name, str(data), split)
+    if own:
+        context = _describe(run, split, labels, again=True)
+    lost = labels["reason"].fillna("").str.startswith((MISSING, UNREADABLE))
+    return rows, replace(context, failed=int(lost.sum()))
 
 
 def _describe(run: Run, split: str, labels: "pd.DataFrame", again: bool = False) -> Context:
@@ -296,22 +243,20 @@ def _describe(run: Run, split: str, labels: "pd.DataFrame", again: bool = False)
     cross-validation were each trained on most of them.
     """
     config = run.config()
-    context = Context(run.name, config.data.root, split)
-    judged, warnings = split, []
+    baselines = leaks = None
+    optimistic: list[str] = []
     if split in ("val", "test"):
-        if config.options["val"] == "test":
-            judged = "test"
-            warnings = [PICKED_ON_TEST]
-        elif split == "val":
-            warnings = [OPTIMISTIC["val"]]
         usable = labels[labels["reason"].isna()]
-        context = replace(
-            context,
-            baselines=score_baselines(usable, judged),
-            leaks=count_leaks(usable) if judged == "test" else None,
-        )
+        picked_on_test = config.options["val"] == "test"
+        judged = "test" if picked_on_test else split
+        baselines = score_baselines(usable, judged)
+        leaks = count_leaks(usable) if judged == "test" else None
+        if picked_on_test or split == "val":
+            optimistic = [judged]
     elif split == "train" or run.has("val"):
-        warnings = [OPTIMISTIC[split]]
-    if again and len(run.networks()) > 1 and OPTIMISTIC["all"] not in warnings:
-        warnings.append(OPTIMISTIC["all"])
-    return replace(context, warnings=tuple(warnings))
+        optimistic = [split]
+    if again and len(run.networks()) > 1 and "all" not in optimistic:
+        optimistic.append("all")
+    warnings = tuple(f"{OPTIMISTIC[why]}: these figures are optimistic" for why in optimistic)
+    root = config.data.root
+    return Context(run.name, root, split, baselines=baselines, leaks=leaks, warnings=warnings)

@@ -9,7 +9,7 @@ import csv
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ from dr_cli.grades import (
     OperatingPoint,
     Threshold,
 )
-from dr_cli.scoring import metrics
+from dr_cli.scoring import intervals, metrics
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -101,9 +101,8 @@ def check(
     0.026), `referable` and `gradable` are 0/1 or true/false, no image stands there twice.
     """
     graded = "p0" in table or "referable_probability" not in table
-    wanted = ["path", "grade", *PROBABILITIES] if graded else ["path", "referable_probability"]
-    if not graded and "grade" not in table:
-        wanted.insert(1, "referable")
+    truth = "grade" if graded or "grade" in table else "referable"
+    wanted = ["path", truth, *(PROBABILITIES if graded else ["referable_probability"])]
     lines = range(2, len(table) + 2) if lines is None else lines
     missing = [column for column in wanted if column not in table]
     if missing:
@@ -144,18 +143,37 @@ def _check_column(table: "pd.DataFrame", column: str, name: str, lines: Sequence
 
 
 @dataclass(frozen=True)
-class Target:
-    """A yes-no question about each image: truth [N] bool, score [N], called yes from threshold."""
+class Answers:
+    """What each image shows, and what it was called: one of so many kinds."""
 
-    truth: NDArray[np.bool_]
-    score: NDArray[np.float64]
-    threshold: float
+    truth: NDArray[Any]  # [N], in 0..kinds-1 or bool
+    said: NDArray[Any]  # [N]
+
+    kinds: ClassVar[int]
+
+    @property
+    def right(self) -> NDArray[np.bool_]:
+        """[N]: whether each image was called what it is."""
+        return self.said == self.truth
+
+    def count_by(self, unit: NDArray[np.int64]) -> metrics.Statistic:
+        """Confusion counts as a function of how often each unit was drawn; unit [N]."""
+        return intervals.count_confusion(self.truth, self.said, self.kinds, unit)
+
+
+@dataclass(frozen=True)
+class Target(Answers):
+    """A yes-no question about each image, called yes from a threshold on its score."""
+
+    score: NDArray[np.float64]  # [N]
+
+    kinds = 2
 
     @classmethod
     def from_table(
-        cls, table: "pd.DataFrame", name: str, operating: OperatingPoint | None = None
+        cls, table: "pd.DataFrame", name: str, point: OperatingPoint | None = None
     ) -> "Target":
-        """Is it "referable", is it "sight_threatening": called yes from what `operating` says on,
+        """Is it "referable", is it "sight_threatening": called yes from what `point` says on,
         else from 0.5."""
         first = TARGETS[name]
         graded = "grade" in table
@@ -164,47 +182,27 @@ class Target:
             score = table[PROBABILITIES[first:]].to_numpy(np.float64).sum(axis=1)
         else:
             score = table["referable_probability"].to_numpy(np.float64)
-        chosen = find_threshold(operating, name)
-        return cls(truth, score, chosen.value if chosen else 0.5)
-
-    @property
-    def cell(self) -> NDArray[np.int64]:
-        """[N]: 0 true negative, 1 false positive, 2 false negative, 3 true positive."""
-        return self.truth * 2 + (self.score >= self.threshold)
-
-    @property
-    def right(self) -> NDArray[np.bool_]:
-        """[N]: whether each image was called what it is."""
-        return (self.score >= self.threshold) == self.truth
+        chosen = find_threshold(point, name)
+        return cls(truth, score >= (chosen.value if chosen else 0.5), score)
 
 
-def find_threshold(operating: OperatingPoint | None, target: str) -> Threshold | None:
+def find_threshold(point: OperatingPoint | None, target: str) -> Threshold | None:
     """What was chosen on validation for "referable" or "sight_threatening"; None: nothing was."""
-    return getattr(operating, target, None)
+    return getattr(point, target, None)
 
 
 @dataclass(frozen=True)
-class Graded:
+class Graded(Answers):
     """What a program that knows five grades said of each image."""
 
-    grade: NDArray[np.int64]  # [N], the true one
-    predicted: NDArray[np.int64]  # [N]
     probabilities: NDArray[np.float64]  # [N, 5]
 
-    @property
-    def cell(self) -> NDArray[np.int64]:
-        """[N]: the place of each image in the confusion counts, read row by row."""
-        return self.grade * NUM_GRADES + self.predicted
+    kinds = NUM_GRADES
 
     @property
     def counts(self) -> NDArray[np.int64]:
         """Confusion counts [5, 5], rows true."""
-        return metrics.confusion_counts(self.grade, self.predicted)
-
-    @property
-    def right(self) -> NDArray[np.bool_]:
-        """[N]: whether each image was called its grade."""
-        return self.predicted == self.grade
+        return metrics.confusion_counts(self.truth, self.said)
 
 
 @dataclass(frozen=True)
@@ -219,7 +217,7 @@ class Sample:
     targets: dict[str, Target]
 
     @classmethod
-    def from_table(cls, table: "pd.DataFrame", operating: OperatingPoint | None = None) -> "Sample":
+    def from_table(cls, table: "pd.DataFrame", point: OperatingPoint | None = None) -> "Sample":
         """The table as arrays. Units are numbered by sorted name, so that the order of its rows
         changes no interval. An image without a patient is a unit of its own."""
         import pandas as pd
@@ -234,14 +232,10 @@ class Sample:
         if "p0" in table:
             probabilities = table[PROBABILITIES].to_numpy(np.float64)
             said = table["predicted"] if "predicted" in table else probabilities.argmax(axis=1)
-            graded = Graded(
-                table["grade"].to_numpy(np.int64), np.asarray(said, np.int64), probabilities
-            )
-        targets = {
-            name: Target.from_table(table, name, operating)
-            for name in TARGETS
-            if graded or name == "referable"
-        }
+            truth = table["grade"].to_numpy(np.int64)
+            graded = Graded(truth, np.asarray(said, np.int64), probabilities)
+        asked = TARGETS if graded else ("referable",)
+        targets = {name: Target.from_table(table, name, point) for name in asked}
         patients = len(names) - unknown if known.any() else None
         return cls(unit, len(names), patients, unknown, graded, targets)
 
@@ -249,11 +243,7 @@ class Sample:
         """How many units have one of these images [N]."""
         return len(np.unique(self.unit[images]))
 
-    def rarer(self, target: str) -> int:
-        """Units with an image of a target's rarer class: what its AUC rests on."""
-        truth = self.targets[target].truth
-        return min(self.units_with(truth), self.units_with(~truth))
-
     @property
-    def unit_name(self) -> str:
+    def kind(self) -> str:
+        """What a unit is."""
         return "image" if self.patients is None else "patient"

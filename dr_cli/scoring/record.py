@@ -1,7 +1,8 @@
 """Predictions -> the record that `dr eval` prints, `summary.json` holds and the report draws."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from dr_cli.errors import UnmetError, UsageError
 from dr_cli.grades import NAMES, NUM_GRADES, Calibration, OperatingPoint
 from dr_cli.scoring import intervals, metrics
-from dr_cli.scoring.baselines import Pair, score_pair
+from dr_cli.scoring.baselines import NO_BASELINES, Pair, score_pair
 from dr_cli.scoring.calibration import retemper
 from dr_cli.scoring.comparison import TESTS
 from dr_cli.scoring.metrics import FIGURES
@@ -26,6 +27,7 @@ UNDEFINED = {"value": None, "ci95": None}  # a figure that these images cannot t
 UNKNOWN = Calibration(temperature=None)  # of predictions that nobody says more of
 
 Record = dict[str, Any]
+Measure = Callable[["pd.DataFrame"], Record]
 Row = tuple[str, float | None, list[float] | None]  # name, value, 95% interval
 
 
@@ -48,38 +50,36 @@ class Context:
 
 @dataclass(frozen=True)
 class Scoring:
-    """How any part of the table becomes figures."""
+    """How predictions become figures."""
 
-    operating: OperatingPoint | None
-    """Chosen on validation; without it the thresholds are 0.5."""
-    replicates: int
-    """Of the intervals; 0 gives none."""
-    seed: int
+    bootstrap: int = intervals.REPLICATES
+    """Replicates of the intervals; 0 gives none."""
+    seed: int = 0
+    """Of the draws, which are the same for every run on the same images."""
+    by: str | None = None
+    """A column of the table to give the figures by, too."""
+
+
+USUAL = Scoring()
 
 
 def build_record(
     predictions: "pd.DataFrame",
     context: Context = Context(),
-    *,
     calibration: Calibration = UNKNOWN,
-    bootstrap: int = intervals.REPLICATES,
-    seed: int = 0,
-    by: str | None = None,
+    scoring: Scoring = USUAL,
 ) -> Record:
     """The record, plain enough for JSON: undefined is None, never NaN.
 
-    - predictions: see `predictions`; the probabilities are those after calibration's
-      temperature, and `predicted` is what it decided.
-    - bootstrap: replicates of the intervals; 0 gives none. seed: of the draws, which are the
-      same for every run on the same images.
-    - by: a column of the table to give the figures by, too.
-
+    predictions: see `predictions`; the probabilities are those after calibration's temperature,
+    and `predicted` is what it decided; its thresholds are 0.5 where none was chosen.
     Raises UsageError for a table that cannot be scored (see `check`) or lacks the column `by`.
     """
     check(predictions)
-    scoring = Scoring(calibration.operating_point, bootstrap, seed)
-    sample = Sample.from_table(predictions, scoring.operating)
+    point = calibration.operating_point
+    sample = Sample.from_table(predictions, point)
     graded = sample.graded
+    measure = partial(_measure_part, point=point, scoring=scoring)
     record: Record = {
         "run": context.run,
         "data": context.data,
@@ -88,19 +88,19 @@ def build_record(
         "patients": sample.patients,
         "failed": context.failed,
         "grade_counts": graded and graded.counts.sum(axis=1).tolist(),
-        **_figures(sample, scoring),
-        "calibration": _calibration(sample, calibration.temperature),
-        "per_grade": _per_grade(graded) if graded else [],
+        **_measure(sample, scoring),
+        "calibration": _judge_probabilities(sample, calibration.temperature),
+        "per_grade": _measure_grades(graded) if graded else [],
         "confusion": graded and graded.counts.tolist(),
-        "baselines": dict(context.baselines or _own_baselines(graded)),
+        "baselines": dict(context.baselines or _score_majority(graded)),
         "leaks": None if context.leaks is None else dict(context.leaks),
-        "ungradable": _ungradable(predictions, scoring),
-        "subgroups": None if by is None else _subgroups(predictions, by, scoring),
-        "bootstrap": {"replicates": bootstrap, "seed": seed, "unit": sample.unit_name},
+        "ungradable": _measure_gradable(predictions, measure),
+        "subgroups": None if scoring.by is None else _measure_by(scoring.by, predictions, measure),
+        "bootstrap": {"replicates": scoring.bootstrap, "seed": scoring.seed, "unit": sample.kind},
     }
     for name in TARGETS:
-        record[name] = _with_threshold(record[name], name, scoring.operating)
-    record["warnings"] = [*context.warnings, *_warnings(record, sample, scoring.operating)]
+        record[name] = _add_threshold(record[name], name, point)
+    record["warnings"] = [*context.warnings, *_find_doubts(record, sample, point)]
     return record
 
 
@@ -126,13 +126,13 @@ def flatten(record: Mapping[str, Any]) -> list[Row]:
     baselines, of each group (`by.camera=A.qwk`) and comparison (`against.NAME.qwk`, with `.p`)."""
     top = dict.fromkeys(name.partition(".")[0] for name in FIGURES)
     calibration, refused = record["calibration"], record["ungradable"] or {}
-    without = refused.get("without") or {}
+    without = refused.get("without")
     found = [
         *_rows("", {name: record[name] for name in top}),
         *_plain("calibration", calibration, "ece", "brier", "nll"),
         *_plain("calibration.before", calibration["before"] or {}, "ece", "brier", "nll"),
         *_plain("ungradable", refused, "share"),
-        *_rows("ungradable.without", {k: without[k] for k in without if k in ("accuracy", "qwk")}),
+        *_rows("ungradable.without", {k: without[k] for k in ("accuracy", "qwk") if without}),
     ]
     for name, pair in record["baselines"].items():
         found += _plain(f"baseline.{name}", pair or {}, "accuracy", "qwk")
@@ -178,11 +178,11 @@ def fail_under(record: Mapping[str, Any], limits: Mapping[str, float]) -> None:
     missed = []
     for name, limit in limits.items():
         value = values[name]
-        worse = "above" if FIGURES[name].lower_is_better else "below"
+        lower = FIGURES[name].lower_is_better
         if value is None:
             missed.append(f"{name} is undefined here")
-        elif (value > limit) if worse == "above" else (value < limit):
-            missed.append(f"{name} {value:.4f} is {worse} {limit:g}")
+        elif value > limit if lower else value < limit:
+            missed.append(f"{name} {value:.4f} is {'above' if lower else 'below'} {limit:g}")
     if missed:
         raise UnmetError("; ".join(missed))
 
@@ -197,47 +197,42 @@ def check_limits(limits: Iterable[str]) -> None:
 # --- the parts of the record
 
 
-def _figures(sample: Sample, scoring: Scoring) -> Record:
+def _measure(sample: Sample, scoring: Scoring) -> Record:
     """Headline figures with their intervals; those that the table cannot tell are undefined."""
-    statistics: dict[str, intervals.Statistic] = {}
+    statistics: dict[str, metrics.Statistic] = {}
     if sample.graded:
-        cells = NUM_GRADES**2
-        statistics["confusion"] = intervals.cell_counts(sample.graded.cell, cells, sample.unit)
+        statistics["confusion"] = sample.graded.count_by(sample.unit)
     for name, target in sample.targets.items():
-        statistics[name] = intervals.cell_counts(target.cell, 4, sample.unit)
-        statistics[f"{name}.auc"] = metrics.RocArea(target.truth, target.score, sample.unit)
-    found = intervals.measure(statistics, sample.units, scoring.replicates, scoring.seed)
+        statistics[name] = target.count_by(sample.unit)
+        statistics[f"{name}.auc"] = metrics.weigh_roc_area(target.truth, target.score, sample.unit)
+    found = intervals.measure(statistics, sample.units, scoring.bootstrap, scoring.seed)
 
-    nothing = np.zeros((1, NUM_GRADES**2))  # all of whose figures are undefined
-    counts = found.get("confusion", nothing).reshape(-1, NUM_GRADES, NUM_GRADES)
+    nothing = np.zeros((1, NUM_GRADES, NUM_GRADES))  # all of whose figures are undefined
+    counts = found.get("confusion", nothing)
     figures: Record = {
-        name: _figure(figure.of(counts), sample.units, figure.proportion)
+        name: _bound(figure.of(counts), sample.units, figure.proportion)
         for name, figure in FIGURES.items()
         if figure.of
     }
-    for name in TARGETS:
-        known = name in sample.targets
-        figures[name] = _target_figures(name, sample, found) if known else _unknown_target()
-    return figures
+    return figures | {name: _measure_target(name, sample, found) for name in TARGETS}
 
 
-def _target_figures(name: str, sample: Sample, found: Mapping[str, NDArray[Any]]) -> Record:
+def _measure_target(name: str, sample: Sample, found: Mapping[str, NDArray[Any]]) -> Record:
+    if name not in sample.targets:
+        return {figure: dict(UNDEFINED) for figure in ("auc", "sensitivity", "specificity")}
     truth = sample.targets[name].truth
     positive, negative = sample.units_with(truth), sample.units_with(~truth)
-    recall = metrics.recall_of(found[name].reshape(-1, 2, 2))  # [1 + B, 2]
+    recall = metrics.recall_of(found[name])  # [1 + B, 2]
     return {
-        "auc": _figure(found[f"{name}.auc"], min(positive, negative)),
-        "sensitivity": _figure(recall[:, 1], positive, proportion=True),
-        "specificity": _figure(recall[:, 0], negative, proportion=True),
+        "auc": _bound(found[f"{name}.auc"], min(positive, negative)),
+        "sensitivity": _bound(recall[:, 1], positive, proportion=True),
+        "specificity": _bound(recall[:, 0], negative, proportion=True),
     }
 
 
-def _unknown_target() -> Record:
-    return {name: dict(UNDEFINED) for name in ("auc", "sensitivity", "specificity")}
-
-
-def _figure(found: NDArray[np.float64], units: int, proportion: bool = False) -> Record:
-    """found: of the images, then of each replicate, [1 + B]; units: patients that it rests on."""
+def _bound(found: NDArray[np.float64], units: int, proportion: bool = False) -> Record:
+    """A figure with its interval. found: of the images, then of each replicate, [1 + B]; units:
+    patients that it rests on."""
     value, replicates = float(found[0]), found[1:]
     if np.isnan(value):
         return dict(UNDEFINED)
@@ -246,36 +241,34 @@ def _figure(found: NDArray[np.float64], units: int, proportion: bool = False) ->
     return {"value": value, "ci95": ci95}
 
 
-def _with_threshold(figures: Record, name: str, operating: OperatingPoint | None) -> Record:
+def _add_threshold(figures: Record, name: str, point: OperatingPoint | None) -> Record:
     """The figures of a target, and the threshold they hold at: in the contract's order."""
-    chosen = find_threshold(operating, name)
+    chosen = find_threshold(point, name)
     return {
         "auc": figures["auc"],
         "threshold": chosen.value if chosen else 0.5,
         "sensitivity": figures["sensitivity"],
         "specificity": figures["specificity"],
-        "threshold_from": operating.source if operating and chosen else NOT_CHOSEN,
+        "threshold_from": point.source if point and chosen else NOT_CHOSEN,
         "rule": chosen.rule if chosen else None,
     }
 
 
-def _calibration(sample: Sample, temperature: float | None) -> Record:
+def _judge_probabilities(sample: Sample, temperature: float | None) -> Record:
     """Of the five probabilities, or, where they are not known, of referable or not."""
     if sample.graded:
-        true, probabilities = sample.graded.grade, sample.graded.probabilities
+        true, probabilities = sample.graded.truth, sample.graded.probabilities
     else:
         target = sample.targets["referable"]
         true = target.truth.astype(np.int64)
         probabilities = np.stack([1 - target.score, target.score], axis=1)
-    before = None
-    if temperature is not None:
-        before = _calibration_of(true, retemper(probabilities, temperature))
-    after = _calibration_of(true, probabilities)
+    before = temperature and _measure_honesty(true, retemper(probabilities, temperature))
+    after = _measure_honesty(true, probabilities)
     curve = after.pop("curve")
     return {**after, "temperature": temperature, "before": before, "curve": curve}
 
 
-def _calibration_of(true: NDArray[np.int64], probabilities: NDArray[np.float64]) -> Record:
+def _measure_honesty(true: NDArray[np.int64], probabilities: NDArray[np.float64]) -> Record:
     return {
         "ece": metrics.expected_calibration_error(true, probabilities),
         "brier": metrics.brier_score(true, probabilities),
@@ -284,17 +277,14 @@ def _calibration_of(true: NDArray[np.int64], probabilities: NDArray[np.float64])
     }
 
 
-def _per_grade(graded: Graded) -> list[Record]:
+def _measure_grades(graded: Graded) -> list[Record]:
     counts = graded.counts
     columns: dict[str, Any] = {
         "precision": metrics.precision_of(counts),
         "recall": metrics.recall_of(counts),
         "specificity": metrics.specificity_of(counts),
         "f1": metrics.f1_of(counts),
-        "auc": [
-            metrics.auc(graded.grade == grade, graded.probabilities[:, grade])
-            for grade in range(NUM_GRADES)
-        ],
+        "auc": [metrics.auc(graded.truth == k, p) for k, p in enumerate(graded.probabilities.T)],
     }
     return [
         {
@@ -307,26 +297,25 @@ def _per_grade(graded: Graded) -> list[Record]:
     ]
 
 
-def _own_baselines(graded: Graded | None) -> Record:
-    """The best constant grade for these very images."""
+def _score_majority(graded: Graded | None) -> Record:
+    """The best constant grade for these very images, as a baseline."""
     if graded is None:
-        return {"majority": {"accuracy": None, "qwk": None}, "fellow_eye": None}
-    constant = np.full_like(graded.grade, np.bincount(graded.grade).argmax())
-    return {"majority": score_pair(graded.grade, constant), "fellow_eye": None}
+        return dict(NO_BASELINES)
+    constant = np.full_like(graded.truth, np.bincount(graded.truth).argmax())
+    return NO_BASELINES | {"majority": score_pair(graded.truth, constant)}
 
 
-def _ungradable(table: "pd.DataFrame", scoring: Scoring) -> Record | None:
+def _measure_gradable(table: "pd.DataFrame", measure: Measure) -> Record | None:
     """How many images the quality gate refuses, and the figures of the others alone."""
     if "gradable" not in table:
         return None
     good = table["gradable"].astype(int) == 1
     refused = int((~good).sum())
-    some = 0 < refused < len(table)
-    without = _part(table[good], scoring) if some else None
+    without = measure(table[good]) if 0 < refused < len(table) else None
     return {"n": refused, "share": refused / len(table), "without": without}
 
 
-def _subgroups(table: "pd.DataFrame", by: str, scoring: Scoring) -> Record:
+def _measure_by(by: str, table: "pd.DataFrame", measure: Measure) -> Record:
     """The figures of each value of a column; a column of many numbers is cut into quarters."""
     import pandas as pd
 
@@ -341,18 +330,18 @@ def _subgroups(table: "pd.DataFrame", by: str, scoring: Scoring) -> Record:
             f"column {by!r} has {column.nunique():,} values: at most {MOST_GROUPS} groups"
         )
     groups = [
-        {"value": None if pd.isna(value) else str(value), **_part(table.loc[rows.index], scoring)}
-        for value, rows in column.groupby(column, dropna=False, observed=True)
+        {"value": None if pd.isna(value) else str(value), **measure(part)}
+        for value, part in table.groupby(column, dropna=False, observed=True)
     ]
     return {"column": by, "groups": groups}
 
 
-def _part(table: "pd.DataFrame", scoring: Scoring) -> Record:
-    sample = Sample.from_table(table, scoring.operating)
-    return {"n": len(table), "patients": sample.patients, **_figures(sample, scoring)}
+def _measure_part(table: "pd.DataFrame", point: OperatingPoint | None, scoring: Scoring) -> Record:
+    sample = Sample.from_table(table, point)
+    return {"n": len(table), "patients": sample.patients, **_measure(sample, scoring)}
 
 
-def _warnings(record: Record, sample: Sample, operating: OperatingPoint | None) -> list[str]:
+def _find_doubts(record: Record, sample: Sample, point: OperatingPoint | None) -> list[str]:
     found = []
     if sample.patients is None:
         found.append(
@@ -362,22 +351,22 @@ def _warnings(record: Record, sample: Sample, operating: OperatingPoint | None) 
     elif sample.unknown:
         found.append(f"{sample.unknown:,} images have no patient: each counts as one of its own")
     if sample.units < FEW:
-        found.append(f"{sample.units} {sample.unit_name}s are few: intervals are rough")
-    if operating is None:
+        found.append(f"{sample.units} {sample.kind}s are few: intervals are rough")
+    if point is None:
         found.append(
             "no threshold was chosen on validation images: sensitivity and specificity are at 0.5"
         )
-    elif operating.data not in (None, record["data"]):
+    elif point.data not in (None, record["data"]):
         found.append(
-            f"the threshold was chosen on other data ({operating.data}): sensitivity and "
+            f"the threshold was chosen on other data ({point.data}): sensitivity and "
             "specificity seldom keep their balance when it travels"
         )
     if graded := sample.graded:
         absent = [str(k) for k, n in enumerate(record["grade_counts"]) if n == 0]
         if absent:
             found.append(f"no image of grade {', '.join(absent)}: figures are without it")
-        if len(np.unique(graded.predicted)) == 1 and len(np.unique(graded.grade)) > 1:
-            found.append(f"every image was called grade {graded.predicted[0]}")
+        if len(np.unique(graded.said)) == 1 and len(np.unique(graded.truth)) > 1:
+            found.append(f"every image was called grade {graded.said[0]}")
         elif record["qwk"]["ci95"] and record["qwk"]["ci95"][0] <= 0:
             found.append(f"QWK {record['qwk']['value']:.3f} is not told apart from guessing (0)")
     told = verdict(record)

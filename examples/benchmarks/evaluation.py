@@ -82,13 +82,13 @@ def speed() -> None:
 def figures(grade: np.ndarray, seen: np.ndarray, unit: np.ndarray) -> dict[str, Callable[..., Any]]:
     """Statistics of weights [B, units], as `record` builds them."""
     predicted = np.digitize(seen, GRADE_CUTS)
-    confusion = intervals.cell_counts(grade * NUM_GRADES + predicted, NUM_GRADES**2, unit)
-    refer = intervals.cell_counts((grade >= 2) * 2 + (predicted >= 2), 4, unit)
+    confusion = intervals.count_confusion(grade, predicted, NUM_GRADES, unit)
+    refer = intervals.count_confusion(grade >= 2, predicted >= 2, 2, unit)
     return {
-        "accuracy": lambda w: metrics.accuracy_of(confusion(w).reshape(-1, 5, 5)),
-        "QWK": lambda w: metrics.quadratic_weighted_kappa_of(confusion(w).reshape(-1, 5, 5)),
-        "referable AUC": metrics.RocArea(grade >= 2, seen, unit),
-        "referable sensitivity": lambda w: metrics.recall_of(refer(w).reshape(-1, 2, 2))[:, 1],
+        "accuracy": lambda w: metrics.accuracy_of(confusion(w)),
+        "QWK": lambda w: metrics.quadratic_weighted_kappa_of(confusion(w)),
+        "referable AUC": metrics.weigh_roc_area(grade >= 2, seen, unit),
+        "referable sensitivity": lambda w: metrics.recall_of(refer(w))[:, 1],
     }
 
 

@@ -25,7 +25,7 @@ from dr_cli.network.resnet import build_resnet, count_parameters, multiply_adds
 from dr_cli.photographs.crop import Preprocessing
 from dr_cli.sample import drawn_set
 from dr_cli.scoring.predictions import PROBABILITIES
-from dr_cli.scoring.record import Context, build_record
+from dr_cli.scoring.record import Context, Scoring, build_record
 from dr_cli.training import pictures
 from dr_cli.training.config import TrainConfig
 from dr_cli.writing import write_csv, write_json
@@ -75,7 +75,7 @@ def write_run(folder: Path, images: int, seed: int, eyes: Eyes) -> None:
             table,
             Context(split=split),
             calibration=Calibration(temperature=1.2),
-            bootstrap=200,
+            scoring=Scoring(200),
         )
     torch.manual_seed(seed)
     never_learnt = build_resnet("resnet18").eval()

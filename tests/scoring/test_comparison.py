@@ -71,7 +71,7 @@ def test_each_run_is_taken_at_its_own_threshold():
     low, high = 0.2, 0.8
     (pair,) = compare(
         [("a", rows), ("b", rows)],
-        operating={k: OperatingPoint(Threshold(v, "")) for k, v in (("a", low), ("b", high))},
+        [OperatingPoint(Threshold(value, "")) for value in (low, high)],
         bootstrap=0,
     )
     truth = rows["grade"] >= 2

@@ -39,14 +39,15 @@ def test_draws_are_whole_patients_repeatable_and_independent_of_blocks(monkeypat
 
 def test_replicates_equal_scikit_learn_on_images_copied_as_often_as_drawn():
     grade, predicted, score, unit = two_eyes(60)
-    confusion = intervals.cell_counts(grade * 5 + predicted, 25, unit)
+    confusion = intervals.count_confusion(grade, predicted, 5, unit)
     got = intervals.measure(
-        {"counts": confusion, "auc": metrics.RocArea(grade >= 2, score, unit)}, 60, 25, seed=3
+        {"counts": confusion, "auc": metrics.weigh_roc_area(grade >= 2, score, unit)},
+        60,
+        25,
+        seed=3,
     )
     figures = {
-        name: figure.of(got["counts"].reshape(-1, 5, 5))
-        for name, figure in metrics.FIGURES.items()
-        if figure.of
+        name: figure.of(got["counts"]) for name, figure in metrics.FIGURES.items() if figure.of
     }
     as_they_are = np.ones((1, 60), int)
     for row, weights in enumerate(np.concatenate([as_they_are, every_weight(60, 25, seed=3)])):
@@ -68,12 +69,11 @@ def test_fellow_eyes_that_fully_agree_add_no_certainty():
     """Each patient's image twice is the same information: the same replicates, no closer."""
     grade, predicted, _, _ = two_eyes(40)
     once, unit = slice(0, None, 2), np.arange(40)
-    single = intervals.cell_counts((grade * 5 + predicted)[once], 25, unit)
-    double = intervals.cell_counts(
-        np.repeat((grade * 5 + predicted)[once], 2), 25, np.repeat(unit, 2)
-    )
+    pair = grade[once], predicted[once]
+    single = intervals.count_confusion(*pair, 5, unit)
+    double = intervals.count_confusion(*np.repeat(pair, 2, axis=1), 5, np.repeat(unit, 2))
     got = intervals.measure({"single": single, "double": double}, 40, 200, seed=0)
-    kappas = {k: metrics.quadratic_weighted_kappa_of(v.reshape(-1, 5, 5)) for k, v in got.items()}
+    kappas = {k: metrics.quadratic_weighted_kappa_of(v) for k, v in got.items()}
     assert kappas["single"] == pytest.approx(kappas["double"])
 
 
@@ -93,8 +93,9 @@ def test_intervals_hold_the_truth_as_often_as_they_say():
         right = (rng.random(2 * patients) < np.repeat(rng.beta(4, 1, patients), 2)).astype(int)
         for by_patient, drawn in weights.items():
             whose = unit if by_patient else np.arange(2 * patients)
-            counts = intervals.cell_counts(right, 2, whose)(drawn)
-            shares = counts[:, 1] / counts.sum(axis=1)
+            shares = metrics.accuracy_of(
+                intervals.count_confusion(np.ones_like(right), right, 2, whose)(drawn)
+            )
             low, high = intervals.interval(shares, right.mean(), drawn.shape[1])
             held[by_patient] += low <= 0.8 <= high
     assert 0.93 <= held[True] / sets <= 0.97

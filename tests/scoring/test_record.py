@@ -14,7 +14,7 @@ from dr_cli.grades import Calibration, OperatingPoint, Threshold
 from dr_cli.scoring.comparison import compare
 from dr_cli.scoring.metrics import FIGURES
 from dr_cli.scoring.predictions import read_predictions
-from dr_cli.scoring.record import Context, build_record, fail_under, flatten, verdict
+from dr_cli.scoring.record import Context, Scoring, build_record, fail_under, flatten, verdict
 from tests.builders.predictions import P, binary, table
 
 WARM = Calibration(temperature=1.5)
@@ -30,7 +30,9 @@ def plain(record):
 
 
 def test_a_record_has_the_fields_of_the_contract_in_its_order():
-    record = plain(build_record(table(60), Context("r", "d"), calibration=WARM, bootstrap=100))
+    record = plain(
+        build_record(table(60), Context("r", "d"), calibration=WARM, scoring=Scoring(100))
+    )
     promised = [
         *("run", "data", "split", "n", "patients", "failed", "grade_counts", *HEADLINE),
         *("referable", "calibration", "per_grade", "confusion", "baselines", "warnings"),
@@ -53,7 +55,7 @@ def test_a_record_has_the_fields_of_the_contract_in_its_order():
 
 def test_values_are_scikit_learns():
     rows = table(80)
-    record = build_record(rows, bootstrap=0)
+    record = build_record(rows, scoring=Scoring(0))
     grade, predicted, p = rows["grade"], rows["predicted"], rows[P].to_numpy()
     assert record["qwk"]["value"] == pytest.approx(
         reference.cohen_kappa_score(grade, predicted, weights="quadratic")
@@ -81,8 +83,8 @@ def test_calibration_before_is_that_of_the_probabilities_before_the_temperature(
     after = np.exp(np.log(rows[P].to_numpy()) / 2)
     after /= after.sum(axis=1, keepdims=True)
     cooled = rows.assign(**dict(zip(P, after.T, strict=True)))
-    before = build_record(rows, bootstrap=0)["calibration"]
-    both = build_record(cooled, bootstrap=0, calibration=Calibration(temperature=2.0))[
+    before = build_record(rows, scoring=Scoring(0))["calibration"]
+    both = build_record(cooled, scoring=Scoring(0), calibration=Calibration(temperature=2.0))[
         "calibration"
     ]
     assert before["before"] is None
@@ -95,42 +97,47 @@ def test_calibration_before_is_that_of_the_probabilities_before_the_temperature(
 
 def test_a_probability_that_was_rounded_to_nothing_costs_what_it_may_have_been():
     rows = table(1).head(1).assign(grade=4, p0=1.0, p1=0.0, p2=0.0, p3=0.0, p4=0.0, predicted=0)
-    found = build_record(rows, bootstrap=0, calibration=Calibration())["calibration"]
+    found = build_record(rows, scoring=Scoring(0), calibration=Calibration())["calibration"]
     assert found["nll"] == pytest.approx(-np.log(5e-7))
     assert found["before"]["nll"] == pytest.approx(found["nll"], abs=1e-5)
 
 
 def test_intervals_are_of_patients_repeat_themselves_and_ignore_the_order_of_rows():
     rows = table(60)
-    record = build_record(rows, bootstrap=300)
-    again = build_record(rows.sample(frac=1, random_state=0), bootstrap=300)
+    record = build_record(rows, scoring=Scoring(300))
+    again = build_record(rows.sample(frac=1, random_state=0), scoring=Scoring(300))
     assert record["qwk"] == again["qwk"]
     assert record["referable"]["auc"]["ci95"] == pytest.approx(again["referable"]["auc"]["ci95"])
-    assert record["qwk"]["ci95"] != build_record(rows, bootstrap=300, seed=1)["qwk"]["ci95"]
+    assert record["qwk"]["ci95"] != build_record(rows, scoring=Scoring(300, 1))["qwk"]["ci95"]
     agreeing = rows.iloc[::2].reset_index(drop=True)  # every patient's picture twice
     twice = pd.concat([agreeing, agreeing.assign(path="again-" + agreeing["path"])])
-    assert build_record(twice, bootstrap=300)["qwk"] == build_record(agreeing, bootstrap=300)["qwk"]
+    assert (
+        build_record(twice, scoring=Scoring(300))["qwk"]
+        == build_record(agreeing, scoring=Scoring(300))["qwk"]
+    )
 
 
 def test_without_patients_images_are_drawn_and_it_is_said():
     rows = table(60)
-    unknown = build_record(rows.assign(patient=None), bootstrap=300)
+    unknown = build_record(rows.assign(patient=None), scoring=Scoring(300))
     assert unknown["patients"] is None
     assert unknown["bootstrap"]["unit"] == "image"
     assert any("no patient is known" in w for w in unknown["warnings"])
-    assert not any("patient" in w for w in build_record(rows, bootstrap=0)["warnings"])
+    assert not any("patient" in w for w in build_record(rows, scoring=Scoring(0))["warnings"])
     some = rows.assign(patient=rows["patient"].where(rows.index >= 10))
-    partly = build_record(some, bootstrap=0)
+    partly = build_record(some, scoring=Scoring(0))
     assert partly["patients"] == 55
     assert any("10 images have no patient" in w for w in partly["warnings"])
-    assert any("10 patients are few" in w for w in build_record(table(10), bootstrap=0)["warnings"])
+    assert any(
+        "10 patients are few" in w for w in build_record(table(10), scoring=Scoring(0))["warnings"]
+    )
 
 
 # --- what is undefined
 
 
 def test_one_image():
-    record = plain(build_record(table(1).head(1), bootstrap=50))
+    record = plain(build_record(table(1).head(1), scoring=Scoring(50)))
     assert record["accuracy"]["value"] in (0, 1)
     assert record["qwk"] == {"value": None, "ci95": None}
     assert record["referable"]["auc"] == {"value": None, "ci95": None}
@@ -140,7 +147,7 @@ def test_one_image():
 def test_one_class_absent():
     rows = table(60)
     rows = rows[rows["grade"] < 2]
-    record = plain(build_record(rows, bootstrap=100))
+    record = plain(build_record(rows, scoring=Scoring(100)))
     assert record["referable"]["auc"] == {"value": None, "ci95": None}
     assert record["referable"]["sensitivity"] == {"value": None, "ci95": None}
     assert record["referable"]["specificity"]["value"] is not None
@@ -151,7 +158,7 @@ def test_one_class_absent():
 
 def test_always_the_same_prediction_and_tied_scores():
     rows = table(60).assign(p0=0.6, p1=0.1, p2=0.1, p3=0.1, p4=0.1, predicted=0)
-    record = plain(build_record(rows, bootstrap=100))
+    record = plain(build_record(rows, scoring=Scoring(100)))
     assert record["qwk"]["value"] == 0
     assert record["referable"]["auc"]["value"] == 0.5
     assert record["per_grade"][0]["precision"] == record["accuracy"]["value"]
@@ -164,7 +171,7 @@ def test_guesses_are_called_guesses():
     rows = table(60)
     guesses = rows.assign(predicted=np.random.default_rng(0).permutation(rows["predicted"]))
     said = [
-        any("guessing" in w for w in build_record(r, bootstrap=100)["warnings"])
+        any("guessing" in w for w in build_record(r, scoring=Scoring(100))["warnings"])
         for r in (guesses, rows)
     ]
     assert said == [True, False]
@@ -175,7 +182,7 @@ def test_never_a_mistake_is_not_certainty():
     perfect = rows.assign(
         **dict(zip(P, np.eye(5)[rows["grade"]].T, strict=True)), predicted=rows["grade"]
     )
-    record = plain(build_record(perfect, bootstrap=100))
+    record = plain(build_record(perfect, scoring=Scoring(100)))
     assert record["accuracy"] == {"value": 1, "ci95": [pytest.approx(0.025 ** (1 / 20)), 1]}
     assert record["qwk"] == {"value": 1, "ci95": None}
     positives = rows.loc[rows["grade"] >= 2, "patient"].nunique()
@@ -201,12 +208,12 @@ def test_any_small_table_gives_a_plain_record(rows):
             "gradable": [g != 2 for g in grade],
         }
     )
-    record = plain(build_record(small, bootstrap=20, by="patient", calibration=WARM))
+    record = plain(build_record(small, scoring=Scoring(20, by="patient"), calibration=WARM))
     for _, value, interval in flatten(record):
         assert interval is None or value is not None
         if interval:
             assert interval[0] <= interval[1]
-    plain(build_record(binary(small), bootstrap=20))
+    plain(build_record(binary(small), scoring=Scoring(20)))
 
 
 # --- thresholds, baselines, verdict
@@ -219,7 +226,7 @@ def test_the_threshold_chosen_on_validation_is_used_and_named():
         Threshold(0.3, rule), Threshold(0.2, rule), source="val of r", data="elsewhere"
     )
     chosen = Calibration(operating_point=point)
-    record = build_record(rows, Context(data="here"), calibration=chosen, bootstrap=0)
+    record = build_record(rows, Context(data="here"), calibration=chosen, scoring=Scoring(0))
     for name, cut, columns in (("referable", 0.3, P[2:]), ("sight_threatening", 0.2, P[3:])):
         found, first = record[name], 5 - len(columns)
         called = rows[columns].sum(axis=1) >= cut
@@ -231,14 +238,14 @@ def test_the_threshold_chosen_on_validation_is_used_and_named():
         calibration=Calibration(
             operating_point=OperatingPoint(Threshold(0.3, "mine"), source="me")
         ),
-        bootstrap=0,
+        scoring=Scoring(0),
     )
     assert referable_only["sight_threatening"]["threshold"] == 0.5
     assert "nothing was chosen" in referable_only["sight_threatening"]["threshold_from"]
     assert any("chosen on other data (elsewhere)" in w for w in record["warnings"])
-    stayed = build_record(rows, Context(data="elsewhere"), calibration=chosen, bootstrap=0)
+    stayed = build_record(rows, Context(data="elsewhere"), calibration=chosen, scoring=Scoring(0))
     assert not any("other data" in w for w in stayed["warnings"])
-    assert any("at 0.5" in w for w in build_record(rows, bootstrap=0)["warnings"])
+    assert any("at 0.5" in w for w in build_record(rows, scoring=Scoring(0))["warnings"])
 
 
 def test_a_run_below_the_fellow_eye_on_a_leaking_split_is_told():
@@ -248,7 +255,7 @@ def test_a_run_below_the_fellow_eye_on_a_leaking_split_is_told():
         "fellow_eye": {"accuracy": 0.85, "qwk": 0.95},
     }
     leaks = {"fellow_eye_in_train": 96, "duplicates_across_splits": 0}
-    record = build_record(rows, Context(baselines=fellow, leaks=leaks), bootstrap=100)
+    record = build_record(rows, Context(baselines=fellow, leaks=leaks), scoring=Scoring(100))
     assert record["baselines"] == fellow
     assert record["leaks"] == leaks
     told = verdict(record)
@@ -267,13 +274,13 @@ def test_a_run_below_the_fellow_eye_on_a_leaking_split_is_told():
 def test_without_baselines_the_majority_is_of_these_images():
     rows = table(60)
     share = rows["grade"].value_counts(normalize=True).max()
-    majority = build_record(rows, bootstrap=0)["baselines"]["majority"]
+    majority = build_record(rows, scoring=Scoring(0))["baselines"]["majority"]
     assert majority == {"accuracy": pytest.approx(share), "qwk": 0}
 
 
 def test_a_record_as_rows_names_every_figure_once_and_in_order():
     rows = table(30).assign(gradable=lambda t: t.index % 5 > 0, site=["a", None, "a"] * 20)
-    record = build_record(rows, by="site", calibration=WARM, bootstrap=50)
+    record = build_record(rows, calibration=WARM, scoring=Scoring(50, by="site"))
     others = [("b", rows), ("c", rows.assign(predicted=0))]
     record["against"] = compare([("a", rows), *others], bootstrap=50)
     found = flatten(record)
@@ -311,13 +318,13 @@ def test_a_record_as_rows_names_every_figure_once_and_in_order():
 
 
 def test_fail_under_names_every_figure_that_misses():
-    record = build_record(table(60), bootstrap=0)
+    record = build_record(table(60), scoring=Scoring(0))
     fail_under(record, {"qwk": 0.1, "mean_absolute_error": 3, "referable.auc": 0.5})
     with pytest.raises(
         UnmetError, match=r"qwk 0\.\d+ is below 0\.99; calibration.ece .* is above 0"
     ):
         fail_under(record, {"qwk": 0.99, "accuracy": 0.1, "calibration.ece": 0})
-    undefined = build_record(table(1).head(1), bootstrap=0)
+    undefined = build_record(table(1).head(1), scoring=Scoring(0))
     with pytest.raises(UnmetError, match=r"referable\.auc is undefined"):
         fail_under(undefined, {"referable.auc": 0})
     with pytest.raises(UsageError, match=r"'kappa'.*qwk, .*referable\.auc"):
@@ -330,10 +337,10 @@ def test_fail_under_names_every_figure_that_misses():
 
 def test_subgroups_are_scored_like_tables_of_their_own():
     rows = table(60).assign(camera=lambda t: np.where(t.index < 50, "Topcon", None))
-    groups = build_record(rows, by="camera", bootstrap=50)["subgroups"]
+    groups = build_record(rows, scoring=Scoring(50, by="camera"))["subgroups"]
     assert groups["column"] == "camera"
     assert [(g["value"], g["n"]) for g in groups["groups"]] == [("Topcon", 50), (None, 70)]
-    alone = build_record(rows.head(50), bootstrap=50)
+    alone = build_record(rows.head(50), scoring=Scoring(50))
     for name in [*HEADLINE]:
         assert groups["groups"][0][name] == alone[name]
     assert groups["groups"][0]["referable"]["auc"] == alone["referable"]["auc"]
@@ -343,23 +350,23 @@ def test_a_column_of_many_numbers_is_cut_into_quarters():
     rows = table(50).assign(quality=np.linspace(0, 1, 100), old=range(100))
     rows["site"] = [f"site {i}" for i in range(100)]
     for column in ("quality", "old"):
-        groups = build_record(rows, by=column, bootstrap=0)["subgroups"]["groups"]
+        groups = build_record(rows, scoring=Scoring(0, by=column))["subgroups"]["groups"]
         assert [g["n"] for g in groups] == [25] * 4
     with pytest.raises(UsageError, match="'site' has 100 values"):
-        build_record(rows, by="site", bootstrap=0)
+        build_record(rows, scoring=Scoring(0, by="site"))
     with pytest.raises(UsageError, match=r"no column 'age'.*there are .*eye"):
-        build_record(rows, by="age", bootstrap=0)
+        build_record(rows, scoring=Scoring(0, by="age"))
 
 
 def test_ungradable_images_are_counted_and_figures_given_without_them():
     rows = table(60).assign(gradable=lambda t: t.index % 10 != 0)
-    record = build_record(rows, bootstrap=50)
+    record = build_record(rows, scoring=Scoring(50))
     assert record["ungradable"]["n"] == 12
     assert record["ungradable"]["share"] == pytest.approx(0.1)
-    alone = build_record(rows[rows["gradable"]], bootstrap=50)
+    alone = build_record(rows[rows["gradable"]], scoring=Scoring(50))
     assert record["ungradable"]["without"]["qwk"] == alone["qwk"] != record["qwk"]
-    assert build_record(table(5), bootstrap=0)["ungradable"] is None
-    none = build_record(table(5).assign(gradable=0), bootstrap=0)["ungradable"]
+    assert build_record(table(5), scoring=Scoring(0))["ungradable"] is None
+    none = build_record(table(5).assign(gradable=0), scoring=Scoring(0))["ungradable"]
     assert none == {"n": 10, "share": 1.0, "without": None}
 
 
@@ -370,9 +377,9 @@ def test_a_written_table_reads_back_to_the_same_record(tmp_path):
     rows = table(40)
     rows.to_csv(tmp_path / "a.csv", index=False)
     rows.drop(columns="predicted").to_csv(tmp_path / "b.tsv", index=False, sep="\t")
-    expected = plain(build_record(rows, bootstrap=50))
+    expected = plain(build_record(rows, scoring=Scoring(50)))
     for name in ("a.csv", "b.tsv"):
-        got = plain(build_record(read_predictions(tmp_path / name), bootstrap=50))
+        got = plain(build_record(read_predictions(tmp_path / name), scoring=Scoring(50)))
         assert got["qwk"] == expected["qwk"]
         assert got["confusion"] == expected["confusion"]
         assert got["referable"]["auc"]["value"] == pytest.approx(
@@ -383,8 +390,8 @@ def test_a_written_table_reads_back_to_the_same_record(tmp_path):
 def test_a_binary_table_tells_what_it_can_and_no_more(tmp_path):
     rows = table(60)
     binary(rows).to_csv(tmp_path / "theirs.csv", index=False)
-    record = plain(build_record(read_predictions(tmp_path / "theirs.csv"), bootstrap=50))
-    ours = plain(build_record(rows, bootstrap=50))
+    record = plain(build_record(read_predictions(tmp_path / "theirs.csv"), scoring=Scoring(50)))
+    ours = plain(build_record(rows, scoring=Scoring(50)))
     assert record["referable"] == ours["referable"]
     assert record["calibration"]["brier"] == pytest.approx(
         reference.brier_score_loss(rows["grade"] >= 2, rows[P[2:]].sum(axis=1))
