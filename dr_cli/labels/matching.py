@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from dr_cli.labels import layouts
 from dr_cli.labels.columns import REPEATED
-from dr_cli.labels.layouts import Source
 from dr_cli.labels.listing import Listing
 from dr_cli.photographs.decoding import EXTENSIONS
 
@@ -60,10 +59,11 @@ def match(
 
 
 def take_images(
-    rows: pd.DataFrame, source: Source, listing: Listing, home: str, shared: bool
+    rows: pd.DataFrame, folder: str | None, listing: Listing, home: str, shared: bool
 ) -> tuple[NDArray[np.int64], list[str]]:
     """Each row's image ([N] int64, -1: none), none to two rows of a split; and a sentence for
-    each choice between several. shared: whether two tables or splits share a name.
+    each choice between several. folder: the split whose folders a layout keeps these rows to, if
+    it does; shared: whether two tables or splits share a name.
 
     A layout's own folders are binding: IDRiD's test row never takes a training photograph.
     Elsewhere a row keeps to folders that name its split or none; where no folder names it
@@ -86,8 +86,8 @@ def take_images(
     of_image = _read_folders(listing, home)
     neutral = pd.isna(of_image)
     once = (rows["reason"] != REPEATED).to_numpy(bool)
-    if source.folder:
-        take(once, neutral | (of_image == source.folder))
+    if folder:
+        take(once, neutral | (of_image == folder))
         return index, sentences
     own = _read_names(rows["name"])
     wanted = np.where(pd.isna(own), rows["split"].to_numpy(object), own)

@@ -19,7 +19,6 @@ from dr_cli.errors import UsageError
 from dr_cli.events import NOTHING, Observer
 from dr_cli.labels import eyes, layouts, matching, recognise, tables
 from dr_cli.labels.columns import COLUMNS, NO_GRADE, UNGRADABLE, ColumnReader, Columns
-from dr_cli.labels.layouts import Source
 from dr_cli.labels.listing import Listing, add_outside, scan
 from dr_cli.labels.recognise import Recognised
 from dr_cli.labels.tables import Table, quote
@@ -82,19 +81,16 @@ def read(
         raise UsageError(f"{given}: no such folder or table")
     if not given.is_dir() and given.suffix.lower() not in {*tables.SUFFIXES, ".npz"}:
         raise UsageError(f"{given}: give a folder, or a table (.csv, .tsv, .txt, .xlsx, .npz)")
-    listing = scan(given if given.is_dir() else given.parent)
-    if not given.is_dir():
-        listing = replace(listing, tables=[given.name])
+    listing = scan(given) if given.is_dir() else replace(scan(given.parent), tables=[given.name])
     fit = recognise.recognise(listing, layout, columns)
-    rows, warnings = _read_rows(fit)
-    rows = eyes.read_names(rows, fit.layout)
+    rows = eyes.read_names(_read_rows(fit), fit.layout)
     extra = tuple(column for column in rows.columns if column not in COLUMNS)
     table = rows[[*COLUMNS, *extra]].reset_index(drop=True)
     notes = (f"layout: {fit.layout.title}; {fit.describe()}", *fit.notes)
     for note in notes:
         observer.note(note)
     shut = (f"{listing.root / f}: cannot be opened, or has no valid name" for f in listing.shut)
-    for warning in [*shut, *warnings]:
+    for warning in [*shut, *fit.warnings]:
         observer.warning(warning)
     return Labels(
         listing.root, fit.layout.name, table, notes, extra, source, columns, fingerprint(table)
@@ -137,8 +133,8 @@ def fingerprint(table: pd.DataFrame) -> str:
     return hashlib.sha256("\n".join(sorted(lines)).encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def _read_rows(fit: Recognised) -> tuple[pd.DataFrame, list[str]]:
-    """The rows, and warnings. What is decided on the way is added to the notes of `fit`."""
+def _read_rows(fit: Recognised) -> pd.DataFrame:
+    """The rows. What is decided on the way is added to the notes and warnings of `fit`."""
     if fit.layout.name not in (layouts.NPZ, layouts.FOLDERS):
         return _read_tables(fit)
     if flags := fit.columns.flags():
@@ -147,23 +143,20 @@ def _read_rows(fit: Recognised) -> tuple[pd.DataFrame, list[str]]:
             " columns"
         )
     if fit.layout.name == layouts.FOLDERS:
-        return _read_folders(fit.listing), []
-    return _read_stacks(fit.listing.root, fit.sources[0][1]), []
+        return _read_folders(fit.listing)
+    return _read_stacks(fit.listing.root, fit.tables[None])
 
 
-# --- from tables --------------------------------------------------------------------------------
-
-
-def _read_tables(fit: Recognised) -> tuple[pd.DataFrame, list[str]]:
-    parts = [_read_table(fit, *source) for source in fit.sources]
+def _read_tables(fit: Recognised) -> pd.DataFrame:
+    parts = [_read_table(fit, split) for split in fit.tables]
     names = pd.concat([part["name"] for part in parts])
     listing = add_outside(fit.listing, names)
     shared = bool(eyes.stems(names).duplicated().any())
-    warnings: list[str] = []
-    for part, (source, table) in zip(parts, fit.sources, strict=True):
+    for part, (split, table) in zip(parts, fit.tables.items(), strict=True):
         home, _, file = table.rpartition("/")
-        part["index"], choices = matching.take_images(part, source, listing, home, shared)
-        warnings += [f"{file}: {choice}" for choice in choices]
+        folder = split if fit.layout.own_folders else None
+        part["index"], choices = matching.take_images(part, folder, listing, home, shared)
+        fit.warnings.extend(f"{file}: {choice}" for choice in choices)
     rows = pd.concat(parts, ignore_index=True)
     matching.mark_contested(rows)
     pattern = re.compile(fit.layout.pairs or "", re.IGNORECASE)
@@ -181,23 +174,23 @@ def _read_tables(fit: Recognised) -> tuple[pd.DataFrame, list[str]]:
     rows["path"] = rows["name"].astype(object)
     rows.loc[there, "path"] = listing.paths[index[there]]
     rows.loc[~there & rows["reason"].isna(), "reason"] = MISSING
-    return rows.drop(columns=["name", "index"]), warnings
+    return rows.drop(columns=["name", "index"])
 
 
-def _read_table(fit: Recognised, source: Source, name: str) -> pd.DataFrame:
+def _read_table(fit: Recognised, split: str | None) -> pd.DataFrame:
     """One table's rows, as `ColumnReader` gives them."""
+    name, layout = fit.tables[split], fit.layout
     path = fit.listing.root / name
-    if source.grades is not None:
-        grades = recognise.find_beside(fit.listing, name, source.grades)
+    if layout.grade_files:
+        grades = recognise.find_beside(fit.listing, name, layout.grade_files[split])
         table = _join(path, fit.listing.root / str(grades))
-    elif fit.layout.name == layouts.TABLE:
+    elif layout.name == layouts.TABLE:
         table = tables.read(path, lambda first: not recognise.is_data(first, fit.columns))
     else:
-        table = tables.read(path, fit.layout.header)
+        table = tables.read(path, header=layout.first_row is None)
     if not len(table):
         raise UsageError(f"{table.path}: an empty data set: no row below the header")
-    reader = ColumnReader(table, fit.layout, fit.columns, fit.notes)
-    return reader.rows(source.split, name.rpartition("/")[0])
+    return ColumnReader(table, layout, fit.columns, fit.notes).rows(split, name.rpartition("/")[0])
 
 
 def _join(names: Path, grades: Path) -> Table:
@@ -221,9 +214,6 @@ def _join(names: Path, grades: Path) -> Table:
         )
     cells = pd.DataFrame({"image": left.cells.iloc[:, 0], "grade": right.cells.iloc[:, 0]})
     return Table(grades, cells, right.rows)
-
-
-# --- without a table ----------------------------------------------------------------------------
 
 
 def _read_folders(listing: Listing) -> pd.DataFrame:
