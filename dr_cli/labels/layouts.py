@@ -5,10 +5,9 @@ its columns are called, and which images a table's rows may take. To teach the p
 one: an entry in `LAYOUTS` (more particular ones first); in `tests/labels/test_layouts.py` a
 function that makes it in miniature, and its rows in `EXPECTED` (a test misses it otherwise); its
 name in README's table of data sets (`tests/test_readme.py` asks). Only a new kind of
-file touches more: `tables` (how it is read), `listing` (that it is seen), `reading` (that it may
-be given).
+file touches more: `tables` (how it is read), `listing` (that it is seen).
 
-Column names are written as `tables.key` spells them: lower case, `_` for anything else.
+Column names are written as `tables.simplify` spells them: lower case, `_` for anything else.
 """
 
 import functools
@@ -184,19 +183,20 @@ _GRADE_FILLERS = re.compile(
 )
 
 
-def split_of(word: str) -> str | None:
+def parse_split(word: str) -> str | None:
     """What a cell of a split column means ("Training", "valid", "Private"); None if unknown."""
     return _SPLIT_WORDS.get(word.strip().lower())
 
 
 @functools.cache
-def split_of_folder(folder: str) -> str | None:
+def parse_folder(folder: str) -> str | None:
     """The split that a folder's path names ("1. Images/b. Testing Set"), the innermost first."""
     words = _IN_FOLDER.findall(folder.lower())
     return _SPLIT_WORDS[words[-1]] if words else None
 
 
-def grade_of(text: str) -> int | None:
+@functools.cache
+def parse_grade(text: str) -> int | None:
     """The grade 0-4 that a cell or a folder's name means; None if it means none.
 
     Understood: "2", "2.0", "grade_2", "class 2", "Moderate", "moderate_NPDR", "2 - Moderate DR",

@@ -65,7 +65,7 @@ def is_data(first: Sequence[str], columns: Columns) -> bool:
     if columns.counted and not any(map(is_counted, first)):
         return True
     suffixes = [Path(cell).suffix.lower() in EXTENSIONS for cell in first]
-    return any(suffixes) and any(layouts.grade_of(cell) is not None for cell in first)
+    return any(suffixes) and any(layouts.parse_grade(cell) is not None for cell in first)
 
 
 def find_beside(listing: Listing, table: str, pattern: str) -> str | None:
@@ -88,12 +88,12 @@ def grade_folders(folders: Iterable[str], at_least: int = 2) -> dict[str, tuple[
         parts = folder.split("/")
         for place in range(len(parts) - 1, -1, -1):
             beside_them.setdefault("/".join(parts[:place]), set()).add(parts[place])
-            grade = layouts.grade_of(parts[place])
+            grade = layouts.parse_grade(parts[place])
             if grade is not None and folder not in meant:
                 meant[folder] = grade, "/".join(parts[:place] + parts[place + 1 :])
     for names in beside_them.values():
         counted = any(name.isdecimal() and int(name) > 5 for name in names)
-        if counted and any(layouts.grade_of(name) is not None for name in names):
+        if counted and any(layouts.parse_grade(name) is not None for name in names):
             return {}
     return meant if len({grade for grade, _ in meant.values()}) >= at_least else {}
 
@@ -159,7 +159,7 @@ class _Search:
             return None
         by_split: dict[str, list[str]] = {}
         for table in fitting:
-            split = layouts.split_of_folder(str(Path(table).with_suffix("")))
+            split = layouts.parse_folder(str(Path(table).with_suffix("")))
             if split and table.count("/") == fitting[0].count("/"):
                 by_split.setdefault(split, []).append(table)
         if layouts.TRAIN not in by_split or any(len(t) > 1 for t in by_split.values()):
@@ -176,15 +176,15 @@ class _Search:
         if is_data(first, self.columns):
             keys = {f"column_{i + 1}" for i in range(len(first))}
             given = [self.columns.image, self.columns.grade]
-            return all(tables.key(column) in keys for column in given if column)
+            return all(tables.simplify(column) in keys for column in given if column)
         return self._has_titles(first, layout)
 
     def _has_titles(self, first: list[str], layout: Layout) -> bool:
-        keys = {tables.key(cell) for cell in first}
+        keys = {tables.simplify(cell) for cell in first}
         image, grade = self.columns.image, self.columns.grade
         return (
-            not keys.isdisjoint([tables.key(image)] if image else layout.image)
-            and not keys.isdisjoint([tables.key(grade)] if grade else layout.grade)
+            not keys.isdisjoint([tables.simplify(image)] if image else layout.image)
+            and not keys.isdisjoint([tables.simplify(grade)] if grade else layout.grade)
             and layout.gradable in {None, *keys}
         )
 

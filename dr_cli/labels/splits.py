@@ -49,7 +49,7 @@ def assign(
     split = table["split"].to_numpy(object, copy=True)
     split[~use] = None
     split[use & pd.isna(split)] = TRAIN
-    whole = group_ids(table, groups)
+    whole = number_groups(table, groups)
     if split_by == "patient":
         share = float((split == TEST).sum()) / max(int(use.sum()), 1) or DEFAULT_TEST
         split[use] = TRAIN
@@ -76,7 +76,7 @@ def folds(
     is below 2 or above the number of groups.
     """
     use = _usable(table)
-    whole = group_ids(table, groups)
+    whole = number_groups(table, groups)
     available = len(np.unique(whole[use]))
     if not 2 <= k <= available:
         raise UsageError(
@@ -114,7 +114,7 @@ def summary(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
     return found
 
 
-def group_ids(table: pd.DataFrame, groups: NDArray[Any] | None = None) -> NDArray[np.int64]:
+def number_groups(table: pd.DataFrame, groups: NDArray[Any] | None = None) -> NDArray[np.int64]:
     """[N] int64: rows of one patient, and rows of one id in `groups`, have the same number,
     however long the chain between them."""
     patient = pd.factorize(table["patient"].astype(object))[0].astype(np.int64)
@@ -212,11 +212,10 @@ class _Strata:
         self.by_order = np.lexsort((lowest, drawn))
 
     def __iter__(self) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float64]]]:
-        profiles, stratum, sizes = np.unique(
-            self.counts, axis=0, return_inverse=True, return_counts=True
-        )
-        order = np.argsort(stratum.ravel()[self.by_order], kind="stable")
-        members = np.split(self.by_order[order], np.cumsum(sizes)[:-1])
+        profiles, stratum = np.unique(self.counts, axis=0, return_inverse=True)
+        stratum = stratum.ravel()[self.by_order]
+        sizes = np.bincount(stratum)
+        members = np.split(self.by_order[np.argsort(stratum, kind="stable")], np.cumsum(sizes)[:-1])
         for s in np.argsort(sizes, kind="stable"):
             yield members[s], profiles[s].astype(float)
 

@@ -28,7 +28,7 @@ _SEPARATORS = ",\t;|"
 _PEEK_BYTES = 1 << 16
 
 
-def key(column: str) -> str:
+def simplify(column: str) -> str:
     """What two spellings of a column have in common: `Image name ` and `image_name` are one."""
     return re.sub(r"[\W_]+", "_", column.strip().lower()).strip("_")
 
@@ -53,21 +53,21 @@ class Table:
     def _by_key(self) -> dict[str, list[str]]:
         found: dict[str, list[str]] = {}
         for column in self.columns:
-            found.setdefault(key(column), []).append(column)
+            found.setdefault(simplify(column), []).append(column)
         return found
 
     def find(self, names: Iterable[str]) -> str | None:
-        """The first of `names` (as `key` spells them) that is a column; None when none is."""
+        """The first of `names` (as `simplify` spells them) that is a column; None when none is."""
         return next((self._by_key[name][0] for name in names if name in self._by_key), None)
 
-    def named(self, column: str, flag: str) -> str:
+    def find_given(self, column: str, flag: str) -> str:
         """The column that a person named with `flag`, exactly or but for case and punctuation.
 
         Raises UsageError, naming the columns there are.
         """
         if column in self.columns:
             return column
-        alike = self._by_key.get(key(column), [])
+        alike = self._by_key.get(simplify(column), [])
         if len(alike) == 1:
             return alike[0]
         raise UsageError(
