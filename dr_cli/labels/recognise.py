@@ -33,6 +33,7 @@ class Recognised:
     warnings: list[str] = field(default_factory=list)
 
     def describe(self) -> str:
+        """Its tables in words: "tables: train.csv, test.csv"."""
         names = self.tables.values()
         return f"table{'s' * (len(names) > 1)}: {', '.join(names)}" if names else "no table needed"
 
@@ -115,14 +116,14 @@ class _Search:
         if layout.name == layouts.TABLE:
             return self._take_any(fit)
         for split in layout.files:
-            candidates = [table for table in self.tables if self._is(table, split, layout)]
+            candidates = [table for table in self.tables if self._fits(table, split, layout)]
             if candidates:
                 fit.tables[split] = self._take_one(candidates, fit)
             elif split not in (layouts.VAL, layouts.TEST):
                 return None
         return fit
 
-    def _is(self, table: str, split: str | None, layout: Layout) -> bool:
+    def _fits(self, table: str, split: str | None, layout: Layout) -> bool:
         if not re.fullmatch(layout.files[split], table.rpartition("/")[2], re.IGNORECASE):
             return False
         if layout.name == layouts.NPZ:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageOps
 
 from dr_cli.errors import UsageError
-from dr_cli.labels import reading as labels
+from dr_cli.labels import reading
 from dr_cli.photographs import cache, duplicates
 from dr_cli.training import audit
 from tests.builders.listener import Listener
@@ -197,7 +197,7 @@ def test_what_pairs_connect_has_one_number(case: tuple[int, list[tuple[int, int]
 def test_photographs_in_an_npz(tmp_path: Path) -> None:
     stack = np.stack([np.asarray(eye(seed).resize((128, 128))) for seed in (1, 2, 1)])
     np.savez(tmp_path / "set.npz", train_images=stack, train_labels=[0, 1, 2])
-    data = labels.read(tmp_path)
+    data = reading.read(tmp_path)
     found = audit.look(data)
     assert found.exact.tolist()[0] == found.exact.tolist()[2] != found.exact.tolist()[1]
     assert found.sizes.tolist() == [[128, 128]] * 3
@@ -207,7 +207,7 @@ def test_photographs_in_an_npz(tmp_path: Path) -> None:
 
 
 def test_audit_of_a_small_set(tmp_path: Path) -> None:
-    data = labels.read(lay_out(tmp_path))
+    data = reading.read(lay_out(tmp_path))
     seen = audit.look(data)
     table = audit.settle(data, seen, val=0.5)
     record = audit.describe(data, table, seen)
@@ -230,12 +230,12 @@ def test_audit_of_a_small_set(tmp_path: Path) -> None:
 
 def test_doubles_stand_in_one_split_of_a_clean_one(tmp_path: Path) -> None:
     """p3's other eye and its double go where p3 goes."""
-    data = labels.read(lay_out(tmp_path))
+    data = reading.read(lay_out(tmp_path))
     seen = audit.look(data)
     with pytest.raises(UsageError, match="at least 2 patients"):
         audit.settle(data, seen, split_by="patient")  # two groups are too few for three splits
     eye(5).save(tmp_path / "missing.png")
-    data = labels.read(tmp_path)
+    data = reading.read(tmp_path)
     seen = audit.look(data)
     table = audit.settle(data, seen, split_by="patient").set_index("path")["split"]
     assert table["a.png"] == table["a_again.bmp"]
@@ -244,7 +244,7 @@ def test_doubles_stand_in_one_split_of_a_clean_one(tmp_path: Path) -> None:
 
 
 def test_audit_of_labels_alone(shared: Path) -> None:
-    data = labels.read(shared / "data" / "dlp")
+    data = reading.read(shared / "data" / "dlp")
     seen = audit.look(data)
     record = audit.describe(data, audit.settle(data, seen), seen)
     assert record["images_missing"] == record["rows"] == 35126
@@ -258,7 +258,7 @@ def test_audit_of_labels_alone(shared: Path) -> None:
 def test_doubles_of_idrid(shared: Path, tmp_path: Path) -> None:
     """Six byte-identical pairs, three with conflicting grades, one across the splits; and
     IDRiD_013 and 397, one eye photographed twice and graded 3 and 2."""
-    data = labels.read(shared / "data" / "idrid")
+    data = reading.read(shared / "data" / "idrid")
     seen = audit.look(data)
     record = audit.describe(data, audit.settle(data, seen), seen)
     assert record["leaks"]["duplicates_across_splits"] == 1

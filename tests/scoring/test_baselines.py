@@ -10,8 +10,7 @@ from hypothesis import given
 from sklearn.metrics import accuracy_score, cohen_kappa_score
 
 from dr_cli.errors import UsageError
-from dr_cli.labels import reading as labels
-from dr_cli.labels import splits
+from dr_cli.labels import reading, splits
 from dr_cli.scoring.baselines import (
     copy_fellow_eyes,
     count_leaks,
@@ -24,7 +23,7 @@ from tests.labels.test_splits import LAWFUL, frame, tables
 
 def test_the_courses_leak_and_its_fellow_eye_baseline(shared: Path) -> None:
     """The course's figures, whatever part of train becomes validation."""
-    table = labels.read(shared / "data" / "dlp").table
+    table = reading.read(shared / "data" / "dlp").table
     for val, seed in itertools.product((0.15, 0.4, "test"), (0, 1)):
         after = splits.assign(table, val=val, seed=seed, include_missing=True)
         assert count_leaks(after)["fellow_eye_in_train"] == 5618
