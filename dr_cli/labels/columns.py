@@ -5,7 +5,7 @@ Wrong values are refused here, with file, row and column.
 
 import dataclasses
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,7 +56,7 @@ class Columns:
 
 def is_counted(column: str) -> bool:
     """Whether a column's name is its number."""
-    return re.fullmatch(r"column_\d+", tables.key(column)) is not None
+    return re.fullmatch(r"column_\d+", tables.simplify(column)) is not None
 
 
 @dataclass
@@ -68,46 +68,45 @@ class ColumnReader:
     given: Columns
     notes: list[str]
 
-    def rows(self, split: str | None, home: str) -> pd.DataFrame:
+    def read(self, split: str | None, home: str) -> pd.DataFrame:
         """A row an image: `name` (as the table has it, cleaned), `COLUMNS` but for `path`, then
         the further columns as text. split: where no column says it; home: the table's folder.
 
         Raises UsageError for a column that is not there, a grade outside 0-4, no image's name,
         two grades for one name.
         """
-        table, layout, given = self.table, self.layout, self.given
-        image = self._find(given.image, "--image-column", layout.image) or self._find_images()
+        table = self.table
+        image = self._find("image") or self._find_images()
         names = clean(table.cells[image], home)
         if not (names != "").all():
             raise table.error(int(np.argmax(names == "")), image, "no image is named")
         graded = self._find_grades(image)
-        grade, reason = self._grades(graded)
+        grade, reason = self._read_grades(graded)
         rows = pd.DataFrame({"name": names.astype(object), "grade": grade, "patient": None})
         rows = rows.assign(eye=None, split=split, reason=reason)
         used = {image, *graded}
-        if patient := self._find(given.patient, "--patient-column", layout.patient):
-            known = table.cells[patient].astype(object)
-            rows["patient"] = known.where(~known.str.lower().isin(_UNKNOWN), None)
-            used.add(patient)
-        if (eye := table.find(layout.eye)) and (sides := self._eyes(eye)) is not None:
-            rows["eye"] = sides
-            used.add(eye)
-        for column, side in layout.side_of:
-            if of_side := table.find((column,)):
-                rows.loc[table.cells[of_side] != "", "eye"] = side
-        stands = self._find(given.split, "--split-column", layout.split)
-        if stands and (splits := self._splits(stands)) is not None:
-            rows["split"] = splits
-            used.add(stands)
+        roles = {"patient": self._read_patients, "eye": self._read_eyes, "split": self._read_splits}
+        for role, read in roles.items():
+            if (column := self._find(role)) and (values := read(column)) is not None:
+                rows[role] = values
+                used.add(column)
+        for key, side in self.layout.side_of:
+            if column := table.find((key,)):
+                rows.loc[table.cells[column] != "", "eye"] = side
         for column in table.columns:
             if column not in used and (table.cells[column] != "").any():
-                rows[_rename(column, rows.columns)] = table.cells[column].astype(object)
+                name = column  # with `_` behind it where that name means something else here
+                while name in rows or name in (*COLUMNS, "index"):
+                    name += "_"
+                rows[name] = table.cells[column].astype(object)
         self._mark_repeats(rows, image)
         return rows
 
-    def _find(self, name: str | None, flag: str, known: Iterable[str]) -> str | None:
-        """The column that a person named, else the first known one."""
-        return self.table.named(name, flag) if name else self.table.find(known)
+    def _find(self, role: str) -> str | None:
+        """The image, patient, eye or split column: the one a person named, else the first known."""
+        if name := getattr(self.given, role, None):
+            return self.table.find_given(name, f"--{role}-column")
+        return self.table.find(getattr(self.layout, role))
 
     def _find_images(self) -> str:
         """Of a table without header, the column whose first cell has an image's extension."""
@@ -125,7 +124,7 @@ class ColumnReader:
         column an eye all of them), else the one beside `image` that starts with a grade."""
         table = self.table
         if self.given.grade:
-            return [table.named(self.given.grade, "--grade-column")]
+            return [table.find_given(self.given.grade, "--grade-column")]
         known = [column for key in self.layout.grade if (column := table.find((key,)))]
         if len(known) > 1 and not self.layout.side_of:
             self.notes.append(
@@ -135,7 +134,7 @@ class ColumnReader:
         if known:
             return known if self.layout.side_of else known[:1]
         others = [column for column in table.columns if column != image]
-        graded = [c for c in others if layouts.grade_of(str(table.cells[c].iloc[0])) is not None]
+        graded = [c for c in others if layouts.parse_grade(str(table.cells[c].iloc[0])) is not None]
         if len(graded) == 1:
             return graded
         raise UsageError(
@@ -143,15 +142,14 @@ class ColumnReader:
             " with --grade-column"
         )
 
-    def _grades(self, columns: Sequence[str]) -> tuple[NDArray[np.int8], NDArray[Any]]:
+    def _read_grades(self, columns: Sequence[str]) -> tuple[NDArray[np.int8], NDArray[Any]]:
         """Each row's grade ([N] int8, -1: none) and reason ([N] object). Raises UsageError."""
         table, layout = self.table, self.layout
         cells = table.cells[columns[0]]
         for column in columns[1:]:
             cells = cells.where(cells != "", table.cells[column])
-        codes, words = pd.factorize(cells)
-        meant = [layouts.grade_of(word) for word in words]
-        grade = np.array([NO_GRADE if one is None else one for one in meant], np.int8)[codes]
+        meant = np.array([layouts.parse_grade(cell) for cell in cells], object)
+        grade = np.where(pd.isna(meant), NO_GRADE, meant).astype(np.int8)
         reason = np.full(len(grade), None, object)
         for word in layout.ungradable:
             reason[(cells == word).to_numpy(bool)] = f"{UNGRADABLE} (grade {word})"
@@ -167,30 +165,34 @@ class ColumnReader:
             raise table.error(int(wrong[0]), columns[0], what)
         return grade, reason
 
-    def _eyes(self, column: str) -> NDArray[Any] | None:
+    def _read_patients(self, column: str) -> NDArray[Any]:
+        """A column's cells, None where they say that nobody knows."""
+        cells = self.table.cells[column].astype(object)
+        return cells.where(~cells.str.lower().isin(_UNKNOWN), None).to_numpy(object)
+
+    def _read_eyes(self, column: str) -> NDArray[Any] | None:
         """A column's cells as "left"/"right"/None; None when it holds anything else."""
         codes, words = pd.factorize(self.table.cells[column])
-        keys = [tables.key(word).removesuffix("_eye") for word in words]
-        if any(key and key not in layouts.EYES for key in keys):
+        keys = [tables.simplify(word).removesuffix("_eye") for word in words]
+        if not {*keys} <= {"", *layouts.EYES}:
             return None
         return np.array([layouts.EYES.get(key) for key in keys], object)[codes]
 
-    def _splits(self, column: str) -> NDArray[Any] | None:
+    def _read_splits(self, column: str) -> NDArray[Any] | None:
         """A column's cells as splits, None where empty; None when it holds anything else."""
-        table = self.table
-        codes, words = pd.factorize(table.cells[column])
-        meant = [layouts.split_of(word) for word in words]
-        wrong = [i for i, word in enumerate(words) if word and meant[i] is None]
-        if wrong and self.given.split:
-            position = int(np.argmax(codes == wrong[0]))
-            raise table.error(position, column, f"'{words[wrong[0]]}' is not train, val or test")
-        if wrong:
-            self.notes.append(
-                f"{table.path.name}: column '{column}' is not taken as the split: it says"
-                f" {quote((words[i] for i in wrong), 3)}"
-            )
-            return None
-        return np.array(meant, object)[codes]
+        table, cells = self.table, self.table.cells[column]
+        meant = np.array([layouts.parse_split(cell) for cell in cells], object)
+        wrong = np.flatnonzero(pd.isna(meant) & (cells != ""))
+        if not len(wrong):
+            return meant
+        if self.given.split:
+            what = f"'{cells.iloc[wrong[0]]}' is not train, val or test"
+            raise table.error(int(wrong[0]), column, what)
+        self.notes.append(
+            f"{table.path.name}: column '{column}' is not taken as the split: it says"
+            f" {quote(cells.iloc[wrong].unique(), 3)}"
+        )
+        return None
 
     def _mark_repeats(self, rows: pd.DataFrame, image: str) -> None:
         """A name that stands twice in one split of a table counts once; with two grades nobody
@@ -210,10 +212,3 @@ class ColumnReader:
                 " keep one of them"
             )
         rows.loc[later & rows["reason"].isna(), "reason"] = REPEATED
-
-
-def _rename(column: str, taken: Iterable[str]) -> str:
-    """The column's own name, with `_` behind it where that name means something else here."""
-    while column in taken or column in (*COLUMNS, "index"):
-        column += "_"
-    return column

@@ -11,7 +11,7 @@ from dr_cli.labels.listing import clean
 from dr_cli.labels.tables import Table, quote
 
 
-def stems(names: pd.Series) -> pd.Series:
+def take_stems(names: pd.Series) -> pd.Series:
     """Names without folders and extension."""
     return names.astype(object).str.replace(r"^.*/|\.\w+$", "", regex=True)
 
@@ -20,23 +20,23 @@ def read_names(rows: pd.DataFrame, layout: Layout) -> pd.DataFrame:
     """The rows with patient and eye from an image's `path` where no column told them; None for
     unknown."""
     pattern = layout.name_pattern or layouts.EYE_NAME
-    told = stems(rows["path"]).str.extract(pattern, flags=re.IGNORECASE)
+    told = take_stems(rows["path"]).str.extract(pattern, flags=re.IGNORECASE)
     told["eye"] = told["eye"].str.lower().map(layouts.EYES)
-    for column in ("patient", "eye"):
-        rows[column] = rows[column].where(rows[column].notna(), told[column])
     for column in ("patient", "eye", "split", "reason"):
         values = rows[column].astype(object)
+        if column in told:
+            values = values.where(values.notna(), told[column])
         rows[column] = values.where(values.notna(), None)
     return rows
 
 
 def read_pairs(rows: pd.DataFrame, table: Table) -> pd.DataFrame:
     """The rows with patient and eye from a table of left and right images (Messidor-2)."""
-    stem = stems(rows["name"]).str.lower()
+    stem = take_stems(rows["name"]).str.lower()
     for eye in ("left", "right"):
         if (column := table.find((eye,))) is None:
             raise UsageError(f"{table.path}: no column '{eye}'; it has {quote(table.columns)}")
-        names = stems(clean(table.cells[column])).str.lower()
+        names = take_stems(clean(table.cells[column])).str.lower()
         pair = pd.Series([f"pair-{row}" for row in table.rows], index=names, dtype=object)
         pair = stem.map(pair[(names != "").to_numpy(bool) & ~pair.index.duplicated()])
         rows["patient"] = rows["patient"].where(pair.isna(), pair)

@@ -5,15 +5,15 @@ its columns are called, and which images a table's rows may take. To teach the p
 one: an entry in `LAYOUTS` (more particular ones first); in `tests/labels/test_layouts.py` a
 function that makes it in miniature, and its rows in `EXPECTED` (a test misses it otherwise); its
 name in README's table of data sets (`tests/test_readme.py` asks). Only a new kind of
-file touches more: `tables` (how it is read), `listing` (that it is seen), `reading` (that it may
-be given).
+file touches more: `tables` (how it is read), `listing` (that it is seen).
 
-Column names are written as `tables.key` spells them: lower case, `_` for anything else.
+Column names are written as `tables.simplify` spells them: lower case, `_` for anything else.
 """
 
 import functools
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 TRAIN, VAL, TEST = "train", "val", "test"
 SPLITS = (TRAIN, VAL, TEST)
@@ -34,44 +34,32 @@ SPLIT_COLUMNS = ("split", "usage", "subset", "partition", "set")
 
 
 @dataclass(frozen=True)
-class Source:
-    """One table of a layout."""
-
-    table: str
-    """Regular expression for the whole file name; case is ignored."""
-    split: str | None = None
-    """Where its rows stand, where no split column says it. None: undecided."""
-    folder: str | None = None
-    """Its images stand under a folder that names this split, or under one that names none.
-    None: under any."""
-    grades: str | None = None
-    """The file that holds the grades where `table` holds the names alone, row by row."""
-    optional: bool = False
-
-
-@dataclass(frozen=True)
 class Layout:
     """A way to lay out a data set. `image`, `grade`, `patient`, `eye`, `split`: accepted column
     names, the first that is there counts; of several `grade` columns, the filled cell."""
 
     name: str
     title: str
-    where: str
-    sources: tuple[Source, ...] = ()
+    files: Mapping[str | None, str] = field(default_factory=dict)
+    """Split -> regular expression for the whole file name of its table, case ignored. None: the
+    file name says no split. Tables of val and test may be absent."""
+    grade_files: Mapping[str | None, str] = field(default_factory=dict)
+    """The files that hold the grades where `files` hold the names alone, row by row."""
+    own_folders: bool = True
+    """Whether a split's images stand under a folder that names it or under one that names no
+    split, never another's; else under any."""
     image: tuple[str, ...] = IMAGE_COLUMNS
     grade: tuple[str, ...] = GRADE_COLUMNS
     patient: tuple[str, ...] = PATIENT_COLUMNS
     eye: tuple[str, ...] = EYE_COLUMNS
     split: tuple[str, ...] = SPLIT_COLUMNS
-    header: bool = True
     first_row: str | None = None
-    """Of a table without header: what its first row, joined by blanks, must look like."""
-    needs: tuple[str, ...] = ()
-    """Columns that must be there for the layout to be recognised, beyond image and grade."""
+    """Of tables without header: what the first row, joined by blanks, must look like."""
     ungradable: tuple[str, ...] = ()
     """Grades that mean "cannot be graded": such rows are left out and counted."""
     gradable: str | None = None
-    """A column of 0/1; rows with 0 are left out and counted, and may have no grade."""
+    """A column of 0/1 that must be there; rows with 0 are left out and counted, and may have no
+    grade."""
     side_of: tuple[tuple[str, str], ...] = ()
     """(grade column, eye): a row graded in this column is of this eye, whatever its name says."""
     name_pattern: str | None = None
@@ -88,21 +76,18 @@ EYES = {"left": "left", "l": "left", "os": "left", "right": "right", "r": "right
 FOLDERS, NPZ, TABLE = "folders", "retinamnist", "table"
 
 LAYOUTS = (
+    # https://medmnist.com (retinamnist.npz, retinamnist_64.npz, _128, _224), told by its arrays:
+    # {train,val,test}_{images,labels}
+    Layout(NPZ, "RetinaMNIST .npz", {None: r".*\.npz"}),
+    # https://github.com/deepdrdoc/DeepDRiD
     Layout(
-        name=NPZ,
-        title="RetinaMNIST .npz",
-        where="https://medmnist.com (retinamnist.npz, retinamnist_64.npz, _128, _224)",
-        sources=(Source(r".*\.npz"),),  # told by its arrays: {train,val,test}_{images,labels}
-    ),
-    Layout(
-        name="deepdrid",
-        title="DeepDRiD regular fundus images",
-        where="https://github.com/deepdrdoc/DeepDRiD",
-        sources=(
-            Source(r"regular-fundus-training\.csv", TRAIN, TRAIN),
-            Source(r"regular-fundus-validation\.csv", VAL, VAL, optional=True),
-            Source(r"challenge1_labels\.(csv|xlsx)", TEST, TEST, optional=True),
-        ),
+        "deepdrid",
+        "DeepDRiD regular fundus images",
+        {
+            TRAIN: r"regular-fundus-training\.csv",
+            VAL: r"regular-fundus-validation\.csv",
+            TEST: r"challenge1_labels\.(csv|xlsx)",
+        },
         image=("image_path", "image_id"),
         # One column an eye, the other empty. Patient 56's names have two eyes swapped
         # (56_r3 is graded as a left one): the column is believed, not the name.
@@ -111,90 +96,66 @@ LAYOUTS = (
         side_of=(("left_eye_dr_level", "left"), ("right_eye_dr_level", "right")),
         name_pattern=r"^(?P<patient>\d+)_(?P<eye>[lr])\d+$",
     ),
+    # https://www.adcis.net/en/third-party/messidor2 and
+    # https://www.kaggle.com/datasets/google-brain/messidor2-dr-grades
     Layout(
-        name="messidor2",
-        title="Messidor-2 with the adjudicated grades",
-        where="https://www.adcis.net/en/third-party/messidor2 and"
-        " https://www.kaggle.com/datasets/google-brain/messidor2-dr-grades",
-        sources=(Source(r".*\.csv"),),
+        "messidor2",
+        "Messidor-2 with the adjudicated grades",
+        {None: r".*\.csv"},
         image=("image_id", "id_code", "image"),
         grade=("adjudicated_dr_grade", "diagnosis"),
-        needs=("adjudicated_gradable",),
         gradable="adjudicated_gradable",
         pairs=r"messidor-?2\.csv",
     ),
+    # https://github.com/nkicsl/DDR-dataset (DR_grading)
     Layout(
-        name="ddr",
-        title="DDR, grading",
-        where="https://github.com/nkicsl/DDR-dataset (DR_grading)",
-        sources=(
-            Source(r"train\.txt", TRAIN, TRAIN),
-            Source(r"valid\.txt", VAL, VAL, optional=True),
-            Source(r"test\.txt", TEST, TEST, optional=True),
-        ),
-        header=False,
+        "ddr",
+        "DDR, grading",
+        {TRAIN: r"train\.txt", VAL: r"valid\.txt", TEST: r"test\.txt"},
         first_row=r".+\.\w+ [0-5]",
         image=("column_1",),
         grade=("column_2",),
         ungradable=("5",),
     ),
+    # https://ieee-dataport.org/open-access/indian-diabetic-retinopathy-image-dataset-idrid
+    # Both splits count their images from IDRiD_001: each keeps to its own folder.
     Layout(
-        name="idrid",
-        title="IDRiD, disease grading",
-        where="https://ieee-dataport.org/open-access/indian-diabetic-retinopathy-image-dataset-idrid",
-        # Both splits count their images from IDRiD_001: each keeps to its own folder.
-        sources=(
-            Source(r".*disease.?grading.*train.*\.csv", TRAIN, TRAIN),
-            Source(r".*disease.?grading.*test.*\.csv", TEST, TEST, optional=True),
-        ),
+        "idrid",
+        "IDRiD, disease grading",
+        {TRAIN: r".*disease.?grading.*train.*\.csv", TEST: r".*disease.?grading.*test.*\.csv"},
         image=("image_name",),
         grade=("retinopathy_grade",),
     ),
+    # https://www.kaggle.com/c/diabetic-retinopathy-detection
+    # Usage: Public was the leaderboard's part of the test set, Private the final one.
     Layout(
-        name="eyepacs",
-        title="Kaggle EyePACS (Diabetic Retinopathy Detection, 2015)",
-        where="https://www.kaggle.com/c/diabetic-retinopathy-detection",
-        # Usage: Public was the leaderboard's part of the test set, Private the final one.
-        sources=(
-            Source(r"train_?labels.*\.csv", TRAIN, TRAIN),
-            Source(r"(retinopathy_solution|test_?labels).*\.csv", TEST, TEST, optional=True),
-        ),
+        "eyepacs",
+        "Kaggle EyePACS (Diabetic Retinopathy Detection, 2015)",
+        {TRAIN: r"train_?labels.*\.csv", TEST: r"(retinopathy_solution|test_?labels).*\.csv"},
         image=("image",),
         grade=("level",),
         split=("usage",),
     ),
+    # https://www.kaggle.com/c/aptos2019-blindness-detection
     Layout(
-        name="aptos",
-        title="Kaggle APTOS 2019",
-        where="https://www.kaggle.com/c/aptos2019-blindness-detection",
-        sources=(
-            Source(r"train(_1)?\.csv", TRAIN, TRAIN),
-            Source(r"valid(ation)?\.csv", VAL, VAL, optional=True),
-            Source(r"test\.csv", TEST, TEST, optional=True),
-        ),
+        "aptos",
+        "Kaggle APTOS 2019",
+        {TRAIN: r"train(_1)?\.csv", VAL: r"valid(ation)?\.csv", TEST: r"test\.csv"},
         image=("id_code",),
         grade=("diagnosis",),
     ),
+    # The course's hand-out.
     Layout(
-        name="course",
-        title="the course lab (names and grades in two files without header)",
-        where="the course's hand-out: train_img.csv, train_label.csv, test_img.csv, test_label.csv",
-        sources=(
-            Source(r"train_img\.csv", TRAIN, None, grades=r"train_label\.csv"),
-            Source(r"test_img\.csv", TEST, None, grades=r"test_label\.csv", optional=True),
-        ),
-        header=False,
+        "course",
+        "the course lab (names and grades in two files without header)",
+        {TRAIN: r"train_img\.csv", TEST: r"test_img\.csv"},
+        grade_files={TRAIN: r"train_label\.csv", TEST: r"test_label\.csv"},
+        own_folders=False,
     ),
-    Layout(
-        name=TABLE,
-        title="a table of images and grades",
-        where="any CSV, TSV or .xlsx with a column of images and a column of grades",
-    ),
-    Layout(
-        name=FOLDERS,
-        title="one folder a grade",
-        where="0/ 1/ 2/ 3/ 4/ or their names, with or without train/ val/ test/ above",
-    ),
+    # Any CSV, TSV or .xlsx with a column of images and a column of grades.
+    Layout(TABLE, "a table of images and grades", own_folders=False),
+    # 0/ 1/ 2/ 3/ 4/ or their names, with or without train/ val/ test/ above.
+    Layout(FOLDERS, "one folder a grade"),
 )
 """In the order of trial: an entry that asks for more comes first."""
 
@@ -222,19 +183,20 @@ _GRADE_FILLERS = re.compile(
 )
 
 
-def split_of(word: str) -> str | None:
+def parse_split(word: str) -> str | None:
     """What a cell of a split column means ("Training", "valid", "Private"); None if unknown."""
     return _SPLIT_WORDS.get(word.strip().lower())
 
 
 @functools.cache
-def split_of_folder(folder: str) -> str | None:
+def parse_folder(folder: str) -> str | None:
     """The split that a folder's path names ("1. Images/b. Testing Set"), the innermost first."""
     words = _IN_FOLDER.findall(folder.lower())
     return _SPLIT_WORDS[words[-1]] if words else None
 
 
-def grade_of(text: str) -> int | None:
+@functools.cache
+def parse_grade(text: str) -> int | None:
     """The grade 0-4 that a cell or a folder's name means; None if it means none.
 
     Understood: "2", "2.0", "grade_2", "class 2", "Moderate", "moderate_NPDR", "2 - Moderate DR",

@@ -19,6 +19,8 @@ from dr_cli.errors import UsageError
 from dr_cli.labels import tables
 from dr_cli.photographs.decoding import EXTENSIONS
 
+LABEL_SUFFIXES = tables.SUFFIXES | {".npz"}
+
 # Names from an old code page: they cannot be written into a UTF-8 table.
 _NO_TEXT = re.compile("[\ud800-\udfff]")
 
@@ -74,7 +76,7 @@ def scan(root: Path) -> Listing:
         folders[:] = [
             n for n in sorted(folders) if n in kept and not leads_back(os.path.join(above, n))
         ]
-    label_files = sorted(file for file in files if _suffix(file) in {*tables.SUFFIXES, ".npz"})
+    label_files = sorted(file for file in files if _suffix(file) in LABEL_SUFFIXES)
     shut = sorted(path.encode(errors="backslashreplace").decode() for path in shut)
     return Listing(root, _take_images(files), label_files, shut)
 

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from dr_cli.labels import layouts
 from dr_cli.labels.columns import REPEATED
-from dr_cli.labels.layouts import Source
 from dr_cli.labels.listing import Listing
 from dr_cli.photographs.decoding import EXTENSIONS
 
@@ -43,11 +42,11 @@ def match(
     for fold in (False, True):  # as they are before in any case
         images: dict[_Tail, list[int]] = {}
         for image in filter(free.__getitem__, order):
-            for _, tail in _tails(paths[image], fold):
+            for _, tail in _cut_tails(paths[image], fold):
                 images.setdefault(tail, []).append(image)
         asked: dict[tuple[int, bool, bool], dict[_Tail, list[int]]] = {}
         for row in np.flatnonzero(index < 0).tolist():
-            for rank, tail in _tails(wanted[row], fold):
+            for rank, tail in _cut_tails(wanted[row], fold):
                 if tail in images:
                     asked.setdefault(rank, {}).setdefault(tail, []).append(row)
         for tail, rows in itertools.chain(*(asked[rank].items() for rank in sorted(asked))):
@@ -60,10 +59,11 @@ def match(
 
 
 def take_images(
-    rows: pd.DataFrame, source: Source, listing: Listing, home: str, shared: bool
+    rows: pd.DataFrame, folder: str | None, listing: Listing, home: str, shared: bool
 ) -> tuple[NDArray[np.int64], list[str]]:
     """Each row's image ([N] int64, -1: none), none to two rows of a split; and a sentence for
-    each choice between several. shared: whether two tables or splits share a name.
+    each choice between several. folder: the split whose folders a layout keeps these rows to, if
+    it does; shared: whether two tables or splits share a name.
 
     A layout's own folders are binding: IDRiD's test row never takes a training photograph.
     Elsewhere a row keeps to folders that name its split or none; where no folder names it
@@ -83,13 +83,15 @@ def take_images(
                 f" {listing.paths[images[several[0]]]} was taken"
             )
 
-    of_image = _read_folders(listing, home)
+    # Read below what is shared with the table's folder: a set unpacked into `test/` is no test set.
+    below = ("/".join(f.split("/")[_count_shared(f, home) :]) for f in listing.folders)
+    of_image = np.array([layouts.parse_folder(folder) for folder in below], object)
     neutral = pd.isna(of_image)
     once = (rows["reason"] != REPEATED).to_numpy(bool)
-    if source.folder:
-        take(once, neutral | (of_image == source.folder))
+    if folder:
+        take(once, neutral | (of_image == folder))
         return index, sentences
-    own = _read_names(rows["name"])
+    own = np.array([layouts.parse_folder(os.path.dirname(n)) for n in rows["name"]], object)
     wanted = np.where(pd.isna(own), rows["split"].to_numpy(object), own)
     wanted[pd.isna(wanted)] = None
     take(once & pd.isna(wanted), np.ones(len(listing), bool))
@@ -97,8 +99,7 @@ def take_images(
         take(once & (wanted == split), neutral | (of_image == split))
     homeless = [split for split in layouts.SPLITS if not (of_image == split).any()]
     if not shared:
-        free = np.ones(len(listing), bool)
-        free[index[index >= 0]] = False
+        free = ~np.isin(np.arange(len(listing)), index)
         take(once & (index < 0) & pd.isna(own) & np.isin(wanted, homeless), free, unique=True)
     return index, sentences
 
@@ -106,12 +107,11 @@ def take_images(
 def mark_contested(rows: pd.DataFrame) -> None:
     """Leave out the rows of an image that rows of two splits took: its name alone cannot say
     whose it is."""
-    taken = rows["index"].where(rows["index"] >= 0)
-    contested = taken.notna() & taken.duplicated(keep=False)
+    contested = (rows["index"] >= 0) & rows["index"].duplicated(keep=False)
     rows.loc[contested & rows["reason"].isna(), "reason"] = CONTESTED
 
 
-def _tails(path: str, fold: bool) -> Iterator[tuple[tuple[int, bool, bool], _Tail]]:
+def _cut_tails(path: str, fold: bool) -> Iterator[tuple[tuple[int, bool, bool], _Tail]]:
     """What a path is known by: its stem with ever fewer folders, with its extension and without.
     Each with its rank, the lowest the surest: more folders, none lost, an extension."""
     stem, extension = os.path.splitext(path)
@@ -127,31 +127,14 @@ def _tails(path: str, fold: bool) -> Iterator[tuple[tuple[int, bool, bool], _Tai
 
 
 @functools.cache
-def _cut_shared(folder: str, home: str) -> tuple[tuple[str, ...], int]:
-    """What a folder has below what it shares with the table's folder, and the parts shared."""
-    parts, near = (path.split("/") if path else [] for path in (folder, home))
-    same = itertools.takewhile(lambda two: two[0] == two[1], zip(parts, near, strict=False))
-    shared = len(list(same))
-    return tuple(parts[shared:]), shared
+def _count_shared(folder: str, home: str) -> int:
+    """How many parts, from the first on, a folder has in common with the table's folder."""
+    near = home.split("/") if home else []
+    same = [one == other for one, other in zip(folder.split("/"), near, strict=False)]
+    return [*same, False].index(False)
 
 
 def _sort_by_nearness(listing: Listing, home: str) -> list[int]:
     """The images by their folders: most path parts shared with `home`, then fewest left."""
-
-    def distance(image: int) -> tuple[int, int]:
-        below, shared = _cut_shared(listing.folders[image], home)
-        return -shared, len(below)
-
-    return sorted(range(len(listing)), key=distance)
-
-
-def _read_folders(listing: Listing, home: str) -> NDArray[Any]:
-    """[images] object: the split that each folder says below what it shares with the table's
-    folder `home`; None where it says none. A data set unpacked into `test/` is no test split."""
-    below = ("/".join(_cut_shared(folder, home)[0]) for folder in listing.folders)
-    return np.array([layouts.split_of_folder(folder) for folder in below], object)
-
-
-def _read_names(names: pd.Series) -> NDArray[Any]:
-    """[N] object: the split that a name's own folders say, None where they say none."""
-    return np.array([layouts.split_of_folder(name.rpartition("/")[0]) for name in names], object)
+    distances = [(-_count_shared(f, home), f.count("/")) for f in listing.folders]
+    return sorted(range(len(listing)), key=distances.__getitem__)

@@ -19,8 +19,7 @@ from dr_cli.errors import UsageError
 from dr_cli.events import NOTHING, Observer
 from dr_cli.labels import eyes, layouts, matching, recognise, tables
 from dr_cli.labels.columns import COLUMNS, NO_GRADE, UNGRADABLE, ColumnReader, Columns
-from dr_cli.labels.layouts import Source
-from dr_cli.labels.listing import Listing, add_outside, scan
+from dr_cli.labels.listing import LABEL_SUFFIXES, Listing, add_outside, scan
 from dr_cli.labels.recognise import Recognised
 from dr_cli.labels.tables import Table, quote
 from dr_cli.photographs import packed
@@ -74,31 +73,26 @@ def read(
     outside 0-4, two grades for one name, an empty set; with file, row and column.
     """
     given = Path(root).expanduser()
-    source = given.resolve()
     columns = columns or Columns()
     if layout != "auto" and layout not in layouts.BY_NAME:
         raise UsageError(f"no layout '{layout}'; known are {quote(layouts.BY_NAME)}")
     if not given.exists():
         raise UsageError(f"{given}: no such folder or table")
-    if not given.is_dir() and given.suffix.lower() not in {*tables.SUFFIXES, ".npz"}:
+    if not given.is_dir() and given.suffix.lower() not in LABEL_SUFFIXES:
         raise UsageError(f"{given}: give a folder, or a table (.csv, .tsv, .txt, .xlsx, .npz)")
-    listing = scan(given if given.is_dir() else given.parent)
-    if not given.is_dir():
-        listing = replace(listing, tables=[given.name])
+    listing = scan(given) if given.is_dir() else replace(scan(given.parent), tables=[given.name])
     fit = recognise.recognise(listing, layout, columns)
-    rows, warnings = _read_rows(fit)
-    rows = eyes.read_names(rows, fit.layout)
+    rows = eyes.read_names(_read_rows(fit), fit.layout)
     extra = tuple(column for column in rows.columns if column not in COLUMNS)
     table = rows[[*COLUMNS, *extra]].reset_index(drop=True)
     notes = (f"layout: {fit.layout.title}; {fit.describe()}", *fit.notes)
     for note in notes:
         observer.note(note)
     shut = (f"{listing.root / f}: cannot be opened, or has no valid name" for f in listing.shut)
-    for warning in [*shut, *warnings]:
+    for warning in [*shut, *fit.warnings]:
         observer.warning(warning)
-    return Labels(
-        listing.root, fit.layout.name, table, notes, extra, source, columns, fingerprint(table)
-    )
+    source, name = given.resolve(), fit.layout.name
+    return Labels(listing.root, name, table, notes, extra, source, columns, fingerprint(table))
 
 
 def need_images(labels: Labels) -> None:
@@ -137,8 +131,8 @@ def fingerprint(table: pd.DataFrame) -> str:
     return hashlib.sha256("\n".join(sorted(lines)).encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def _read_rows(fit: Recognised) -> tuple[pd.DataFrame, list[str]]:
-    """The rows, and warnings. What is decided on the way is added to the notes of `fit`."""
+def _read_rows(fit: Recognised) -> pd.DataFrame:
+    """The rows. What is decided on the way is added to the notes and warnings of `fit`."""
     if fit.layout.name not in (layouts.NPZ, layouts.FOLDERS):
         return _read_tables(fit)
     if flags := fit.columns.flags():
@@ -147,23 +141,20 @@ def _read_rows(fit: Recognised) -> tuple[pd.DataFrame, list[str]]:
             " columns"
         )
     if fit.layout.name == layouts.FOLDERS:
-        return _read_folders(fit.listing), []
-    return _read_stacks(fit.listing.root, fit.sources[0][1]), []
+        return _read_folders(fit.listing)
+    return _read_stacks(fit.listing.root, fit.tables[None])
 
 
-# --- from tables --------------------------------------------------------------------------------
-
-
-def _read_tables(fit: Recognised) -> tuple[pd.DataFrame, list[str]]:
-    parts = [_read_table(fit, *source) for source in fit.sources]
+def _read_tables(fit: Recognised) -> pd.DataFrame:
+    parts = [_read_table(fit, split) for split in fit.tables]
     names = pd.concat([part["name"] for part in parts])
     listing = add_outside(fit.listing, names)
-    shared = bool(eyes.stems(names).duplicated().any())
-    warnings: list[str] = []
-    for part, (source, table) in zip(parts, fit.sources, strict=True):
+    shared = bool(eyes.take_stems(names).duplicated().any())
+    for part, (split, table) in zip(parts, fit.tables.items(), strict=True):
         home, _, file = table.rpartition("/")
-        part["index"], choices = matching.take_images(part, source, listing, home, shared)
-        warnings += [f"{file}: {choice}" for choice in choices]
+        folder = split if fit.layout.own_folders else None
+        part["index"], choices = matching.take_images(part, folder, listing, home, shared)
+        fit.warnings.extend(f"{file}: {choice}" for choice in choices)
     rows = pd.concat(parts, ignore_index=True)
     matching.mark_contested(rows)
     pattern = re.compile(fit.layout.pairs or "", re.IGNORECASE)
@@ -181,23 +172,23 @@ def _read_tables(fit: Recognised) -> tuple[pd.DataFrame, list[str]]:
     rows["path"] = rows["name"].astype(object)
     rows.loc[there, "path"] = listing.paths[index[there]]
     rows.loc[~there & rows["reason"].isna(), "reason"] = MISSING
-    return rows.drop(columns=["name", "index"]), warnings
+    return rows.drop(columns=["name", "index"])
 
 
-def _read_table(fit: Recognised, source: Source, name: str) -> pd.DataFrame:
+def _read_table(fit: Recognised, split: str | None) -> pd.DataFrame:
     """One table's rows, as `ColumnReader` gives them."""
+    name, layout = fit.tables[split], fit.layout
     path = fit.listing.root / name
-    if source.grades is not None:
-        grades = recognise.find_beside(fit.listing, name, source.grades)
+    if layout.grade_files:
+        grades = recognise.find_beside(fit.listing, name, layout.grade_files[split])
         table = _join(path, fit.listing.root / str(grades))
-    elif fit.layout.name == layouts.TABLE:
+    elif layout.name == layouts.TABLE:
         table = tables.read(path, lambda first: not recognise.is_data(first, fit.columns))
     else:
-        table = tables.read(path, fit.layout.header)
+        table = tables.read(path, header=layout.first_row is None)
     if not len(table):
         raise UsageError(f"{table.path}: an empty data set: no row below the header")
-    reader = ColumnReader(table, fit.layout, fit.columns, fit.notes)
-    return reader.rows(source.split, name.rpartition("/")[0])
+    return ColumnReader(table, layout, fit.columns, fit.notes).read(split, name.rpartition("/")[0])
 
 
 def _join(names: Path, grades: Path) -> Table:
@@ -205,7 +196,7 @@ def _join(names: Path, grades: Path) -> Table:
     is told by its first grade, which is none."""
     left = tables.read(names, header=False)
     right = tables.read(grades, header=False)
-    if layouts.grade_of(str(right.cells.iloc[0, 0])) is None and len(right) > 1:
+    if layouts.parse_grade(str(right.cells.iloc[0, 0])) is None and len(right) > 1:
         left = tables.read(names, header=len(left) == len(right))
         right = tables.read(grades, header=True)
     if len(left) != len(right):
@@ -223,25 +214,15 @@ def _join(names: Path, grades: Path) -> Table:
     return Table(grades, cells, right.rows)
 
 
-# --- without a table ----------------------------------------------------------------------------
-
-
 def _read_folders(listing: Listing) -> pd.DataFrame:
     meant = recognise.grade_folders(set(listing.folders), at_least=1)
     known = [meant.get(folder, (NO_GRADE, folder)) for folder in listing.folders]
-    rows = pd.DataFrame({"path": listing.paths, "patient": None, "eye": None})
-    return rows.assign(
-        grade=np.array([grade for grade, _ in known], np.int8),
-        split=np.array([layouts.split_of_folder(rest) for _, rest in known], object),
-        reason=np.array([_explain(grade, rest) for grade, rest in known], object),
-    )
-
-
-def _explain(grade: int, folder: str) -> str | None:
-    """Why a folder's images are left out; None where it is a grade."""
-    if grade != NO_GRADE:
-        return None
-    return f"{UNGRADABLE} (grade 5)" if folder.rpartition("/")[2] == "5" else NO_GRADE_FOLDER
+    rows = pd.DataFrame(known, columns=["grade", "rest"]).astype({"grade": np.int8})
+    of_5 = rows["rest"].str.split("/").str[-1] == "5"
+    reason = of_5.map({True: f"{UNGRADABLE} (grade 5)", False: NO_GRADE_FOLDER}).astype(object)
+    rows["reason"] = reason.where(rows["grade"] == NO_GRADE, None)
+    split = np.array([layouts.parse_folder(rest) for rest in rows["rest"]], object)
+    return rows.assign(path=listing.paths, patient=None, eye=None, split=split).drop(columns="rest")
 
 
 def _read_stacks(root: Path, name: str) -> pd.DataFrame:

@@ -1,6 +1,7 @@
 """Which of the known layouts a folder has, and which of its files are that layout's tables."""
 
 import functools
+import itertools
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -9,7 +10,7 @@ from pathlib import Path
 from dr_cli.errors import UsageError
 from dr_cli.labels import layouts, tables
 from dr_cli.labels.columns import Columns, is_counted
-from dr_cli.labels.layouts import Layout, Source
+from dr_cli.labels.layouts import Layout
 from dr_cli.labels.listing import Listing
 from dr_cli.labels.tables import quote
 from dr_cli.photographs import packed
@@ -21,17 +22,19 @@ _NOT_LABELS = re.compile(r"sample_?submission|challenge\d_upload", re.IGNORECASE
 
 @dataclass(frozen=True)
 class Recognised:
-    """A folder's layout and its tables: (source, path relative to the folder); class folders have
-    none. notes: what was decided; whoever reads the tables adds to them."""
+    """A folder's layout and its tables: split -> path relative to the folder; class folders have
+    none. notes, warnings: what was decided; whoever reads the tables adds to them."""
 
     listing: Listing
     columns: Columns
     layout: Layout
-    sources: list[tuple[Source, str]] = field(default_factory=list)
+    tables: dict[str | None, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
     def describe(self) -> str:
-        names = [table for _, table in self.sources]
+        """Its tables in words: "tables: train.csv, test.csv"."""
+        names = self.tables.values()
         return f"table{'s' * (len(names) > 1)}: {', '.join(names)}" if names else "no table needed"
 
 
@@ -63,7 +66,7 @@ def is_data(first: Sequence[str], columns: Columns) -> bool:
     if columns.counted and not any(map(is_counted, first)):
         return True
     suffixes = [Path(cell).suffix.lower() in EXTENSIONS for cell in first]
-    return any(suffixes) and any(layouts.grade_of(cell) is not None for cell in first)
+    return any(suffixes) and any(layouts.parse_grade(cell) is not None for cell in first)
 
 
 def find_beside(listing: Listing, table: str, pattern: str) -> str | None:
@@ -86,12 +89,12 @@ def grade_folders(folders: Iterable[str], at_least: int = 2) -> dict[str, tuple[
         parts = folder.split("/")
         for place in range(len(parts) - 1, -1, -1):
             beside_them.setdefault("/".join(parts[:place]), set()).add(parts[place])
-            grade = layouts.grade_of(parts[place])
+            grade = layouts.parse_grade(parts[place])
             if grade is not None and folder not in meant:
                 meant[folder] = grade, "/".join(parts[:place] + parts[place + 1 :])
     for names in beside_them.values():
         counted = any(name.isdecimal() and int(name) > 5 for name in names)
-        if counted and any(layouts.grade_of(name) is not None for name in names):
+        if counted and any(layouts.parse_grade(name) is not None for name in names):
             return {}
     return meant if len({grade for grade, _ in meant.values()}) >= at_least else {}
 
@@ -106,36 +109,35 @@ class _Search:
 
     def fit(self, layout: Layout) -> Recognised | None:
         """The layout with its tables, or None."""
-        if layout.name == layouts.FOLDERS:
-            fits = grade_folders(set(self.listing.folders), 1 if self.forced else 2)
-            return Recognised(self.listing, self.columns, layout) if fits else None
-        if layout.name == layouts.TABLE:
-            return self._any_table(layout)
         fit = Recognised(self.listing, self.columns, layout)
-        for source in layout.sources:
-            candidates = [table for table in self.tables if self._is(table, source, layout)]
+        if layout.name == layouts.FOLDERS:
+            at_least = 1 if self.forced else 2
+            return fit if grade_folders(set(self.listing.folders), at_least) else None
+        if layout.name == layouts.TABLE:
+            return self._take_any(fit)
+        for split in layout.files:
+            candidates = [table for table in self.tables if self._fits(table, split, layout)]
             if candidates:
-                fit.sources.append((source, self._take_one(candidates, fit)))
-            elif not source.optional:
+                fit.tables[split] = self._take_one(candidates, fit)
+            elif split not in (layouts.VAL, layouts.TEST):
                 return None
         return fit
 
-    def _is(self, table: str, source: Source, layout: Layout) -> bool:
-        name = table.rpartition("/")[2]
-        if not re.fullmatch(source.table, name, re.IGNORECASE):
+    def _fits(self, table: str, split: str | None, layout: Layout) -> bool:
+        if not re.fullmatch(layout.files[split], table.rpartition("/")[2], re.IGNORECASE):
             return False
         if layout.name == layouts.NPZ:
             return packed.keys(self.listing.root / table) >= {"train_images", "train_labels"}
-        if source.grades is not None:
-            return find_beside(self.listing, table, source.grades) is not None
+        if layout.grade_files:
+            return find_beside(self.listing, table, layout.grade_files[split]) is not None
         first = self._first_row(table)
-        if not layout.header:
-            return bool(re.fullmatch(layout.first_row or ".*", " ".join(first)))
+        if layout.first_row:
+            return re.fullmatch(layout.first_row, " ".join(first)) is not None
         return self._has_titles(first, layout)
 
     def _take_one(self, candidates: list[str], fit: Recognised) -> str:
         """Of several tables the one beside those already taken, nearest to the top, largest."""
-        home = {table.rpartition("/")[0] for _, table in fit.sources}
+        home = {table.rpartition("/")[0] for table in fit.tables.values()}
 
         def rank(table: str) -> tuple[bool, int, int, str]:
             size = (self.listing.root / table).stat().st_size
@@ -150,23 +152,22 @@ class _Search:
             )
         return best
 
-    def _any_table(self, layout: Layout) -> Recognised | None:
+    def _take_any(self, fit: Recognised) -> Recognised | None:
         """A table with an image and a grade column, or one a split where their paths say so."""
         nearest = sorted(self.tables, key=lambda table: (table.count("/"), table))[:_PEEKED]
-        fitting = [t for t in nearest if self._has_columns(self._first_row(t), layout)]
+        fitting = [t for t in nearest if self._has_columns(self._first_row(t), fit.layout)]
         if not fitting:
             return None
         by_split: dict[str, list[str]] = {}
         for table in fitting:
-            split = layouts.split_of_folder(str(Path(table).with_suffix("")))
+            split = layouts.parse_folder(str(Path(table).with_suffix("")))
             if split and table.count("/") == fitting[0].count("/"):
                 by_split.setdefault(split, []).append(table)
-        fit = Recognised(self.listing, self.columns, layout)
         if layouts.TRAIN not in by_split or any(len(t) > 1 for t in by_split.values()):
-            fit.sources.append((Source(""), self._take_one(fitting, fit)))
+            fit.tables[None] = self._take_one(fitting, fit)
             return fit
-        fit.sources.extend((Source("", s), by_split[s][0]) for s in layouts.SPLITS if s in by_split)
-        rest = sorted(set(fitting) - {table for _, table in fit.sources})
+        fit.tables.update((s, by_split[s][0]) for s in layouts.SPLITS if s in by_split)
+        rest = sorted(set(fitting) - set(fit.tables.values()))
         if rest:
             fit.notes.append(f"not read: {quote(rest, 4)}, further tables of that form")
         return fit
@@ -176,16 +177,16 @@ class _Search:
         if is_data(first, self.columns):
             keys = {f"column_{i + 1}" for i in range(len(first))}
             given = [self.columns.image, self.columns.grade]
-            return all(tables.key(column) in keys for column in given if column)
+            return all(tables.simplify(column) in keys for column in given if column)
         return self._has_titles(first, layout)
 
     def _has_titles(self, first: list[str], layout: Layout) -> bool:
-        keys = {tables.key(cell) for cell in first}
+        keys = {tables.simplify(cell) for cell in first}
         image, grade = self.columns.image, self.columns.grade
         return (
-            not keys.isdisjoint([tables.key(image)] if image else layout.image)
-            and not keys.isdisjoint([tables.key(grade)] if grade else layout.grade)
-            and keys.issuperset(layout.needs)
+            not keys.isdisjoint([tables.simplify(image)] if image else layout.image)
+            and not keys.isdisjoint([tables.simplify(grade)] if grade else layout.grade)
+            and layout.gradable in {None, *keys}
         )
 
     def explain(self, name: str) -> str:
@@ -198,28 +199,25 @@ class _Search:
             asked = f"a table with {' and '.join(flags)}"
         csv = [table for table in listing.tables if not table.endswith(".npz")]
         seen = [f"{t} with {quote(self._first_row(t), 8)}" for t in csv[:3] if self._first_row(t)]
-        unread = [
-            table
-            for table in listing.tables
-            if not (self._first_row(table) if table in csv else packed.keys(listing.root / table))
-        ]
-        why = "; ".join(_explain(listing.root, table) for table in unread[:3])
+        faults = itertools.islice(filter(None, map(self._find_fault, listing.tables)), 3)
         return (
             f"{listing.root}: {asked} was looked for, not found among {len(listing)} images in"
             f" {len(set(listing.folders))} folders and {len(listing.tables)} tables"
             f"{' (' + '; '.join(seen) + ')' if seen else ''}"
-            f"{'; ' + why if unread else ''}"
+            f"{''.join(f'; {fault}' for fault in faults)}"
             f"; name the columns with --image-column and --grade-column ('column 1', 'column 2' of"
             f" a table without titles), or give --layout, one of {', '.join(layouts.BY_NAME)}"
         )
 
-
-def _explain(root: Path, table: str) -> str:
-    """Why no first row could be had of a table."""
-    if table.endswith(".npz"):
-        return f"{table}: no NumPy archive"
-    try:
-        tables.read(root / table)
-    except UsageError as error:
-        return str(error).removeprefix(f"{root}/")
-    return f"{table}: its first row cannot be told"
+    def _find_fault(self, table: str) -> str:
+        """Why no first row could be had of a table; "" where one was."""
+        path = self.listing.root / table
+        if packed.keys(path) if table.endswith(".npz") else self._first_row(table):
+            return ""
+        if table.endswith(".npz"):
+            return f"{table}: no NumPy archive"
+        try:
+            tables.read(path)
+        except UsageError as error:
+            return str(error).removeprefix(f"{self.listing.root}/")
+        return f"{table}: its first row cannot be told"

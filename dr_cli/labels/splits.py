@@ -7,6 +7,7 @@ files: the same data set gives the same split on every machine, and a few images
 leave most others where they were.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -48,7 +49,7 @@ def assign(
     split = table["split"].to_numpy(object, copy=True)
     split[~use] = None
     split[use & pd.isna(split)] = TRAIN
-    whole = group_ids(table, groups)
+    whole = number_groups(table, groups)
     if split_by == "patient":
         share = float((split == TEST).sum()) / max(int(use.sum()), 1) or DEFAULT_TEST
         split[use] = TRAIN
@@ -75,14 +76,24 @@ def folds(
     is below 2 or above the number of groups.
     """
     use = _usable(table)
-    whole = group_ids(table, groups)
+    whole = number_groups(table, groups)
     available = len(np.unique(whole[use]))
     if not 2 <= k <= available:
         raise UsageError(
             f"--folds {k}: from 2 to the number of patients and single images, {available}"
         )
+    strata = _Strata(table[use], whole[use], seed)
+    dealt = np.zeros(strata.groups, np.int64)
+    load, size = np.zeros((k, NUM_GRADES)), np.zeros(k)
+    # Each stratum is dealt out like cards, first to the fold that has least of its grades so far.
+    for members, profile in strata:
+        need = np.lexsort((np.arange(k), size, np.round(load @ (strata.weight * profile), 9)))
+        dealt[members] = need[np.arange(len(members)) % k]
+        given = np.bincount(dealt[members], minlength=k)
+        load += given[:, None] * profile
+        size += given * profile.sum()
     fold = np.full(len(table), -1, np.int64)
-    fold[use] = _deal(table[use], whole[use], k, seed)
+    fold[use] = dealt[strata.group]
     return table.assign(fold=fold)
 
 
@@ -103,10 +114,10 @@ def summary(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
     return found
 
 
-def group_ids(table: pd.DataFrame, groups: NDArray[Any] | None = None) -> NDArray[np.int64]:
+def number_groups(table: pd.DataFrame, groups: NDArray[Any] | None = None) -> NDArray[np.int64]:
     """[N] int64: rows of one patient, and rows of one id in `groups`, have the same number,
     however long the chain between them."""
-    patient = _codes(table["patient"])
+    patient = pd.factorize(table["patient"].astype(object))[0].astype(np.int64)
     alone = patient < 0
     patient[alone] = patient.max(initial=-1) + 1 + np.arange(alone.sum())
     if groups is None:
@@ -115,9 +126,6 @@ def group_ids(table: pd.DataFrame, groups: NDArray[Any] | None = None) -> NDArra
     other = pd.factorize(np.asarray(groups))[0]
     n, m = int(patient.max(initial=-1)) + 1, int(other.max(initial=-1)) + 1
     return connect(n + m, np.stack([patient, n + other], axis=1))[patient]
-
-
-# --- who goes where -----------------------------------------------------------------------------
 
 
 def _draw(
@@ -142,12 +150,12 @@ def _draw(
             f"{len(rows)} images of {strata.groups} patient(s) to take a split from: at least 2"
             " patients (or single images) are needed; give --val PATH or --val test"
         )
-    weight = 1.0 / np.maximum(strata.counts.sum(axis=0), 1)
     taken = np.zeros(strata.groups, bool)
     seen, got = np.zeros(NUM_GRADES), np.zeros(NUM_GRADES)
     for members, profile in strata:
         seen += profile * len(members)
-        want = (weight * profile * (fraction * seen - got)).sum() / (weight * profile**2).sum()
+        share = strata.weight * profile
+        want = (share * (fraction * seen - got)).sum() / (strata.weight * profile**2).sum()
         number = int(np.clip(np.floor(want + 0.5), 0, len(members)))
         taken[members[:number]] = True
         got += profile * number
@@ -179,30 +187,13 @@ def _keep_some(strata: "_Strata", taken: NDArray[np.bool_], leave: int) -> None:
         taken[strata.by_order[taken[strata.by_order]][-surplus:]] = False
 
 
-def _deal(table: pd.DataFrame, whole: NDArray[np.int64], k: int, seed: int) -> NDArray[np.int64]:
-    """[N] the fold of each row: each stratum is dealt out like cards, first to the fold that has
-    least of its grades so far."""
-    strata = _Strata(table, whole, seed)
-    weight = 1.0 / np.maximum(strata.counts.sum(axis=0), 1)
-    fold = np.zeros(strata.groups, np.int64)
-    load = np.zeros((k, NUM_GRADES))
-    size = np.zeros(k)
-    for members, profile in strata:
-        need = np.lexsort((np.arange(k), size, np.round(load @ (weight * profile), 9)))
-        turn = np.arange(len(members)) % k
-        fold[members] = need[turn]
-        given = np.bincount(need[turn], minlength=k)
-        load += given[:, None] * profile
-        size += given * profile.sum()
-    return fold[strata.group]
-
-
 class _Strata:
     """The groups of a table, those with the same number of images of each grade together.
 
-    group: [N] int64, each row's group in [0, groups); counts: [groups, grades] images; by_order:
-    the groups in an order drawn from the seed and their names. Iterating gives (members of a
-    stratum in that order, its counts [grades] float), rare strata first.
+    group: [N] int64, each row's group in [0, groups); counts: [groups, grades] images; weight:
+    [grades] float, what one image counts, the less the more there are of its grade; by_order: the
+    groups in an order drawn from the seed and their names. Iterating gives (members of a stratum
+    in that order, its counts [grades] float), rare strata first.
     """
 
     def __init__(self, table: pd.DataFrame, whole: NDArray[np.int64], seed: int) -> None:
@@ -210,39 +201,25 @@ class _Strata:
         self.groups = int(self.group.max(initial=-1)) + 1
         self.counts = np.zeros((self.groups, NUM_GRADES), np.int64)
         np.add.at(self.counts, (self.group, table["grade"].to_numpy().astype(np.int64)), 1)
-        self.by_order = _order(table, self.group, self.groups, seed)
+        self.weight = 1.0 / np.maximum(self.counts.sum(axis=0), 1)
+        # A row's name is its patient, else its path. `pandas.util.hash_array` (SipHash with a
+        # fixed key) gives the same number on every platform; a test holds some.
+        names = table["patient"].where(table["patient"].notna(), table["path"])
+        hashes = pd.util.hash_array(names.to_numpy(object), categorize=False)
+        lowest = np.full(self.groups, np.iinfo(np.uint64).max, np.uint64)
+        np.minimum.at(lowest, self.group, hashes)
+        drawn = randomness.uniform(seed, _STREAM, 0, lowest, 1)[:, 0]
+        self.by_order = np.lexsort((lowest, drawn))
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float64]]]:
         profiles, stratum = np.unique(self.counts, axis=0, return_inverse=True)
-        stratum = stratum.ravel()
-        ordered = stratum[self.by_order]
-        members = self.by_order[np.argsort(ordered, kind="stable")]
-        sizes = np.bincount(ordered, minlength=len(profiles))
-        starts = np.concatenate([[0], np.cumsum(sizes)])
+        stratum = stratum.ravel()[self.by_order]
+        sizes = np.bincount(stratum)
+        members = np.split(self.by_order[np.argsort(stratum, kind="stable")], np.cumsum(sizes)[:-1])
         for s in np.argsort(sizes, kind="stable"):
-            yield members[starts[s] : starts[s + 1]], profiles[s].astype(float)
-
-
-def _order(
-    table: pd.DataFrame, group: NDArray[np.int64], groups: int, seed: int
-) -> NDArray[np.int64]:
-    """A permutation of the groups, [groups] int64, from the seed and the hash of their names.
-
-    A row's name is its patient, else its path. `pandas.util.hash_array` (SipHash with a fixed
-    key) gives the same number on every platform; a test holds some.
-    """
-    names = table["patient"].where(table["patient"].notna(), table["path"]).astype(object)
-    hashes = pd.util.hash_array(names.to_numpy(object), categorize=False)
-    lowest = np.full(groups, np.iinfo(np.uint64).max, np.uint64)
-    np.minimum.at(lowest, group, hashes)
-    return np.lexsort((lowest, randomness.uniform(seed, _STREAM, 0, lowest, 1)[:, 0]))
+            yield members[s], profiles[s].astype(float)
 
 
 def _usable(table: pd.DataFrame, include_missing: bool = False) -> NDArray[np.bool_]:
     missing = table["reason"] == MISSING
     return (table["reason"].isna() | (missing & include_missing)).to_numpy(bool)
-
-
-def _codes(column: pd.Series) -> NDArray[np.int64]:
-    """Small integers for equal values, -1 for unknown."""
-    return pd.factorize(column.astype(object))[0].astype(np.int64)

@@ -5,14 +5,15 @@ the row it stands in. Knows nothing of grades or photographs.
 """
 
 import csv
+import functools
 import io
 import re
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -27,7 +28,7 @@ _SEPARATORS = ",\t;|"
 _PEEK_BYTES = 1 << 16
 
 
-def key(column: str) -> str:
+def simplify(column: str) -> str:
     """What two spellings of a column have in common: `Image name ` and `image_name` are one."""
     return re.sub(r"[\W_]+", "_", column.strip().lower()).strip("_")
 
@@ -52,21 +53,21 @@ class Table:
     def _by_key(self) -> dict[str, list[str]]:
         found: dict[str, list[str]] = {}
         for column in self.columns:
-            found.setdefault(key(column), []).append(column)
+            found.setdefault(simplify(column), []).append(column)
         return found
 
     def find(self, names: Iterable[str]) -> str | None:
-        """The first of `names` (as `key` spells them) that is a column; None when none is."""
+        """The first of `names` (as `simplify` spells them) that is a column; None when none is."""
         return next((self._by_key[name][0] for name in names if name in self._by_key), None)
 
-    def named(self, column: str, flag: str) -> str:
+    def find_given(self, column: str, flag: str) -> str:
         """The column that a person named with `flag`, exactly or but for case and punctuation.
 
         Raises UsageError, naming the columns there are.
         """
         if column in self.columns:
             return column
-        alike = self._by_key.get(key(column), [])
+        alike = self._by_key.get(simplify(column), [])
         if len(alike) == 1:
             return alike[0]
         raise UsageError(
@@ -91,57 +92,55 @@ def read(path: Path, header: bool | Callable[[list[str]], bool] = True) -> Table
     Without one the columns are "column 1", "column 2", ... Blank rows are skipped, trailing
     empty columns dropped. Raises UsageError when the file is empty or is no table.
     """
-    grid = _sheet(path) if path.suffix.lower() == ".xlsx" else _text_grid(path)
-    grid = grid.apply(lambda column: column.str.strip())
+    grid = _read_grid(path).apply(lambda column: column.str.strip())
     filled = (grid != "").to_numpy(bool)
     rows = np.flatnonzero(filled.any(axis=1))
     if not len(rows):
         raise UsageError(f"{path}: the table is empty")
     width = int(np.flatnonzero(filled.any(axis=0))[-1]) + 1
-    first = [str(cell) for cell in grid.iloc[rows[0]]]
-    if not (header(first[:width]) if callable(header) else header):
-        columns = [f"column {i + 1}" for i in range(width)]
-        return _table(path, grid.iloc[rows, :width], columns, rows + 1)
-    named = [i for i, cell in enumerate(first) if cell]
-    _refuse_spill(path, filled, rows, named[-1] + 1)
-    columns = [cell or f"column {i + 1}" for i, cell in enumerate(first[: named[-1] + 1])]
-    return _table(path, grid.iloc[rows[1:], : len(columns)], columns, rows[1:] + 1)
+    titles = [str(cell) for cell in grid.iloc[rows[0], :width]]
+    if header(titles) if callable(header) else header:
+        width, rows = int(np.flatnonzero(filled[rows[0]])[-1]) + 1, rows[1:]
+        spilled = rows[filled[rows, width:].any(axis=1)]
+        if len(spilled):  # a comma inside a name, most often
+            raise UsageError(
+                f"{path}, row {spilled[0] + 1}: more cells than the header's {width} columns;"
+                " put names that hold a separator in double quotes"
+            )
+    else:
+        titles = [""] * width
+    cells = grid.iloc[rows, :width].reset_index(drop=True)
+    cells.columns = pd.Index(_name_columns(titles[:width]))
+    return Table(path, cells, (rows + 1).astype(np.int64))
 
 
 def peek(path: Path) -> list[str]:
     """The cells of the first row that has any, without reading the whole file; [] when that
     cannot be found out (`read` says why)."""
     try:
-        grid = _sheet(path) if path.suffix.lower() == ".xlsx" else _text_grid(path, first_row=True)
-        rows = grid[(grid.map(str.strip) != "").any(axis=1)]
+        grid = _read_grid(path, first_row=True)
     except UsageError:
         return []
+    rows = grid[(grid.map(str.strip) != "").any(axis=1)]
     return [str(cell).strip() for cell in rows.iloc[0]] if len(rows) else []
 
 
-def _table(path: Path, cells: pd.DataFrame, columns: list[str], rows: NDArray[np.integer]) -> Table:
-    seen: dict[str, int] = {}
-    unique = []
-    for column in columns:
-        seen[column] = seen.get(column, 0) + 1
-        unique.append(column if seen[column] == 1 else f"{column} ({seen[column]})")
-    cells = cells.reset_index(drop=True)
-    cells.columns = pd.Index(unique)
-    return Table(path, cells, rows.astype(np.int64))
+def _name_columns(titles: list[str]) -> list[str]:
+    """Titles, numbers in place of empty ones; "x" and "x" become "x" and "x (2)"."""
+    seen: Counter[str] = Counter()
+    names = []
+    for number, title in enumerate(titles, 1):
+        name = title or f"column {number}"
+        seen[name] += 1
+        names.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
+    return names
 
 
-def _refuse_spill(path: Path, filled: Any, rows: NDArray[np.integer], width: int) -> None:
-    """More filled cells than the header names: a comma inside a name, most often."""
-    spilled = rows[1:][filled[rows[1:], width:].any(axis=1)]
-    if len(spilled):
-        raise UsageError(
-            f"{path}, row {spilled[0] + 1}: more cells than the header's {width} columns;"
-            " put names that hold a separator in double quotes"
-        )
-
-
-def _text_grid(path: Path, first_row: bool = False) -> pd.DataFrame:
-    """Every row as text, or with `first_row` the first that is not blank, from the file's start."""
+def _read_grid(path: Path, first_row: bool = False) -> pd.DataFrame:
+    """Every row as text; of a text file with `first_row` only the first that is not blank, from
+    the file's start."""
+    if path.suffix.lower() == ".xlsx":
+        return _read_sheet(path)
     try:
         with path.open("rb") as file:
             text = _decode(path, file.read(_PEEK_BYTES if first_row else -1))
@@ -150,7 +149,7 @@ def _text_grid(path: Path, first_row: bool = False) -> pd.DataFrame:
     sample = [line for line in text[:_PEEK_BYTES].split("\n") if line.strip()]
     if first_row:
         text, sample = "".join(sample[:1]), sample[:-1] or sample  # the last line may be cut
-    return _grid(path, text, _separator(sample, path.suffix))
+    return _split_text(path, text, _find_separator(sample, path.suffix))
 
 
 def _decode(path: Path, raw: bytes) -> str:
@@ -167,22 +166,15 @@ def _decode(path: Path, raw: bytes) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def _grid(path: Path, text: str, separator: str | None) -> pd.DataFrame:
+def _split_text(path: Path, text: str, separator: str | None) -> pd.DataFrame:
     """Every row as text, ragged ones filled up with ""; separator None: runs of blanks."""
     lines = text.split("\n")
     width = max(line.count(separator) + 1 if separator else len(line.split()) for line in lines)
     try:
         grid = pd.read_csv(
-            io.StringIO(text),
-            sep=separator or r"\s+",
-            header=None,
-            names=range(max(width, 1)),
-            dtype=str,
-            keep_default_na=False,
-            na_filter=False,
-            skip_blank_lines=False,
-            index_col=False,
-        )
+            io.StringIO(text), sep=separator or r"\s+", header=None, names=range(max(width, 1)),
+            dtype=str, na_filter=False, skip_blank_lines=False, index_col=False,
+        )  # fmt: skip
     except pd.errors.EmptyDataError:
         return pd.DataFrame(columns=range(1), dtype=str)
     except (pd.errors.ParserError, csv.Error, ValueError) as error:
@@ -193,7 +185,7 @@ def _grid(path: Path, text: str, separator: str | None) -> pd.DataFrame:
     return grid.astype(object).fillna("")
 
 
-def _separator(sample: list[str], suffix: str) -> str | None:
+def _find_separator(sample: list[str], suffix: str) -> str | None:
     """The one that every line has most often, else the first line; None: runs of blanks."""
     sample = sample[:20]
     for lines in (sample, sample[:1]):
@@ -209,7 +201,7 @@ _BROKEN = (LookupError, AttributeError, ValueError, OSError)
 _XLSX = {"x": "http://schemas.openxmlformats.org/spreadsheetml/2006/main"}
 
 
-def _sheet(path: Path) -> pd.DataFrame:
+def _read_sheet(path: Path) -> pd.DataFrame:
     """The first sheet of a workbook as text. DeepDRiD gives its test grades in this form only;
     pandas would need a further dependency for it."""
     try:
@@ -225,7 +217,7 @@ def _sheet(path: Path) -> pd.DataFrame:
             value = "".join(part.text or "" for part in cell.iterfind(".//x:t", _XLSX))
             value = value or cell.findtext("x:v", "", _XLSX)
             value = shared[int(value)] if cell.get("t") == "s" else value
-            cells[int(row) - 1, _column(letters)] = value
+            cells[int(row) - 1, _count_letters(letters)] = value
     except (zipfile.BadZipFile, ElementTree.ParseError, *_BROKEN) as error:
         raise UsageError(f"{path}: not a workbook that can be read; save it as CSV") from error
     height, width = np.max([*cells, (-1, -1)], axis=0) + 1
@@ -235,9 +227,7 @@ def _sheet(path: Path) -> pd.DataFrame:
     return pd.DataFrame(grid)
 
 
-def _column(letters: str) -> int:
+def _count_letters(letters: str) -> int:
     """A -> 0, Z -> 25, AA -> 26."""
-    number = 0
-    for letter in letters:
-        number = number * 26 + ord(letter) - ord("A") + 1
-    return number - 1
+    digits = (ord(letter) - ord("A") + 1 for letter in letters)
+    return functools.reduce(lambda number, digit: number * 26 + digit, digits, 0) - 1

@@ -17,15 +17,15 @@ from pathlib import Path
 MEASURE = """
 import sys, time
 start = time.perf_counter()
-from dr_cli.labels import reading as labels, splits
+from dr_cli.labels import reading, splits
 from dr_cli.scoring.baselines import count_leaks, score_baselines
 imported = time.perf_counter()
-data = labels.read(sys.argv[1])
+data = reading.read(sys.argv[1])
 read = time.perf_counter()
 splits.assign(data.table)
 table = splits.assign(data.table, split_by="patient")
 done = time.perf_counter()
-count_leaks(table), score_baselines(table), labels.fingerprint(table)
+count_leaks(table), score_baselines(table), reading.fingerprint(table)
 end = time.perf_counter()
 try:
     import resource

@@ -521,12 +521,12 @@ def test_a_table_written_is_the_table_read(
 
 @pytest.mark.parametrize("text", ["0", "3.0", "Grade 2", "No DR", "mild_npdr", "4_PDR", " 1 "])
 def test_words_that_mean_a_grade(text: str) -> None:
-    assert layouts.grade_of(text) in range(5)
+    assert layouts.parse_grade(text) in range(5)
 
 
 @pytest.mark.parametrize("text", ["", "5", "-1", "1.5", "0 mild", "grade", "12", "retina", "1e0"])
 def test_words_that_mean_none(text: str) -> None:
-    assert layouts.grade_of(text) is None
+    assert layouts.parse_grade(text) is None
 
 
 # --- advice that helps --------------------------------------------------------------------------

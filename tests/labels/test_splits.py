@@ -81,7 +81,7 @@ def test_laws_of_a_split(
     except UsageError:
         pool = table["reason"].isna() & ((table["split"] != "test") | (by == "patient"))
         wanted = 2 if by == "dataset" else 3  # for test, val and train
-        assert len(set(splits.group_ids(table, groups)[pool])) < wanted
+        assert len(set(splits.number_groups(table, groups)[pool])) < wanted
         return
     assert table.equals(before), "what is given stays as it is"
     use = table["reason"].isna()
@@ -91,7 +91,11 @@ def test_laws_of_a_split(
     if by == "dataset":
         assert (after["split"] == "test").equals(test), "the data set's own test split stays"
     apart = after[after["split"].isin(["train", "val"] if by == "dataset" else splits.SPLITS)]
-    for ids in (table["patient"], pd.Series(groups), pd.Series(splits.group_ids(table, groups))):
+    for ids in (
+        table["patient"],
+        pd.Series(groups),
+        pd.Series(splits.number_groups(table, groups)),
+    ):
         assert (apart.groupby(ids[apart.index])["split"].nunique() <= 1).all(), "nobody is torn"
     assert {"train", "val"} <= set(after["split"][use])
     mixed = table.sample(frac=1, random_state=1)
@@ -205,10 +209,10 @@ def test_labels_alone_can_be_split_when_asked() -> None:
 
 def test_chains_of_patients_and_duplicates_are_one_group() -> None:
     table = frame(grade=[0] * 6, patient=["a", "a", "b", "b", None, None])
-    ids = splits.group_ids(table, np.array([0, 1, 1, 2, 2, 9]))
+    ids = splits.number_groups(table, np.array([0, 1, 1, 2, 2, 9]))
     assert len(set(ids[:5])) == 1
     assert ids[5] != ids[0]
-    assert len(set(splits.group_ids(table))) == 4
+    assert len(set(splits.number_groups(table))) == 4
 
 
 # --- folds --------------------------------------------------------------------------------------
@@ -221,12 +225,12 @@ def test_laws_of_folds(made: tuple[pd.DataFrame, np.ndarray], k: int, seed: int)
     try:
         fold = splits.folds(table, k, seed, groups)["fold"]
     except UsageError:
-        assert k > len(set(splits.group_ids(table, groups)[table["reason"].isna()]))
+        assert k > len(set(splits.number_groups(table, groups)[table["reason"].isna()]))
         return
     use = table["reason"].isna()
     assert fold[use].isin(range(k)).all()
     assert (fold[~use] == -1).all()
-    whole = pd.Series(splits.group_ids(table, groups))
+    whole = pd.Series(splits.number_groups(table, groups))
     assert (fold[use].groupby(whole[use]).nunique() == 1).all()
     if table["patient"].isna().all() and len(set(groups)) == len(groups):
         for grade in range(5):
