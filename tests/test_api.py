@@ -1,5 +1,6 @@
 """The public names: what their docstrings promise is so, on tiny pictures."""
 
+import doctest
 import re
 import textwrap
 
@@ -8,7 +9,16 @@ import pytest
 import torch
 
 import dr_cli
-from dr_cli import ConfusionMatrix, FundusDataset, Grader, Setting, TrainConfig, build_resnet, train
+from dr_cli import (
+    ConfusionMatrix,
+    FundusDataset,
+    Grader,
+    Setting,
+    TrainConfig,
+    build_resnet,
+    evaluate,
+    train,
+)
 from dr_cli.errors import UsageError
 from tests.builders import photographs
 from tests.builders.listener import Listener
@@ -30,6 +40,33 @@ def test_every_public_name_is_there_and_says_what_it_is():
         assert getattr(dr_cli, name).__doc__, name
     with pytest.raises(AttributeError):
         _ = dr_cli.nothing_of_that_name
+
+
+@pytest.mark.parametrize("name", ["ConfusionMatrix", "FundusDataset", "Grader", "build_resnet"])
+def test_its_example_says_what_comes_out(name):
+    public = getattr(dr_cli, name)
+    finder, runner = doctest.DocTestFinder(recurse=False), doctest.DocTestRunner()
+    (example,) = finder.find(public, name)
+    assert example.examples, "no example"
+    assert runner.run(example).failed == 0
+
+
+def test_evaluate_is_what_the_run_says_of_itself(world):
+    _, run, _ = world
+    assert evaluate(run) == evaluate(str(run.folder)) == run.summary()["test"]
+    assert evaluate(run, split="val", bootstrap=0)["qwk"]["ci95"] is None
+    with pytest.raises(UsageError, match="no predictions of its training split"):
+        evaluate(run, split="train")
+
+
+def test_the_example_of_evaluate_runs(world, monkeypatch):
+    folder, run, _ = world
+    (folder / "runs" / "resnet18").symlink_to(run.folder, target_is_directory=True)
+    monkeypatch.chdir(folder)
+    code = "\n".join(re.findall(r"^ {8}(\S.*)$", evaluate.__doc__, re.MULTILINE))
+    found = {"evaluate": evaluate}
+    exec(code, found)
+    assert found["record"]["split"] == "test"
 
 
 def test_train_fills_a_run_and_tells_its_observer(world):

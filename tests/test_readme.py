@@ -151,8 +151,10 @@ def test_what_is_printed_runs_but_for_fewer_epochs(tmp_path, monkeypatch, capsys
     assert (tmp_path / "runs" / "report.html").is_file()
     assert (tmp_path / "grades.csv").read_text().startswith("path,predicted,name,p0")
     (code,) = re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
-    exec(code, {})
-    assert [line[:7] for line in capsys.readouterr().out.splitlines()] == ["one.jpg", "two.jpg"]
+    exec(code.replace("epochs=10", "epochs=1, size=32"), {})
+    qwk, *graded = capsys.readouterr().out.splitlines()
+    assert qwk.startswith("{'value': ")
+    assert [line[:7] for line in graded] == ["one.jpg", "two.jpg"]
 
 
 # --- what it points at
