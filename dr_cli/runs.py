@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 MODEL = "model.safetensors"
+SAMPLE_FOLDER = re.compile(r"[/\\]sample[/\\][^/\\]+$")  # where the cache keeps drawn eyes
 METRICS = (
     "epoch", "lr", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "val_qwk",
     "test_accuracy", "test_qwk", "seconds", "images_per_second",
@@ -37,6 +38,17 @@ SPLITS = ("path", "grade", "patient", "eye", "split", "reason")
 PREDICTIONS = (
     "path", "grade", "patient", "eye", "p0", "p1", "p2", "p3", "p4", "predicted", "gradable",
 )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class TrainedOn:
+    """What a network learned from; it travels with the weights."""
+
+    name: str
+    """The data set's folder, or "drawn eyes"."""
+    fingerprint: str
+    drawn: bool
+    """Whether it has seen eyes drawn by a program alone, and no photograph."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +65,21 @@ class DataRecord:
     fingerprint: str
     left_out: Mapping[str, int]
     """Reason -> rows."""
+    drawn: bool = False
+    """Whether its eyes are drawn by a program: see `dr_cli.sample.mark`."""
+
+    @property
+    def trained_on(self) -> TrainedOn:
+        """What the run's weights say of it."""
+        name = "drawn eyes" if self.drawn else re.split(r"[/\\]", self.root.rstrip("/\\"))[-1]
+        return TrainedOn(name, self.fingerprint, self.drawn)
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> "DataRecord":
+        """As config.json holds it; runs that do not say tell drawn eyes by where the cache kept
+        them."""
+        kept = SAMPLE_FOLDER.search(record["root"]) is not None
+        return cls(**{"drawn": kept, **record})
 
 
 @dataclass(frozen=True)
@@ -89,7 +116,7 @@ class RunConfig:
         try:
             if record["schema"] > SCHEMA:
                 raise UsageError(f"{where} was written by a newer dr (schema {record['schema']})")
-            data, options = DataRecord(**record["data"]), dict(record["options"])
+            data, options = DataRecord.from_record(record["data"]), dict(record["options"])
             chosen = record.get("chosen") and Calibration.from_record(record["chosen"])
             return cls(**(record | {"data": data, "options": options, "chosen": chosen}))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -106,6 +133,8 @@ class ModelRecord:
     calibration: "Calibration"
     epoch: int | None = None
     """The one that was kept, from 1."""
+    trained_on: TrainedOn | None = None
+    """None where neither the weights nor a config.json beside them say."""
 
     def to_metadata(self) -> dict[str, str]:
         """As model.safetensors holds it: JSON, a text a key."""
@@ -119,6 +148,7 @@ class ModelRecord:
             "preprocessing": dict(self.preprocessing),
             **self.calibration.to_record(),
             "epoch": self.epoch,
+            "trained_on": self.trained_on and asdict(self.trained_on),
         }
         return {key: json.dumps(value) for key, value in record.items()}
 
@@ -274,9 +304,14 @@ def read_record(source: Path) -> ModelRecord:
                 "as a start for training it can be given to dr train --weights"
             )
         calibration = Calibration.from_record(record)
+        learned = record.get("trained_on")
+        trained_on = TrainedOn(**learned) if learned else None
     except (SafetensorError, ValueError, OSError, TypeError, KeyError) as error:
         raise UsageError(f"{path} is no whole safetensors file of dr: {error}") from error
-    return ModelRecord(record["arch"], record["preprocessing"], calibration, record.get("epoch"))
+    if trained_on is None and (source / "config.json").is_file():  # weights of before said nothing
+        trained_on = Run(source).config().data.trained_on
+    way, epoch = record["preprocessing"], record.get("epoch")
+    return ModelRecord(record["arch"], way, calibration, epoch, trained_on)
 
 
 def _model_file(source: Path) -> Path:
@@ -289,13 +324,21 @@ def runs_folder() -> Path:
 
 
 def find_newest_run() -> Run:
-    """The newest finished run in `runs_folder`. Raises UsageError where there is none."""
+    """The newest finished run in `runs_folder` that learned from photographs; where there is none,
+    the newest on drawn eyes. Raises UsageError where no run is finished."""
     folder = runs_folder()
-    summaries = folder.glob("*/summary.json")
-    newest = max(summaries, key=lambda path: path.stat().st_mtime, default=None)
-    if newest is None:
+    summaries = sorted(folder.glob("*/summary.json"), key=lambda path: -path.stat().st_mtime)
+    if not summaries:
         raise UsageError(f"no finished run in {folder}: name one with --run, or dr train first")
-    return Run(newest.parent)
+    runs = [Run(path.parent) for path in summaries]
+    return next((run for run in runs if not _is_drawn_only(run)), runs[0])
+
+
+def _is_drawn_only(run: Run) -> bool:
+    try:
+        return run.config().data.drawn
+    except UsageError:  # said when its weights are read
+        return False
 
 
 def check_name(root: Path, name: str | None) -> None:

@@ -63,6 +63,7 @@ def test_pipelines(world, tmp_path):
     names.mkdir()
     for k, picture in enumerate(sorted((world["data"] / "images").iterdir())[:4]):
         shutil.copy(picture, names / f"a name\nof {k}.jpg")
+    shutil.copy(world["data"] / "README.txt", names)  # by which drawn eyes are known
     done = started(SH, "examples/pipelines.sh", names, OUT=tmp_path / "out", **world["environment"])
     assert done.returncode == 0, done.stderr
     text = (tmp_path / "out" / "grades.jsonl").read_text(encoding="utf-8")

@@ -137,6 +137,7 @@ def test_what_is_printed_runs_but_for_fewer_epochs(tmp_path, monkeypatch, capsys
     block = next(b for b in SHELL if b.startswith("dr train photographs/"))
     drawn = sample.ensure(tmp_path, images=40, size=64)
     shutil.copytree(drawn, tmp_path / "photographs")
+    (tmp_path / "photographs" / "README.txt").unlink()  # which says that they are none
     for name in ("image.jpeg", "one.jpg", "two.jpg"):
         shutil.copy(next((drawn / "images").iterdir()), tmp_path / name)
     monkeypatch.chdir(tmp_path)

@@ -15,6 +15,7 @@ from dr_cli.cli import options
 from dr_cli.cli.console import Console
 from dr_cli.cli.tables import grades_table, print_tables
 from dr_cli.errors import DrError, UsageError
+from dr_cli.events import Observer
 from dr_cli.runs import find_newest_run
 
 Record = dict[str, Any]
@@ -68,11 +69,12 @@ def command(
     seen: Counter[str] = Counter()
     with Console(quiet) as console:
         sources = run or [find_newest_run().folder]
+        photographs = mind_drawn(list_photographs(names, nul), sources, bool(run), console)
         records = predict(
-            list_photographs(names, nul), sources, device=device, precision=precision,
+            photographs, sources, device=device, precision=precision,
             batch_size=batch_size, workers=workers, tta=tta, explain=explain,
         )  # fmt: skip
-        graders = ", ".join(map(str, sources))
+        graders = ", ".join(f"{source}{_doubt(source)}" for source in sources)
         console.note(f"graded by {graders}; research and teaching, no diagnosis")
         _print(_count(records, seen), form or ("table" if sys.stdout.isatty() else "csv"))
     if not seen:
@@ -96,6 +98,51 @@ def predict(
     from dr_cli.network.grader import Grader
 
     return Grader.load(sources, device=device, precision=precision).predict(photographs, **how)
+
+
+def mind_drawn(
+    photographs: Iterable[str], sources: Sequence[Path], named: bool, observer: Observer
+) -> Iterator[str]:
+    """The photographs, as they come, for networks that may have seen drawn eyes alone.
+
+    Drawn eyes are let through. At the first photograph a person who named such a network is
+    warned; where it was the newest run alone that chose it, UsageError.
+    """
+    from dr_cli.runs import Run, read_record
+    from dr_cli.sample.mark import is_drawn
+
+    learned = {one: read_record(folder).trained_on for one in sources
+               for folder in Run(one).networks()}  # fmt: skip
+    drawn = ", ".join(str(one) for one, data in learned.items() if data and data.drawn)
+    for photograph in photographs:
+        if drawn and not is_drawn(photograph):
+            said = f"{drawn} has seen drawn eyes alone, never a photograph"
+            if not named:
+                raise UsageError(
+                    f"{said}, and no other run is finished: name one with --run, or dr train on "
+                    "graded photographs"
+                )
+            observer.warning(f"{said}: what it says of photographs is worth nothing")
+            drawn = ""  # said once
+        yield photograph
+
+
+def _doubt(source: Path) -> str:
+    """What a person should know of a run before its grades are read, in brackets; else ""."""
+    from dr_cli.runs import Run
+
+    try:
+        summary = Run(source).summary()
+    except UsageError:  # a model.safetensors alone
+        return ""
+    record = summary.get("test") or summary["val"]
+    said = {k for row in record["confusion"] or [] for k, count in enumerate(row) if count}
+    interval = record["qwk"]["ci95"]
+    if len(said) == 1:
+        return f" (which called every image of its test grade {said.pop()})"
+    if interval and interval[0] <= 0:
+        return " (which was not told apart from always saying one grade)"
+    return ""
 
 
 def list_photographs(names: Iterable[str], nul: bool = False) -> Iterator[str]:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 from dr_cli import machine, runs
@@ -24,14 +25,17 @@ from dr_cli.grades import NAMES, Calibration, expected_grade, referable_probabil
 from dr_cli.network.activation import activation
 from dr_cli.network.resnet import ResNet, build_resnet, inference_copy
 from dr_cli.photographs.cache import spread
-from dr_cli.photographs.crop import Crop, Preprocessing, load_crop
+from dr_cli.photographs.crop import Crop, Preprocessing, from_image, load_crop
 from dr_cli.plots.heat import overlay
+from dr_cli.runs import TrainedOn
 from dr_cli.writing import whole
 
 Record = dict[str, Any]
+Photograph = str | Path | Image.Image | NDArray[np.uint8]
+"""A path, or a picture in memory: Pillow's in any mode, or an array [H, W, 3] or [H, W]."""
 FIELDS = (
     "path", "predicted", "name", "probabilities", "expected_grade", "referable",
-    "referable_probability", "gradable", "quality", "error",
+    "referable_probability", "gradable", "quality", "error", "trained_on",
 )  # fmt: skip
 
 
@@ -88,6 +92,7 @@ class Member:
     preprocessing: Preprocessing
     calibration: Calibration
     processor: Processor
+    trained_on: TrainedOn | None = None
 
     def __post_init__(self) -> None:
         """The network is made ready, in place: moved, in eval mode, in fp32 a folded copy."""
@@ -109,7 +114,7 @@ class Member:
                 f"{source}: its weights are not those of a {record.arch}: train it again"
             ) from error
         way = Preprocessing.from_dict(record.preprocessing)
-        return cls(network, way, record.calibration, processor)
+        return cls(network, way, record.calibration, processor, record.trained_on)
 
     def forward(self, pixels: Tensor, tta: bool = False) -> tuple[Tensor, Tensor]:
         """uint8 [n, 3, S, S] -> logits [n, 5] float32, and the feature map [n, C, h, w].
@@ -124,7 +129,7 @@ class Grader:
 
     members: all on one processor. calibration: the run's own; of several, pooled: see
     `Calibration.pooled`. threshold: the probability of grade 2 or more from which an eye is
-    called referable, in [0, 1].
+    called referable, in [0, 1]. trained_on: the names of what the members learned from.
 
     >>> from dr_cli.device import choose
     >>> untrained = build_resnet("resnet18")
@@ -143,6 +148,8 @@ class Grader:
         self.calibration = Calibration.pooled([member.calibration for member in self.members])
         point = self.calibration.operating_point
         self.threshold = point.referable.value if point else 0.5
+        learned = [member.trained_on for member in self.members if member.trained_on]
+        self.trained_on = ", ".join(dict.fromkeys(one.name for one in learned)) or None
 
     @classmethod
     def load(
@@ -192,33 +199,51 @@ class Grader:
 
     def predict(
         self,
-        paths: Iterable[str | Path],
+        photographs: Photograph | Iterable[Photograph],
         *,
         batch_size: int | None = None,
         workers: int | None = None,
         tta: bool = False,
         explain: Path | None = None,
     ) -> Iterator[Record]:
-        """A record a path, in order, as they are known; the fields of `dr predict` in JSON.
+        """A record a photograph, in order, as they are known; the fields of `dr predict` in JSON.
 
-        A file that cannot be read keeps its record, with `error` filled and the rest None.
-        batch_size: at once; None is 64 on a GPU, 8 on a CPU. explain: a folder for heatmaps over
-        the crops. Memory does not grow with the paths.
+        photographs: one, or any number of them: see `Photograph`. The path of a picture in memory
+        is its `filename`, or "". A file that cannot be read keeps its record, with `error` filled
+        and the rest None. batch_size: at once; None is 64 on a GPU, 8 on a CPU. explain: a folder
+        for heatmaps over the crops. Memory does not grow with the photographs. Raises TypeError
+        for anything else.
         """
+        if isinstance(photographs, (str, Path, Image.Image, np.ndarray)):
+            photographs = [photographs]
+        if not isinstance(photographs, Iterable):
+            raise TypeError(
+                f"{type(photographs).__name__} is no photograph: give a path or picture"
+            )
+        return self._predict(photographs, batch_size, workers, tta, explain)
+
+    def _predict(
+        self,
+        photographs: Iterable[Photograph],
+        batch_size: int | None,
+        workers: int | None,
+        tta: bool,
+        explain: Path | None,
+    ) -> Iterator[Record]:
         batch_size = batch_size or self.processor.inference_batch
         workers = workers or machine.cores()
-        with closing(spread(self._crops, paths, workers, 2 * batch_size)) as cropped:
+        with closing(spread(self._crops, photographs, workers, 2 * batch_size)) as cropped:
             while some := [one.result() for one in islice(cropped, batch_size)]:
                 yield from self._grade(some, tta, explain)
 
-    def _crops(self, path: str | Path) -> tuple[str, list[Crop] | str]:
+    def _crops(self, photograph: Photograph) -> tuple[str, list[Crop] | str]:
         """The crop for each member, or why there is none; one decoding a preprocessing."""
+        path, ways = _name(photograph), [member.preprocessing for member in self.members]
         try:
-            ways = [member.preprocessing for member in self.members]
-            crops = {way: load_crop(path, way) for way in dict.fromkeys(ways)}
-            return str(path), [crops[way] for way in ways]
+            crops = {way: _crop(photograph, way) for way in dict.fromkeys(ways)}
+            return path, [crops[way] for way in ways]
         except DrError as error:
-            return str(path), str(error)
+            return path, str(error)
 
     def _grade(
         self, items: list[tuple[str, list[Crop] | str]], tta: bool, explain: Path | None
@@ -227,7 +252,9 @@ class Grader:
         graded = zip(good, *self._forward(good, tta), strict=True) if good else iter(())
         for path, crops in items:
             if isinstance(crops, str):
-                yield dict.fromkeys(FIELDS) | {"path": path, "error": crops}
+                yield dict.fromkeys(FIELDS) | {
+                    "path": path, "error": crops, "trained_on": self.trained_on
+                }  # fmt: skip
                 continue
             (crop, *_), probabilities, features = next(graded)
             record = self._record(path, probabilities, crop)
@@ -256,15 +283,35 @@ class Grader:
         expected = round(float(expected_grade(row[None])[0]), 4)
         values = (
             path, predicted, NAMES[predicted], row.tolist(), expected, referable >= self.threshold,
-            round(referable, 6), crop.gradable, round(crop.quality, 4), None,
+            round(referable, 6), crop.gradable, round(crop.quality, 4), None, self.trained_on,
         )  # fmt: skip
         return dict(zip(FIELDS, values, strict=True))
 
     def _explain(self, folder: Path, path: str, crop: Crop, features: Tensor, grade: int) -> None:
         """A heatmap of the first network for a grade over the crop; features: [C, h, w]."""
         heat = activation(features[None], self.members[0].network.fc.weight, grade)[0]
-        with whole(_free(folder, Path(path).stem)) as aside:
+        with whole(_free(folder, Path(path).stem or "photograph")) as aside:
             overlay(crop.pixels, heat).save(aside)
+
+
+def _name(photograph: Photograph) -> str:
+    if isinstance(photograph, (str, Path)):
+        return str(photograph)
+    return str(getattr(photograph, "filename", ""))
+
+
+def _crop(photograph: Photograph, way: Preprocessing) -> Crop:
+    """Raises UnreadableImage for a file, TypeError for what is no photograph."""
+    if isinstance(photograph, (str, Path)):
+        return load_crop(photograph, way)
+    if isinstance(photograph, Image.Image):
+        return from_image(photograph, way)
+    if isinstance(photograph, np.ndarray):
+        if photograph.dtype == np.uint8 and photograph.shape[2:] in ((), (3,)):
+            return from_image(Image.fromarray(photograph), way)
+        shape = f"{photograph.dtype} {list(photograph.shape)}"
+        raise TypeError(f"an array {shape} is no picture: give uint8 [H, W, 3] or [H, W]")
+    raise TypeError(f"{type(photograph).__name__} is no photograph: give a path or a picture")
 
 
 def _free(folder: Path, stem: str) -> Path:

@@ -111,7 +111,8 @@ def _name_data(run: Record) -> str:
     """Data set, layout and images by split, without the path that leads there."""
     data = run["data"]
     name = re.split(r"[/\\]", data.get("root", "").rstrip("/\\"))[-1]
-    told = ", ".join(filter(None, [name, f"layout {data['layout']}"]))
+    drawn = "drawn eyes, no photographs" if run["drawn"] else ""
+    told = ", ".join(filter(None, [name, drawn, f"layout {data['layout']}"]))
     counts = [f"{row['n']:,} {NAMES[row['split']]}" for row in run["splits"]]
     return f"{told}: {', '.join(counts)} images" if counts else told
 

@@ -24,7 +24,7 @@ from dr_cli.errors import UsageError
 from dr_cli.grades import NUM_GRADES, REFERABLE_FROM, expected_grade, referable_probability
 from dr_cli.labels import splits
 from dr_cli.report import gallery, prose
-from dr_cli.runs import DataRecord, Run
+from dr_cli.runs import SAMPLE_FOLDER, DataRecord, Run
 from dr_cli.scoring.calibration import retemper
 from dr_cli.scoring.metrics import reliability_curve
 from dr_cli.scoring.of_run import compare_runs
@@ -121,9 +121,8 @@ def _read_run(run: Run, name: str, no_pictures: bool, listed: int) -> Record:
     record = _without_run(summary[split])
     predictions = run.predictions(split)
     check(predictions, str(run[f"predictions-{split}.csv"]))
-    drawn = bool(predictions["path"].str.fullmatch(r"(.*/)?drawn_[^/]*").all())  # the sample set's
     counts = _count_splits(run)
-    data = _describe_data(config.data, drawn, no_pictures)
+    data = _describe_data(config.data, no_pictures)
     options = _without_paths(config.options) if no_pictures else dict(config.options)
     return {
         "name": name,
@@ -138,7 +137,7 @@ def _read_run(run: Run, name: str, no_pictures: bool, listed: int) -> Record:
         "seconds": sum(row.get("seconds") or 0 for row in history) or None,
         "images_per_second": _median(row.get("images_per_second") for row in history),
         "phases": _split_seconds(history, counts),
-        "drawn": drawn,
+        "drawn": config.data.drawn,
         "decision": run.calibration().to_record()["decision"],
         "split": split,
         "record": record,
@@ -167,10 +166,10 @@ def _without_run(record: Mapping[str, Any]) -> Record:
     return {key: value for key, value in record.items() if key not in ("run", "data")}
 
 
-def _describe_data(data: DataRecord, drawn: bool, no_pictures: bool) -> Record:
+def _describe_data(data: DataRecord, no_pictures: bool) -> Record:
     """What config.json says of the data set; its place only where that may be told."""
     told = asdict(data)
-    kept = drawn and re.search(r"[/\\]sample[/\\][^/\\]+$", data.root)  # where the cache has it
+    kept = data.drawn and SAMPLE_FOLDER.search(data.root)
     if kept or no_pictures:
         del told["root"], told["source"]
     return {"root": SAMPLE_SET} | told if kept else told

@@ -35,6 +35,7 @@ from dr_cli.sample.anatomy import add_vessels, aim, draw_person, paint_fundus
 from dr_cli.sample.camera import add_drusen, photograph, show_field
 from dr_cli.sample.canvas import Mask, Rng
 from dr_cli.sample.lesions import add_lesions, keep_colours
+from dr_cli.sample.mark import README
 
 Eye = Literal["left", "right"]
 
@@ -146,16 +147,6 @@ def _pair(rng: Rng, patients: int) -> list[list[int]]:
         one, other = pairs.index([low, low]), pairs.index([high, high])
         pairs[one][1], pairs[other][1] = high, low
     return [pairs[i] for i in rng.permutation(patients)]
-
-
-README = """\
-These pictures are DRAWN by a computer program (dr, dr_cli/sample/). They are not photographs,
-show no person's eye, and must never be used for a clinical purpose: not to grade, not to
-validate a grader, not to set a threshold. What a network learns here says nothing about what it
-does on real eyes. They exist so that the program can be tried with nothing downloaded.
-
-labels.csv: image (under images/), grade 0 to 4, patient, eye, split.
-"""
 
 
 def ensure(

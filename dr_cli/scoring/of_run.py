@@ -15,6 +15,7 @@ from dr_cli.errors import UsageError
 from dr_cli.events import NOTHING, Observer
 from dr_cli.grades import Calibration
 from dr_cli.runs import Run
+from dr_cli.sample.mark import is_drawn
 from dr_cli.scoring import calibration
 from dr_cli.scoring.baselines import count_leaks, score_baselines
 from dr_cli.scoring.comparison import compare
@@ -33,6 +34,8 @@ OPTIMISTIC = {  # why the figures of a split are
     "test": "the epoch was picked on the test set (--val test)",
     "all": "the network learned from some of these images, or was chosen on them",
 }
+DRAWN_EYES = "these eyes are drawn by a program: the figures say nothing about photographs"
+DRAWN_ALONE = "the network has seen drawn eyes alone, never a photograph as these are"
 
 
 @dataclass(frozen=True)
@@ -230,6 +233,10 @@ def _choose_rows(
             "--split all takes every photograph"
         )
     context = Context(run.name, str(data), split)
+    if is_drawn(data):
+        context = replace(context, warnings=(DRAWN_EYES,))
+    elif run.config().data.drawn:
+        context = replace(context, warnings=(DRAWN_ALONE,))
     if own:
         context = _describe(run, split, labels, again=True)
     lost = labels["reason"].fillna("").str.startswith((MISSING, UNREADABLE))
@@ -257,6 +264,9 @@ def _describe(run: Run, split: str, labels: "pd.DataFrame", again: bool = False)
         optimistic = [split]
     if again and len(run.networks()) > 1 and "all" not in optimistic:
         optimistic.append("all")
-    warnings = tuple(f"{OPTIMISTIC[why]}: these figures are optimistic" for why in optimistic)
+    warnings = [f"{OPTIMISTIC[why]}: these figures are optimistic" for why in optimistic]
+    warnings += [DRAWN_EYES] if config.data.drawn else []
     root = config.data.root
-    return Context(run.name, root, split, baselines=baselines, leaks=leaks, warnings=warnings)
+    return Context(
+        run.name, root, split, baselines=baselines, leaks=leaks, warnings=tuple(warnings)
+    )

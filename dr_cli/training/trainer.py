@@ -21,6 +21,7 @@ from dr_cli.network.resnet import ResNet, build_resnet, count_parameters, multip
 from dr_cli.network.weights import load_pretrained, load_start
 from dr_cli.plots import lines
 from dr_cli.plots.confusion import ConfusionMatrix
+from dr_cli.sample.mark import is_drawn
 from dr_cli.scoring.calibration import calibrate
 from dr_cli.scoring.of_run import evaluate_run, tabulate
 from dr_cli.training import pictures
@@ -126,7 +127,7 @@ def outline(plan: Plan) -> Outline:
 
 def describe_run(plan: Plan) -> runs.RunConfig:
     """What config.json holds: every option that decides the result, and what it ran on."""
-    config, labels = plan.config, plan.labels
+    config = plan.config
     versions = {"python": platform.python_version(), "dr": dr_cli.__version__}
     versions |= {"torch": torch.__version__, "numpy": np.__version__}
     return runs.RunConfig(
@@ -135,18 +136,25 @@ def describe_run(plan: Plan) -> runs.RunConfig:
         preprocessing=plan.dataset.preprocessing.to_dict(),
         parameters=count_parameters(config.arch),
         multiply_adds=multiply_adds(config.arch, plan.dataset.preprocessing.size),
-        data=runs.DataRecord(
-            root=str(labels.root.resolve()),
-            source=str(labels.source),
-            layout=labels.layout,
-            columns=labels.columns.to_record(),
-            fingerprint=labels.fingerprint,
-            left_out=count_reasons(plan.table),
-        ),
+        data=describe_data(plan),
         versions=versions,
         device=plan.processor.reason,
         precision=plan.processor.precision,
         threads=torch.get_num_threads(),
+    )
+
+
+def describe_data(plan: Plan) -> runs.DataRecord:
+    """What config.json and the weights say of the data set."""
+    labels = plan.labels
+    return runs.DataRecord(
+        root=str(labels.root.resolve()),
+        source=str(labels.source),
+        layout=labels.layout,
+        columns=labels.columns.to_record(),
+        fingerprint=labels.fingerprint,
+        left_out=count_reasons(plan.table),
+        drawn=is_drawn(labels.source),
     )
 
 
@@ -163,7 +171,8 @@ def save_model(
     """model.safetensors: a whole grader by its metadata. epoch: the one that is kept, from 1."""
     way = plan.dataset.preprocessing.to_dict()
     tensors = {name: value.cpu() for name, value in network.state_dict().items()}
-    run.save_model(tensors, runs.ModelRecord(plan.config.arch, way, calibration, epoch))
+    learned = describe_data(plan).trained_on
+    run.save_model(tensors, runs.ModelRecord(plan.config.arch, way, calibration, epoch, learned))
 
 
 def finish_run(plan: Plan, run: runs.Run, learner: Learner) -> dict[str, Any]:

@@ -44,7 +44,7 @@ def write_run(
             preprocessing=preprocessing,
             parameters=11_179_077,
             multiply_adds=1_800_000_000,
-            data=DataRecord(root, root, "table" if drawn else "idrid", {}, "ab12", {}),
+            data=DataRecord(root, root, "table" if drawn else "idrid", {}, "ab12", {}, drawn),
             versions={"torch": "2.9"},
             device="CPU (no GPU found), 2 threads",
             precision="fp32",

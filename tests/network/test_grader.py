@@ -3,6 +3,7 @@ import gc
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch.nn.modules.module import register_module_forward_hook
 
 from dr_cli import runs
@@ -155,3 +156,28 @@ def test_members_that_crop_alike_say_how_and_others_are_refused(tmp_path):
     mixed = Grader.load([*runs_of_64, save(tmp_path / "large", way=Preprocessing(96))])
     with pytest.raises(UsageError, match="64 and of 96 px"):
         _ = mixed.preprocessing
+
+
+def test_one_photograph_is_one_whatever_it_comes_as(photographs, tmp_path):
+    """A name's letters were once read as paths."""
+    grader = Grader.load(save(tmp_path / "run"), device="cpu", precision="fp32")
+    (wanted,) = grader.predict([photographs[2]])
+    with Image.open(photographs[2]) as image:
+        opened = image.convert("RGB")
+        opened.load()
+        named = image.copy()
+    alike = [str(photographs[2]), photographs[2], opened, np.asarray(opened), [opened]]
+    for one in alike:
+        (record,) = grader.predict(one)
+        assert record["probabilities"] == wanted["probabilities"]
+        assert record["error"] is None
+    grey = np.asarray(opened.convert("L"))
+    assert [r["path"] for r in grader.predict([named, grey])] == ["", ""]
+    with pytest.raises(TypeError, match="int is no photograph"):
+        grader.predict(3)
+    with pytest.raises(TypeError, match="NoneType is no photograph"):
+        list(grader.predict([None]))
+    with pytest.raises(TypeError, match=r"float64 \[4, 4, 3\] is no picture"):
+        list(grader.predict(np.zeros((4, 4, 3))))
+    list(grader.predict(opened, explain=tmp_path / "heat"))
+    assert [path.name for path in (tmp_path / "heat").iterdir()] == ["photograph.png"]
