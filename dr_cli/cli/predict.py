@@ -5,7 +5,7 @@ import json
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -75,8 +75,9 @@ def command(
             batch_size=batch_size, workers=workers, tta=tta, explain=explain,
         )  # fmt: skip
         graders = ", ".join(f"{source}{_doubt(source)}" for source in sources)
-        console.note(f"graded by {graders}; research and teaching, no diagnosis")
-        _print(_count(records, seen), form or ("table" if sys.stdout.isatty() else "csv"))
+        said = f"graded by {graders}; research and teaching, no diagnosis"
+        records = _count(records, seen, lambda: console.note(said))
+        _print(records, form or ("table" if sys.stdout.isatty() else "csv"))
     if not seen:
         raise UsageError(f"no photograph in {', '.join(names)}")
     if seen["failed"]:
@@ -183,8 +184,13 @@ def _read_stdin(nul: bool) -> Iterator[str]:
         yield os.fsdecode(rest)
 
 
-def _count(records: Iterable[Record], seen: Counter[str]) -> Iterator[Record]:
+def _count(
+    records: Iterable[Record], seen: Counter[str], begin: Callable[[], None]
+) -> Iterator[Record]:
+    """The records as they are; begin: called before the first, when nothing can be refused."""
     for record in records:
+        if not seen:
+            begin()
         seen["graded" if record["error"] is None else "failed"] += 1
         yield record
 
