@@ -103,7 +103,9 @@ def bare_rate(planned: Plan, steps: int) -> float:
     one = Learner(_network(planned), planned)
     indices = planned.indices("train")[: config.batch_size]
     pixels = torch.from_numpy(planned.dataset.crops(indices)).to(processor.device)
-    inputs = augment.normalise(pixels).contiguous(memory_format=processor.memory_format)
+    inputs = augment.normalise(pixels, planned.dataset.preprocessing).contiguous(
+        memory_format=processor.memory_format
+    )
     grade = torch.from_numpy(planned.dataset.grades[indices]).to(processor.device)
     taken = []
     for _ in range(steps + 3):

@@ -68,7 +68,9 @@ def bare(planned: Plan) -> Callable[[], None]:
     one = learner(planned, "none")
     processor, size = planned.processor, one.config.batch_size or 1
     pixels = torch.from_numpy(planned.dataset.crops(planned.indices("train"))).to(processor.device)
-    inputs = augment.normalise(pixels).contiguous(memory_format=processor.memory_format)
+    inputs = augment.normalise(pixels, planned.dataset.preprocessing).contiguous(
+        memory_format=processor.memory_format
+    )
     grades = torch.from_numpy(planned.grades("train")).to(processor.device)
 
     def epoch() -> None:
