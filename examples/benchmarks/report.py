@@ -32,6 +32,7 @@ from dr_cli.writing import write_csv, write_json
 
 SHARES = (0.735, 0.07, 0.15, 0.025, 0.02)  # of the grades in EyePACS
 EPOCHS = 30
+CALIBRATION = Calibration(temperature=1.2)
 
 
 class Eyes:
@@ -66,7 +67,7 @@ def predictions(images: int, seed: int) -> pd.DataFrame:
 
 
 def write_run(folder: Path, images: int, seed: int, eyes: Eyes) -> None:
-    run = runs.Run(folder)
+    run, way = runs.Run(folder), Preprocessing(224).to_dict()
     summary = {}
     for split, n in (("val", images // 4), ("test", images)):
         table = predictions(n, seed)
@@ -74,7 +75,7 @@ def write_run(folder: Path, images: int, seed: int, eyes: Eyes) -> None:
         summary[split] = build_record(
             table,
             Context(split=split),
-            calibration=Calibration(temperature=1.2),
+            calibration=CALIBRATION,
             scoring=Scoring(200),
         )
     torch.manual_seed(seed)
@@ -87,7 +88,7 @@ def write_run(folder: Path, images: int, seed: int, eyes: Eyes) -> None:
         runs.RunConfig(
             options=TrainConfig(epochs=EPOCHS, size=224, seed=seed).to_dict(),
             fold=None,
-            preprocessing=Preprocessing(224).to_dict(),
+            preprocessing=way,
             parameters=count_parameters("resnet18"),
             multiply_adds=multiply_adds("resnet18", 224),
             data=runs.DataRecord("eyepacs", "eyepacs", "eyepacs", {}, "0" * 64, {}),
@@ -96,6 +97,9 @@ def write_run(folder: Path, images: int, seed: int, eyes: Eyes) -> None:
             precision="fp32",
             threads=1,
         )
+    )
+    run.save_model(
+        {"fc.bias": never_learnt.fc.bias}, runs.ModelRecord("resnet18", way, CALIBRATION, EPOCHS)
     )
     write_json(run["summary.json"], summary)
 
