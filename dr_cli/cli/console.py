@@ -14,17 +14,16 @@ if TYPE_CHECKING:
 
 LINE_EVERY = 30.0  # seconds between lines off a terminal
 _COLUMNS = (  # with a space between them 78 characters, the best one's mark included
-    ("epoch", "epoch", "{:>5}"),
-    ("train_loss", "loss", "{:>7.4f}"),
-    ("train_accuracy", "train acc", "{:>9.3f}"),
-    ("val_accuracy", "val acc", "{:>7.3f}"),
-    ("val_qwk", "val QWK", "{:>7.3f}"),
-    ("test_accuracy", "test acc", "{:>8.3f}"),
-    ("test_qwk", "test QWK", "{:>8.3f}"),
-    ("images_per_second", "img/s", "{:>6.1f}"),
-    ("seconds", "sec", "{:>6.1f}"),
+    ("epoch", "epoch", ""),
+    ("train_loss", "   loss", ".4f"),
+    ("train_accuracy", "train acc", ".3f"),
+    ("val_accuracy", "val acc", ".3f"),
+    ("val_qwk", "val QWK", ".3f"),
+    ("test_accuracy", "test acc", ".3f"),
+    ("test_qwk", "test QWK", ".3f"),
+    ("images_per_second", " img/s", ".1f"),
+    ("seconds", "   sec", ".1f"),
 )
-BEST = " best"
 
 
 class Console(Observer):
@@ -52,31 +51,27 @@ class Console(Observer):
                 log.writelines(f"{line}\n" for line in self._unwritten)
             self._unwritten = []
 
-    def say(self, text: str, style: str | None = None, always: bool = False) -> None:
-        """A line."""
+    def note(self, text: str, style: str | None = None, always: bool = False) -> None:
+        """A line; `always` shows it in spite of --quiet."""
         self._unwritten.append(text)
         if always or not self.quiet:
             self.rich.print(text, style=style, markup=False)
         self._write()
 
-    def note(self, text: str) -> None:
-        """A sentence worth knowing."""
-        self.say(text)
-
     def warning(self, text: str) -> None:
         """A sentence about what may spoil the result; --quiet does not hide it."""
-        self.say(f"warning: {text}", "yellow", always=True)
+        self.note(f"warning: {text}", "yellow", always=True)
 
     def plan(self, outline: Outline) -> None:
         """What will be trained; a table of epochs of its own follows."""
         self._header = False
         counts = ", ".join(f"{n:,} {split}" for split, n in outline.images.items() if n)
-        self.say(
+        self.note(
             f"{outline.arch} ({outline.parameters / 1e6:.1f} M parameters), {outline.size} px, "
             f"batch {outline.batch_size}, {_count(outline.epochs, 'epoch')} of "
             f"{_count(outline.steps_per_epoch, 'step')}; images: {counts}"
         )
-        self.say(outline.reason)
+        self.note(outline.reason)
 
     def progress(self, what: str, done: int, total: int) -> None:
         """Shows a task's bar, or a line now and then off a terminal."""
@@ -92,19 +87,15 @@ class Console(Observer):
     def epoch(self, row: Mapping[str, Any], best: bool) -> None:
         """A row of the growing table; the best epoch so far is marked."""
         self._stop()
-        shown = [c for c in _COLUMNS if c[0] in row]
+        shown = [column for column in _COLUMNS if column[0] in row]
         if not self._header:
-            widths = [len(c[2].format(0)) for c in shown]
-            heads = [c[1].rjust(w) for c, w in zip(shown, widths, strict=True)]
-            self.say(" ".join(heads), "bold")
+            self.note(" ".join(head for _, head, _ in shown), "bold")
             self._header = True
         cells = [
-            layout.format(row[name])
-            if row[name] is not None
-            else "n/a".rjust(len(layout.format(0)))
-            for name, _, layout in shown
+            ("n/a" if row[name] is None else format(row[name], figure)).rjust(len(head))
+            for name, head, figure in shown
         ]
-        self.say(" ".join(cells) + BEST * best, "green" if best else None)
+        self.note(" ".join(cells) + " best" * best, "green" if best else None)
 
     def _show(self, what: str, done: int, total: int, figures: str) -> None:
         if self.quiet:
@@ -115,10 +106,8 @@ class Console(Observer):
                 self.rich.print(f"{what}: {done:,} of {total:,}  {figures}", markup=False)
             return
         if self._bar is None:
-            self._bar = self._open_bar()
-            self._task = self._bar.add_task(what, total=total, figures="", speed="")
-            self._what = what
-            self._since = time.monotonic()
+            self._bar, self._what = self._open_bar(), ""
+            self._task = self._bar.add_task("", total=total, figures="", speed="")
             self._bar.start()
         if what != self._what:
             self._bar.reset(self._task, description=what, total=total)

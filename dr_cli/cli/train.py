@@ -17,31 +17,32 @@ if TYPE_CHECKING:
 RESUMABLE = {"epochs"}  # what --resume lets a person change; the rest decides the result
 
 
+Data = Annotated[
+    Path | None, typer.Argument(help="Graded photographs [default: $DR_DATA, else drawn eyes].")
+]
+Name = Annotated[
+    str | None, typer.Option(help="Name of the run folder [default: architecture + …].")
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Look at everything, train nothing.")]
+Format = Annotated[
+    Literal["text", "json"] | None, typer.Option("--format", help="Of --dry-run [default: text].")
+]
+Profile = Annotated[bool, typer.Option("--profile", help="Say at the end where the time went.")]
+Config = Annotated[Path | None, typer.Option(help="TOML file of these options; flags win.")]
+Resume = Annotated[Path | None, typer.Option(help="Go on with a run that stopped.")]
+
+
 @options.with_fields(TrainConfig)
 def command(
-    data: Annotated[
-        Path | None,
-        typer.Argument(help="Graded photographs [default: $DR_DATA, else drawn eyes]."),
-    ] = None,
+    data: Data = None,
     *,
     chosen: dict[str, Any],
-    name: Annotated[
-        str | None, typer.Option(help="Name of the run folder [default: architecture + …].")
-    ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Look at everything, train nothing.")
-    ] = False,
-    form: Annotated[
-        Literal["text", "json"] | None,
-        typer.Option("--format", help="Of --dry-run [default: text]."),
-    ] = None,
-    profile: Annotated[
-        bool, typer.Option("--profile", help="Say at the end where the time went.")
-    ] = False,
-    config: Annotated[
-        Path | None, typer.Option(help="TOML file of these options; flags win.")
-    ] = None,
-    resume: Annotated[Path | None, typer.Option(help="Go on with a run that stopped.")] = None,
+    name: Name = None,
+    dry_run: DryRun = False,
+    form: Format = None,
+    profile: Profile = False,
+    config: Config = None,
+    resume: Resume = None,
     workers: options.Workers = None,
     image_column: options.ImageColumn = None,
     grade_column: options.GradeColumn = None,
@@ -59,10 +60,8 @@ def command(
     """
     if form is not None and not dry_run:
         raise UsageError("--format is of --dry-run: a training run prints its folder")
-    columns = {
-        "image": image_column, "grade": grade_column, "patient": patient_column,
-        "split": split_column,
-    }  # fmt: skip
+    columns = {"image": image_column, "grade": grade_column}
+    columns |= {"patient": patient_column, "split": split_column}
     if resume is not None:
         refused: dict[str, Any] = {flag(field): field not in RESUMABLE for field in chosen}
         refused |= {"--config": config, "--dry-run": dry_run}
@@ -81,11 +80,10 @@ def command(
             _show(session.dry_run(data, settled, how, observer=console), form)
             return
         try:
-            if resume is not None:
-                epochs = chosen.get("epochs")
-                run = session.resume(resume, how, epochs=epochs, observer=console)
-            else:
+            if resume is None:
                 run = session.train(data, settled, how, name=name, observer=console)
+            else:
+                run = session.resume(resume, how, epochs=chosen.get("epochs"), observer=console)
         except KeyboardInterrupt:
             if console.begun is not None:
                 typer.echo(_hint(console.begun), err=True)

@@ -4,6 +4,7 @@
 `dr train --dry-run` prints.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,52 +86,34 @@ def describe(labels: Labels, table: pd.DataFrame, seen: Inspection) -> dict[str,
     }
 
 
-def problems(record: dict[str, Any]) -> list[str]:
-    """What a person should know before training, a sentence each; empty when all is well."""
-    leaks, doubles = record["leaks"], record["duplicates"]
-    judged = record["judged_on"]
+def problems(record: dict[str, Any]) -> Iterator[str]:
+    """What a person should know before training, a sentence each; none when all is well."""
+    leaks, doubles, judged = record["leaks"], record["duplicates"], record["judged_on"]
+    images = f"{record['rows']:,} images"
     of = f"of {record['splits'].get(judged, {'n': 0})['n']:,} {judged} images"
     others = "train or val" if judged == TEST else "train"
-    said = []
-    if record["images_missing"]:
-        said.append(
-            f"{record['images_missing']:,} of {record['rows']:,} images are missing (the first is"
-            f" {record['first_missing']})"
-        )
-    if record["unreadable"]:
-        first = record["unreadable"][0]
-        said.append(
-            f"{len(record['unreadable']):,} of {record['rows']:,} images cannot be read (the first"
-            f" is {first['path']}: {first['reason']})"
-        )
-    if leaks["fellow_eye_in_train"]:
-        said.append(
-            f"{leaks['fellow_eye_in_train']:,} {of} have their fellow eye in {others}: copying its"
-            " grade is no skill (--split-by patient makes a clean split)"
-        )
-    elif leaks["patient_in_train"]:
-        said.append(
-            f"{leaks['patient_in_train']:,} {of} show a patient who stands in {others} too"
-            " (--split-by patient makes a clean split)"
-        )
-    if leaks["duplicates_across_splits"]:
-        said.append(f"{leaks['duplicates_across_splits']:,} {of} have a duplicate in {others}")
-    if doubles["conflicting_groups"]:
+    remedy = "(--split-by patient makes a clean split)"
+    if missing := record["images_missing"]:
+        yield f"{missing:,} of {images} are missing (the first is {record['first_missing']})"
+    if unreadable := record["unreadable"]:
+        first = "{path}: {reason}".format(**unreadable[0])
+        yield f"{len(unreadable):,} of {images} cannot be read (the first is {first})"
+    if eyes := leaks["fellow_eye_in_train"]:
+        harm = "copying its grade is no skill"
+        yield f"{eyes:,} {of} have their fellow eye in {others}: {harm} {remedy}"
+    elif known := leaks["patient_in_train"]:
+        yield f"{known:,} {of} show a patient who stands in {others} too {remedy}"
+    if copies := leaks["duplicates_across_splits"]:
+        yield f"{copies:,} {of} have a duplicate in {others}"
+    if groups := doubles["conflicting_groups"]:
         first = doubles["conflicts"][0]
-        pairs = ", ".join(
-            f"{path} ({grade})" for path, grade in zip(first["paths"], first["grades"], strict=True)
-        )
-        said.append(
-            f"duplicates with conflicting grades: {doubles['conflicting_groups']:,} groups (such as"
-            f" {pairs})"
-        )
-    absent = [
-        f"{split} holds no image of grade {', '.join(map(str, none))}"
-        for split in SPLITS
-        if split in record["splits"]
-        and (none := [g for g, n in enumerate(record["splits"][split]["grade_counts"]) if not n])
-    ]
-    return said + absent
+        told = zip(first["paths"], first["grades"], strict=True)
+        pairs = ", ".join(f"{path} ({grade})" for path, grade in told)
+        yield f"duplicates with conflicting grades: {groups:,} groups (such as {pairs})"
+    for split in SPLITS:
+        counts = record["splits"].get(split, {"grade_counts": []})["grade_counts"]
+        if absent := [str(grade) for grade, n in enumerate(counts) if not n]:
+            yield f"{split} holds no image of grade {', '.join(absent)}"
 
 
 def _spread(ids: NDArray[np.int64], rows: NDArray[np.intp], count: int) -> NDArray[np.int64]:

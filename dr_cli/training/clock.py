@@ -3,7 +3,7 @@
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
@@ -18,9 +18,13 @@ class Clock:
         self.device, self.on = device, on
         self.seconds: dict[str, float] = defaultdict(float)
 
-    def __call__(self, part: str) -> AbstractContextManager[None]:
+    @contextmanager
+    def __call__(self, part: str) -> Iterator[None]:
         """`with clock("forward"): …` adds what the block took to its part."""
-        return self._timed(part) if self.on else nullcontext()
+        start = self._now() if self.on else 0.0
+        yield
+        if self.on:
+            self.seconds[part] += self._now() - start
 
     def each(self, part: str, items: Iterable[T]) -> Iterator[T]:
         """The items; the time to get each is added to the part."""
@@ -32,12 +36,6 @@ class Clock:
                 except StopIteration:
                     return
             yield item
-
-    @contextmanager
-    def _timed(self, part: str) -> Iterator[None]:
-        start = self._now()
-        yield
-        self.seconds[part] += self._now() - start
 
     def _now(self) -> float:
         if self.device.type == "cuda":  # its work is only queued until then

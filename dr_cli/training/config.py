@@ -119,9 +119,8 @@ class TrainConfig:
             raise UsageError(
                 f"--label-smoothing works with --loss {' or '.join(SMOOTHED)}, not with {self.loss}"
             )
-        if self.optimizer != "sgd" and not (
-            self.nesterov and self.momentum == TrainConfig.momentum
-        ):
+        own = (TrainConfig.momentum, TrainConfig.nesterov)
+        if self.optimizer != "sgd" and (self.momentum, self.nesterov) != own:
             raise UsageError("--momentum and --no-nesterov are sgd's: give --optimizer sgd, too")
         if self.lr == 0:
             raise UsageError("--lr is 0: nothing would be learned")

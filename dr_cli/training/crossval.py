@@ -14,23 +14,14 @@ import pandas as pd
 
 from dr_cli import runs
 from dr_cli.grades import Calibration
-from dr_cli.plots import lines as curves
-from dr_cli.plots.confusion import ConfusionMatrix
-from dr_cli.scoring.of_run import evaluate_run
 from dr_cli.training import pictures
-from dr_cli.writing import write_csv, write_json
-
-
-def list_folds(run: runs.Run, folds: int) -> list[runs.Run]:
-    """The K runs of a cross-validation."""
-    return [runs.Run(run.folder / f"fold-{k}") for k in range(1, folds + 1)]
+from dr_cli.training.trainer import write_findings
+from dr_cli.writing import write_csv
 
 
 def pool(run: runs.Run, folds: Sequence[runs.Run]) -> dict[str, Any]:
     """Writes into `run` what its finished folds found together; returns its summary."""
     tables = [fold.predictions("test") for fold in folds]
-    table = pd.concat(tables, ignore_index=True)
-    run.write_table("predictions-test.csv", runs.PREDICTIONS, table)
     _pool_splits(run, folds)
     rows = _mean_epochs(folds)
     write_csv(run["metrics.csv"], runs.METRICS, rows)
@@ -38,12 +29,8 @@ def pool(run: runs.Run, folds: Sequence[runs.Run]) -> dict[str, Any]:
     chosen = Calibration.pooled([fold.calibration() for fold in folds])
     run.write_config(replace(run.config(), chosen=replace(chosen, temperature=None)))
     shown = [entry for fold in folds for entry in fold.pictures()]
-    write_json(run["pictures.json"], pictures.pool_pictures(shown))
-    ConfusionMatrix.from_predictions(table["grade"], table["predicted"]).save(run["confusion.png"])
-    curves.save(rows, run["curves.png"])
-    summary = {"test": evaluate_run(run, "test")}
-    write_json(run["summary.json"], summary)
-    return summary
+    pooled = {"test": pd.concat(tables, ignore_index=True)}
+    return write_findings(run, pooled, rows, pictures.pool_pictures(shown))
 
 
 def _pool_splits(run: runs.Run, folds: Sequence[runs.Run]) -> None:

@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -61,8 +62,9 @@ class Learner:
     def __init__(
         self, network: ResNet, plan: Plan, profile: bool = False, observer: Observer = NOTHING
     ) -> None:
-        self.network, self.plan, self.config, self.observer = network, plan, plan.config, observer
+        self.plan, self.config, self.observer = plan, plan.config, observer
         self.device = plan.processor.device
+        self.network = network.to(self.device).to(memory_format=plan.processor.memory_format)
         self.clock = Clock(self.device, profile)
         self.batch_size = plan.batch_size
         self.micro_batch = plan.batch_size  # halved where memory runs out
@@ -77,7 +79,8 @@ class Learner:
         )
         self.rows: list[dict[str, Any]] = []
         self.part = Part()
-        self.best_epoch, self.best = 0, (-math.inf, -math.inf)
+        self.best_epoch = 0
+        self.best: tuple[float, ...] = (-math.inf, -math.inf)
 
     @property
     def done(self) -> bool:
@@ -104,22 +107,18 @@ class Learner:
             )
         seconds = time.perf_counter() - start
         row["images_per_second"] = round(len(self.plan.indices("train")) / seconds, 2)
-        network = self.network
-        if self.config.ema:
-            network = build_average(self.network, self.average)
+        network = build_average(self.network, self.average) if self.config.ema else self.network
+
+        def watch(split: str, done: int, total: int) -> None:
+            self.observer.batch(epoch, split, done, total, {})
+
         with self.clock("evaluation"):
-            logits = predict_splits(
-                network,
-                self.plan,
-                self.micro_batch,
-                lambda split, done, total: self.observer.batch(epoch, split, done, total, {}),
-            )
+            logits = predict_splits(network, self.plan, self.micro_batch, watch)
         for split, values in logits.items():
             row |= score(split, values, self.plan.grades(split), self.config.loss)
         row["seconds"] = round(time.perf_counter() - start, 3)
         merit = self._merit(row)
-        best = merit > self.best
-        if best:
+        if best := merit > self.best:
             self.best, self.best_epoch = merit, epoch
         self.rows.append(row)
         self.part = Part()
@@ -157,7 +156,7 @@ class Learner:
         self.observer.batch(epoch, "train", len(order), len(order), means)
         return {"lr": lr, "train_loss": means["loss"], "train_accuracy": means["accuracy"]}
 
-    def _merit(self, row: dict[str, Any]) -> tuple[float, float]:
+    def _merit(self, row: dict[str, Any]) -> tuple[float, ...]:
         """What the kept epoch has most of: validation QWK, then less loss; else the last one."""
         if "val" not in self.plan.evaluated:
             return float(row["epoch"]), 0.0
@@ -252,7 +251,7 @@ class Learner:
             mine.copy_(saved)
         self.rows, self.part = state["rows"], Part(**state["part"])
         self.best_epoch = state["best_epoch"]
-        self.best = (state["best"][0], state["best"][1])
+        self.best = tuple(state["best"])
 
 
 def build_average(network: ResNet, average: list[Tensor]) -> ResNet:
@@ -311,18 +310,13 @@ def make_optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.Optim
     """Weight decay on weights alone: not on biases and normalisation's scale and shift."""
     decayed = [p for p in network.parameters() if p.ndim > 1]
     other = [p for p in network.parameters() if p.ndim <= 1]
-    groups = [
-        {"params": decayed, "weight_decay": config.weight_decay},
-        {"params": other, "weight_decay": 0.0},
-    ]
+    decay = config.weight_decay
+    groups = [{"params": decayed, "weight_decay": decay}, {"params": other, "weight_decay": 0.0}]
     if config.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
+        return torch.optim.AdamW(groups, config.learning_rate, fused=True)
+    momentum, nesterov = config.momentum, config.nesterov and config.momentum > 0
     return torch.optim.SGD(
-        groups,
-        lr=config.learning_rate,
-        momentum=config.momentum,
-        nesterov=config.nesterov and config.momentum > 0,
-        fused=True,
+        groups, config.learning_rate, momentum=momentum, nesterov=nesterov, fused=True
     )
 
 
@@ -338,22 +332,24 @@ def predict_splits(
     """
     found: dict[str, NDArray[np.float32]] = {}
     for split in plan.evaluated:
-        same = split == "test" and plan.config.val == "test"
-        found[split] = found["val"] if same else _predict(network, plan, split, batch_size, watch)
+        if split == "test" and plan.config.val == "test":
+            found[split] = found["val"]
+        else:
+            told = partial(watch, split)
+            found[split] = predict(network, plan, plan.indices(split), batch_size, told)
     return found
 
 
-def _predict(
-    network: ResNet, plan: Plan, split: str, batch_size: int, watch: Callable[..., None]
+def predict(
+    network: ResNet,
+    plan: Plan,
+    indices: NDArray[np.int64],
+    batch_size: int,
+    watch: Callable[[int, int], None] = lambda done, total: None,
 ) -> NDArray[np.float32]:
-    indices = plan.indices(split)
-    return logits_of(
-        network,
-        batches(plan.dataset, indices, batch_size),
-        plan.dataset.preprocessing,
-        plan.processor,
-        lambda done: watch(split, done, len(indices)),
-    )
+    """Logits [N, 5] of photographs of `plan.dataset`; watch: told how many are done of how many."""
+    ready, way = batches(plan.dataset, indices, batch_size), plan.dataset.preprocessing
+    return logits_of(network, ready, way, plan.processor, lambda done: watch(done, len(indices)))
 
 
 def score(

@@ -5,9 +5,10 @@ Made when a run ends, while its network and crops are at hand, so that `dr repor
 
 import base64
 import io
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from PIL import Image
@@ -20,16 +21,13 @@ from dr_cli.network.resnet import ResNet
 from dr_cli.plots.heat import overlay
 from dr_cli.scoring.predictions import PROBABILITIES
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 MISTAKES = 12
 RIGHT_A_GRADE = 2
 SIDE = 192  # pixels: a lesion of the size of a haemorrhage still shows; about 7 kB as JPEG
 QUALITY = 80
 
 
-def choose_rows(table: "pd.DataFrame") -> list[tuple[int, str]]:
+def choose_rows(table: pd.DataFrame) -> list[tuple[int, str]]:
     """Rows of a predictions table that are worth a look, each with "mistake" or "right".
 
     The MISTAKES furthest from the true grade, of those the most confident first; and of each
@@ -48,8 +46,6 @@ def choose_rows(table: "pd.DataFrame") -> list[tuple[int, str]]:
 
 def pool_pictures(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Of several runs' pictures on different photographs those that `choose_rows` takes of all."""
-    import pandas as pd
-
     if not entries:
         return []
     table = pd.DataFrame(entries)
@@ -58,7 +54,7 @@ def pool_pictures(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def make_pictures(
-    table: "pd.DataFrame", dataset: FundusDataset, indices: NDArray[np.int64], network: ResNet
+    table: pd.DataFrame, dataset: FundusDataset, indices: NDArray[np.int64], network: ResNet
 ) -> list[dict[str, Any]]:
     """What pictures.json holds, for the rows of a predictions table that `choose_rows` takes.
 

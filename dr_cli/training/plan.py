@@ -85,14 +85,9 @@ def make_plans(
         config = replace(config, size=measured_size(labels.root, usable["path"]))
         observer.note(f"size {config.size} px: never larger than the photographs, at most 512")
     assert config.size is not None
+    paths, grades, way = usable["path"], usable["grade"], Preprocessing(size=config.size)
     dataset = FundusDataset(
-        labels.root,
-        usable["path"],
-        usable["grade"],
-        Preprocessing(size=config.size),
-        cache=cache,
-        observer=observer,
-        workers=workers,
+        labels.root, paths, grades, way, cache=cache, observer=observer, workers=workers
     )
     plans = []
     for fold in range(1, config.folds + 1) if config.folds else [None]:
@@ -152,11 +147,9 @@ def _check_splits(plan: Plan) -> None:
     root = plan.labels.root
     grades = set(plan.grades("train").tolist())
     if len(grades) < 2:
-        raise UsageError(
-            f"{root}: the training split holds "
-            + (f"grade {grades.pop()} alone" if grades else "no image")
-            + ": at least two grades are needed to learn from"
-        )
+        held = f"grade {grades.pop()} alone" if grades else "no image"
+        need = "at least two grades are needed to learn from"
+        raise UsageError(f"{root}: the training split holds {held}: {need}")
     if not plan.evaluated:
         raise UsageError(f"{root}: neither validation nor test images: give --val")
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from dr_cli.device import Processor, choose
+from dr_cli.device import choose
 from dr_cli.errors import UsageError
 from dr_cli.events import NOTHING, Observer
 from dr_cli.labels import reading
@@ -47,9 +47,12 @@ class Setting:
         root = find_data(self.workers, observer) if data is None else data
         return reading.read(root, layout=self.layout, columns=self.columns, observer=observer)
 
-    def processor(self) -> Processor:
-        """The device and precision that it comes to on this machine."""
-        return choose(self.device, self.precision)
+    def plan(
+        self, config: TrainConfig, labels: Labels, observer: Observer, cache: bool = True
+    ) -> list[Plan]:
+        """See `make_plans`; device and precision are what they come to on this machine."""
+        found, workers = choose(self.device, self.precision), self.workers
+        return make_plans(config, labels, found, workers=workers, cache=cache, observer=observer)
 
 
 def train(
@@ -79,20 +82,18 @@ def train(
     folder = runs_folder() if runs is None else Path(runs)
     check_name(folder, name)
     network = trainer.start_network(config, observer)
-    labels = setting.read(data, observer)
-    plans = make_plans(
-        config, labels, setting.processor(), workers=setting.workers, observer=observer
-    )
+    plans = setting.plan(config, setting.read(data, observer), observer)
+    first = plans[0]
     if not config.folds:
-        for problem in audit.problems(_describe(plans[0])):
+        for problem in audit.problems(_describe(first)):
             observer.warning(problem)
     run = new_run(folder, name, default_name(config))
     observer.run(run)
     if config.folds:
-        run.write_config(dataclasses.replace(trainer.describe_run(plans[0]), fold=None))
+        run.write_config(dataclasses.replace(trainer.describe_run(first), fold=None))
         _fill_folds(run, plans, setting, observer)
     else:
-        trainer.fill_run(plans[0], run, network=network, profile=setting.profile, observer=observer)
+        trainer.fill_run(first, run, network=network, profile=setting.profile, observer=observer)
     return run
 
 
@@ -117,35 +118,30 @@ def resume(
             f"dr train --resume {run.folder.parent} goes on with all"
         )
     config = TrainConfig.from_dict(dict(made.options), str(run["config.json"]))
-    setting = dataclasses.replace(
-        setting,
-        layout=made.data.layout,
-        columns=Columns(**made.data.columns),
-        precision=_choose_precision(made.precision, setting),
-    )
+    columns = Columns(**made.data.columns)
+    setting = dataclasses.replace(setting, layout=made.data.layout, columns=columns)
+    # The run's own precision, unless a person asks for another.
+    if setting.precision == "auto" and choose(setting.device).precision != made.precision:
+        setting = dataclasses.replace(setting, precision=made.precision)
     labels = setting.read(Path(made.data.source), observer)
     _check_data(run, made, labels)
-    state = None
     if config.folds:
         if epochs is not None:
             raise UsageError("--epochs cannot extend a cross-validation: train a new one")
         if run.finished:
             raise UsageError(f"{run.folder} is finished: all {config.folds} folds are there")
-    else:
-        state = _read_state(run)
-        config = _extend(run, config, epochs, len(state["rows"]))
-    plans = make_plans(
-        config, labels, setting.processor(), workers=setting.workers, observer=observer
-    )
-    if state is None:
+        plans = setting.plan(config, labels, observer)
         observer.run(run)
         _fill_folds(run, plans, setting, observer)
         return run
+    state = _read_state(run)
+    config = _extend(run, config, epochs, len(state["rows"]))
+    plan = setting.plan(config, labels, observer)[0]
     run["summary.json"].unlink(missing_ok=True)  # not finished any more
-    run.write_config(dataclasses.replace(made, options=plans[0].config.to_dict()))
+    run.write_config(dataclasses.replace(made, options=plan.config.to_dict()))
     observer.run(run)
     observer.note(f"going on with {run.folder} after {len(state['rows'])} epochs")
-    trainer.fill_run(plans[0], run, state=state, profile=setting.profile, observer=observer)
+    trainer.fill_run(plan, run, state=state, profile=setting.profile, observer=observer)
     return run
 
 
@@ -166,9 +162,7 @@ def dry_run(
     if not labels.images_found:
         seen = audit.inspect(labels)
         return audit.describe(labels, assign_splits(config, labels, seen), seen) | {"plan": None}
-    plan = make_plans(
-        config, labels, setting.processor(), workers=setting.workers, cache=False, observer=observer
-    )[0]
+    plan = setting.plan(config, labels, observer, cache=False)[0]
     return _describe(plan) | {"plan": trainer.estimate_run(plan)}
 
 
@@ -185,18 +179,13 @@ def find_data(workers: int | None, observer: Observer) -> Path:
 
 def default_name(config: TrainConfig) -> str:
     """The architecture and what was special."""
-    parts: list[str] = [config.arch]
-    if config.pretrained:
-        parts.append("pretrained")
-    if config.weights:
-        parts.append("start")
-    if config.folds:
-        parts.append(f"{config.folds}-folds")
+    kinds = {"pretrained": config.pretrained, "start": config.weights}
+    parts = [kind for kind, wanted in kinds.items() if wanted]
+    parts += [f"{config.folds}-folds"] if config.folds else []
     for field in ("loss", "balance", "augment"):
-        value = getattr(config, field)
-        if value != getattr(TrainConfig, field):
+        if (value := getattr(config, field)) != getattr(TrainConfig, field):
             parts.append(value.replace("+", "-"))
-    return "-".join(parts)
+    return "-".join([config.arch, *parts])
 
 
 def _describe(plan: Plan) -> dict[str, Any]:
@@ -205,7 +194,7 @@ def _describe(plan: Plan) -> dict[str, Any]:
 
 def _fill_folds(run: Run, plans: Sequence[Plan], setting: Setting, observer: Observer) -> None:
     """Trains the folds that are not finished, then pools them all."""
-    folds = crossval.list_folds(run, len(plans))
+    folds = [Run(run.folder / f"fold-{plan.fold}") for plan in plans]
     for plan, fold in zip(plans, folds, strict=True):
         if fold.finished:
             continue
@@ -214,13 +203,6 @@ def _fill_folds(run: Run, plans: Sequence[Plan], setting: Setting, observer: Obs
         fold.folder.mkdir(exist_ok=True)
         trainer.fill_run(plan, fold, state=state, profile=setting.profile, observer=observer)
     crossval.pool(run, folds)
-
-
-def _choose_precision(then: str, setting: Setting) -> str:
-    """The run's own precision, unless a person asks for another."""
-    if setting.precision != "auto" or choose(setting.device).precision == then:
-        return setting.precision
-    return then
 
 
 def _check_data(run: Run, made: RunConfig, labels: Labels) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 
 import dr_cli
@@ -16,7 +17,6 @@ from dr_cli.dataset.feeding import batches, hold
 from dr_cli.events import NOTHING, Observer, Outline
 from dr_cli.grades import Calibration
 from dr_cli.labels.reading import count_reasons
-from dr_cli.network.grader import logits_of
 from dr_cli.network.resnet import ResNet, build_resnet, count_parameters, multiply_adds
 from dr_cli.network.weights import load_pretrained, load_start
 from dr_cli.plots import lines
@@ -26,7 +26,7 @@ from dr_cli.scoring.calibration import calibrate
 from dr_cli.scoring.of_run import evaluate_run, tabulate
 from dr_cli.training import pictures
 from dr_cli.training.config import TrainConfig
-from dr_cli.training.learner import Learner, draw_order, predict_splits
+from dr_cli.training.learner import Learner, draw_order, predict, predict_splits
 from dr_cli.training.plan import Plan
 from dr_cli.writing import whole, write_csv, write_json
 
@@ -49,7 +49,7 @@ def fill_run(
     if network is None:
         config = plan.config
         network = start_network(config, observer) if state is None else build_resnet(config.arch)
-    learner = Learner(_place(network, plan), plan, profile, observer)
+    learner = Learner(network, plan, profile, observer)
     if state is not None:
         learner.load(state)
     else:
@@ -57,7 +57,11 @@ def fill_run(
         further = plan.labels.extra_columns  # for `dr eval --by COLUMN`
         run.write_table("splits.csv", (*runs.SPLITS, *further), plan.table)
     observer.plan(outline(plan))
-    _warn_of_processor(plan, observer)
+    if plan.processor.warning:
+        observer.warning(plan.processor.warning)
+    if plan.config.compile and plan.processor.device.type == "cpu":
+        # 0.79-0.86 times as fast on AVX2
+        observer.warning("--compile takes a minute on a CPU, and its steps are no faster there")
     if plan.dataset.resident is None:  # else an earlier fold has put it there
         hold(plan.dataset, plan.processor, observer)
 
@@ -94,18 +98,6 @@ def start_network(config: TrainConfig, observer: Observer = NOTHING) -> ResNet:
     elif config.weights:
         observer.note(load_start(network, Path(config.weights)))
     return network
-
-
-def _place(network: ResNet, plan: Plan) -> ResNet:
-    return network.to(plan.processor.device).to(memory_format=plan.processor.memory_format)
-
-
-def _warn_of_processor(plan: Plan, observer: Observer) -> None:
-    if plan.processor.warning:
-        observer.warning(plan.processor.warning)
-    if plan.config.compile and plan.processor.device.type == "cpu":
-        # 0.79-0.86 times as fast on AVX2
-        observer.warning("--compile takes a minute on a CPU, and its steps are no faster there")
 
 
 def outline(plan: Plan) -> Outline:
@@ -186,22 +178,32 @@ def finish_run(plan: Plan, run: runs.Run, learner: Learner) -> dict[str, Any]:
     if "val" in logits:
         calibration = calibrate(plan.grades("val"), logits["val"], plan.config.decision)
     save_model(run, plan, network, learner.best_epoch, calibration)
-    rows = plan.dataset.mark_gradable(plan.rows)
-    tables = {
-        split: tabulate(
-            rows.iloc[plan.indices(split)], calibration.probabilities(values), calibration
-        )
-        for split, values in logits.items()
-    }
+    rows, tables = plan.dataset.mark_gradable(plan.rows), {}
+    for split, values in logits.items():
+        own = rows.iloc[plan.indices(split)]
+        tables[split] = tabulate(own, calibration.probabilities(values), calibration)
+    last = plan.evaluated[-1]
+    shown = pictures.make_pictures(tables[last], plan.dataset, plan.indices(last), network.eval())
+    return write_findings(run, tables, learner.rows, shown)
+
+
+def write_findings(
+    run: runs.Run,
+    tables: dict[str, pd.DataFrame],
+    rows: list[dict[str, Any]],
+    shown: list[dict[str, Any]],
+) -> dict[str, Any]:
+    """A run's predictions by split, their record and figures; summary.json last: it is finished.
+
+    rows: of metrics.csv; shown: for pictures.json. The confusion is that of the last split.
+    """
     for split, table in tables.items():
         run.write_table(f"predictions-{split}.csv", runs.PREDICTIONS, table)
-    summary = {split: evaluate_run(run, split) for split in tables}
-    last = "test" if "test" in tables else "val"
-    table, indices = tables[last], plan.indices(last)
-    shown = pictures.make_pictures(table, plan.dataset, indices, network.eval())
+    *_, last = tables.values()
+    ConfusionMatrix.from_predictions(last["grade"], last["predicted"]).save(run["confusion.png"])
     write_json(run["pictures.json"], shown)
-    ConfusionMatrix.from_predictions(table["grade"], table["predicted"]).save(run["confusion.png"])
-    lines.save(learner.rows, run["curves.png"])
+    lines.save(rows, run["curves.png"])
+    summary = {split: evaluate_run(run, split) for split in tables}
     write_json(run["summary.json"], summary)
     return summary
 
@@ -216,21 +218,14 @@ def estimate_run(plan: Plan, steps: int = 3) -> dict[str, Any]:
     system does not tell.
     """
     torch.manual_seed(plan.config.seed)
-    learner = Learner(_place(build_resnet(plan.config.arch), plan), plan)
+    learner = Learner(build_resnet(plan.config.arch), plan)
     order = np.resize(draw_order(plan, 1), plan.batch_size)
     batch = next(iter(batches(plan.dataset, order, plan.batch_size)))
     learner.network.train()
     # .item() waits for a GPU; the first step warms up
     taken = [_time(lambda: learner.step(1, *batch)[0].item()) for _ in range(steps + 1)]
     sample = plan.indices(plan.evaluated[0])[: plan.batch_size]
-    evaluation = _time(
-        lambda: logits_of(
-            learner.network,
-            batches(plan.dataset, sample, len(sample)),
-            plan.dataset.preprocessing,
-            plan.processor,
-        )
-    )
+    evaluation = _time(lambda: predict(learner.network, plan, sample, len(sample)))
     facts = outline(plan)
     seconds = statistics.median(taken[1:]) / plan.batch_size * facts.images["train"]
     evaluated = sum(facts.images[split] for split in plan.evaluated)

@@ -29,7 +29,7 @@ def test_audit_of_a_small_set(tmp_path: Path) -> None:
     assert doubles["conflicting_groups"] == 1
     assert doubles["conflicts"] == [{"paths": ["a.png", "a_again.bmp"], "grades": [0, 3]}]
     assert record["splits"]["test"]["n"] == 2
-    said = audit.problems(record)
+    said = list(audit.problems(record))
     for words in ("1 of 7 images are missing", "cannot be read", "duplicate", "conflicting"):
         assert any(words in sentence for sentence in said), words
 
@@ -58,7 +58,7 @@ def test_audit_of_labels_alone(shared: Path) -> None:
     assert record["splits"]["test"]["n"] == 7026
     assert record["baselines"]["fellow_eye"]["qwk"] == pytest.approx(0.723, abs=5e-4)
     assert record["sizes"] is None
-    assert len(audit.problems(record)) == 2
+    assert len(list(audit.problems(record))) == 2
 
 
 def test_doubles_of_idrid(shared: Path, tmp_path: Path) -> None:
