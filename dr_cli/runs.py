@@ -117,6 +117,8 @@ class RunConfig:
             if record["schema"] > SCHEMA:
                 raise UsageError(f"{where} was written by a newer dr (schema {record['schema']})")
             data, options = DataRecord.from_record(record["data"]), dict(record["options"])
+            if not isinstance(options["val"], str):
+                raise TypeError("val")
             chosen = record.get("chosen") and Calibration.from_record(record["chosen"])
             return cls(**(record | {"data": data, "options": options, "chosen": chosen}))
         except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -40,6 +40,7 @@ def test_a_config_is_read_as_it_was_written(tmp_path, chosen):
     [
         ({"options": "lr=1"}, "not as dr train wrote it"),
         ({"data": {"root": "/data"}}, "not as dr train wrote it"),
+        ({"options": {"lr": 1}}, "not as dr train wrote it"),
         ({"surprise": 1}, "not as dr train wrote it"),
         ({"schema": runs.SCHEMA + 1}, f"newer dr .schema {runs.SCHEMA + 1}"),
     ],

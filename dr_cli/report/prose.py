@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator, Sequence
 
-from dr_cli.scoring.record import Record, verdict
+from dr_cli.scoring.record import Record, doubt_leaks
 from dr_cli.words import figure, number, percent
 
 INTENDED_USE = (
@@ -36,7 +36,7 @@ def summarise(run: Record, runs: int, chosen_by: str) -> list[str]:
     record = run["record"]
     best = f"Of {runs} runs, {run['name']} has the best {chosen_by}" if runs > 1 else run["name"]
     patients = f" of {record['patients']:,} patients" if record.get("patients") else ""
-    told = verdict(record)
+    told = doubt_leaks(record)
     return [
         f"{best}: on {record['n']:,} {NAMES[run['split']]} images{patients} it reaches "
         f"QWK {figure(record['qwk'])} and accuracy {figure(record['accuracy'], True)}.",

@@ -39,7 +39,7 @@ MOST_ON_ROC = 200  # points kept of a curve: a page of ten runs stays under 4 MB
 EXPECTED_BINS = 20  # of the expected grade, from 0 to 4
 
 # Without these there is no report; a file that lacks one was not written by `dr train`.
-NEEDED_OPTIONS = {"arch": str, "epochs": int, "size": int, "val": str}
+NEEDED_OPTIONS = {"arch": str, "epochs": int, "size": int}
 NEEDED_FIGURES = {
     **dict.fromkeys(("n", "failed"), int),
     **dict.fromkeys(("accuracy", "qwk", "referable", "calibration", "baselines"), dict),

@@ -104,7 +104,7 @@ def build_record(
     return record
 
 
-def verdict(record: Mapping[str, Any]) -> str | None:
+def doubt_leaks(record: Mapping[str, Any]) -> str | None:
     """What must be said of a run on a split that leaks fellow eyes, in one sentence, or None."""
     fellow = (record["baselines"] or {}).get("fellow_eye")
     leaking = (record.get("leaks") or {}).get("fellow_eye_in_train", 0)
@@ -369,5 +369,5 @@ def _find_doubts(record: Record, sample: Sample, point: OperatingPoint | None) -
             found.append(f"every image was called grade {graded.said[0]}")
         elif record["qwk"]["ci95"] and record["qwk"]["ci95"][0] <= 0:
             found.append(f"QWK {record['qwk']['value']:.3f} is not told apart from guessing (0)")
-    told = verdict(record)
+    told = doubt_leaks(record)
     return [*found, told] if told else found

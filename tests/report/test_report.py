@@ -133,7 +133,7 @@ def test_what_every_run_has_is_asked_for(runs: Path, name: str) -> None:
         reading.collect([runs])
 
 
-@pytest.mark.parametrize("option", ["arch", "epochs", "size", "val"])
+@pytest.mark.parametrize("option", ["arch", "epochs", "size"])
 def test_an_option_that_config_lacks_is_named(runs: Path, option: str) -> None:
     with edit(runs / "resnet18" / "config.json") as config:
         del config["options"][option]

@@ -14,7 +14,7 @@ from dr_cli.grades import Calibration, OperatingPoint, Threshold
 from dr_cli.scoring.comparison import compare
 from dr_cli.scoring.metrics import FIGURES
 from dr_cli.scoring.predictions import read_predictions
-from dr_cli.scoring.record import Context, Scoring, build_record, fail_under, flatten, verdict
+from dr_cli.scoring.record import Context, Scoring, build_record, doubt_leaks, fail_under, flatten
 from tests.builders.predictions import P, binary, table
 
 WARM = Calibration(temperature=1.5)
@@ -258,17 +258,17 @@ def test_a_run_below_the_fellow_eye_on_a_leaking_split_is_told():
     record = build_record(rows, Context(baselines=fellow, leaks=leaks), scoring=Scoring(100))
     assert record["baselines"] == fellow
     assert record["leaks"] == leaks
-    told = verdict(record)
+    told = doubt_leaks(record)
     assert told in record["warnings"]
     assert "does not beat the 0.950" in told
     assert "96 of these 120 images" in told
     low = record["qwk"]["ci95"][0]
     near = {**fellow, "fellow_eye": {"accuracy": 0.8, "qwk": low + 0.001}}
-    assert "not clearly above" in verdict({**record, "baselines": near})
+    assert "not clearly above" in doubt_leaks({**record, "baselines": near})
     beaten = {**fellow, "fellow_eye": {"accuracy": 0.5, "qwk": low - 0.001}}
-    assert verdict({**record, "baselines": beaten}) is None
+    assert doubt_leaks({**record, "baselines": beaten}) is None
     clean = {"fellow_eye_in_train": 0, "duplicates_across_splits": 0}
-    assert verdict({**record, "leaks": clean}) is None
+    assert doubt_leaks({**record, "leaks": clean}) is None
 
 
 def test_without_baselines_the_majority_is_of_these_images():
