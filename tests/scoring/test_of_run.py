@@ -35,7 +35,7 @@ def write_run(folder: Path, seed: int = 0) -> Run:
     run.save_model(build_resnet("resnet18").state_dict(), record)
     data = DataRecord("/data", "/data", "course", {}, "0" * 64, {})
     run.write_config(
-        RunConfig({"val": 0.15}, None, record.preprocessing, 1, 1, data, {}, "cpu", "fp32", 1)
+        RunConfig({"val": "0.15"}, None, record.preprocessing, 1, 1, data, {}, "cpu", "fp32", 1)
     )
     labels = []
     for split, patients in (("val", 15), ("test", 20)):
