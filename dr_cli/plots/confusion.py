@@ -129,7 +129,7 @@ class ConfusionMatrix:
         path = Path(path)
         figure: Any = self.plot(title=title).figure
         with whole(path) as aside:
-            figure.savefig(aside, dpi=dpi)
+            figure.savefig(aside, dpi=dpi, bbox_inches="tight")  # the layout cuts "True grade"
         return path
 
 

@@ -4,6 +4,7 @@ Drawn for a column of 12 cm: no text below 8 pt, and a marker and a line style b
 """
 
 import re
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ SVG: dict[Any, Any] = {
 }
 INCHES = (4.72, 3.15)  # 12 cm by 8 cm, without the legend below
 DPI = 300
+HALF, WHOLE = 29, 64  # characters of a legend's name in half the column's width, in all of it
 
 
 def save(data: Record, folder: Path) -> list[Path]:
@@ -52,7 +54,7 @@ def save(data: Record, folder: Path) -> list[Path]:
                 name += f"-{i + 1}"
             taken.add(name.lower())
             drawn = ConfusionMatrix.from_counts(run["record"]["confusion"]).plot().figure
-            saved += _write(drawn, folder / f"confusion-{name}")
+            saved += _write(drawn, folder / f"confusion-{name}", "tight")
     return saved
 
 
@@ -62,7 +64,9 @@ def _save_lines(stem: Path, lines: Sequence[Line], x_label: str, y_label: str) -
     from matplotlib.ticker import MaxNLocator
 
     with mpl.rc_context(STYLE):
-        rows = -(-len(lines) // 2)
+        names = [textwrap.fill(line.name, WHOLE) for line in lines]
+        columns = 2 if max(map(len, names)) <= HALF else 1
+        rows = -(-len(lines) // 2) if columns == 2 else sum(n.count("\n") + 1 for n in names)
         figure = Figure((INCHES[0], INCHES[1] + 0.2 * rows), layout="constrained")
         axes = figure.add_subplot()
         for line in lines:
@@ -78,18 +82,18 @@ def _save_lines(stem: Path, lines: Sequence[Line], x_label: str, y_label: str) -
         axes.set(xlabel=x_label, ylabel=y_label)
         if x_label == "Epoch":
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        legend = figure.legend(loc="outside lower center", ncols=2, frameon=False)
-        for text, line in zip(legend.get_texts(), lines, strict=True):
+        legend = figure.legend(loc="outside lower center", ncols=columns, frameon=False)
+        for text, name in zip(legend.get_texts(), names, strict=True):
             text.set_parse_math(False)  # a name may hold $, or begin with _, which labels may not
-            text.set_text(line.name)
+            text.set_text(name)
         return _write(figure, stem)
 
 
-def _write(figure: Any, stem: Path) -> list[Path]:
+def _write(figure: Any, stem: Path, box: str | None = None) -> list[Path]:
     import matplotlib as mpl
 
     files = [stem.with_name(f"{stem.name}.{kind}") for kind in ("png", "svg")]
-    figure.savefig(files[0], dpi=DPI)
+    figure.savefig(files[0], dpi=DPI, bbox_inches=box)
     with mpl.rc_context(SVG):
-        figure.savefig(files[1], metadata={"Date": None})
+        figure.savefig(files[1], metadata={"Date": None}, bbox_inches=box)
     return files

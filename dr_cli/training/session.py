@@ -94,6 +94,7 @@ def train(
         _fill_folds(run, plans, setting, observer)
     else:
         trainer.fill_run(first, run, network=network, profile=setting.profile, observer=observer)
+    _warn_of_findings(run, observer)
     return run
 
 
@@ -133,6 +134,7 @@ def resume(
         plans = setting.plan(config, labels, observer)
         observer.run(run)
         _fill_folds(run, plans, setting, observer)
+        _warn_of_findings(run, observer)
         return run
     state = _read_state(run)
     config = _extend(run, config, epochs, len(state["rows"]))
@@ -142,6 +144,7 @@ def resume(
     observer.run(run)
     observer.note(f"going on with {run.folder} after {len(state['rows'])} epochs")
     trainer.fill_run(plan, run, state=state, profile=setting.profile, observer=observer)
+    _warn_of_findings(run, observer)
     return run
 
 
@@ -203,6 +206,13 @@ def _fill_folds(run: Run, plans: Sequence[Plan], setting: Setting, observer: Obs
         fold.folder.mkdir(exist_ok=True)
         trainer.fill_run(plan, fold, state=state, profile=setting.profile, observer=observer)
     crossval.pool(run, folds)
+
+
+def _warn_of_findings(run: Run, observer: Observer) -> None:
+    """Tells what spoils the figures of the split that counts: the last, test where there is one."""
+    *_, last = run.summary().values()
+    for text in last["warnings"]:
+        observer.warning(text)
 
 
 def _check_data(run: Run, made: RunConfig, labels: Labels) -> None:

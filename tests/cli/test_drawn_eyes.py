@@ -34,6 +34,15 @@ def own_runs(drawn, tmp_path, monkeypatch):
     return tmp_path / "runs"
 
 
+def test_training_says_what_spoils_its_figures(drawn):
+    run = runs.Run(drawn[0] / "runs" / "drawn")
+    log = run["log.txt"].read_text(encoding="utf-8").splitlines()
+    said = [line.removeprefix("warning: ") for line in log if line.startswith("warning: ")]
+    expected = run.summary()["test"]["warnings"]
+    assert any("drawn by a program" in text for text in expected)
+    assert said[-len(expected) :] == expected
+
+
 def test_predict_stops_where_only_drawn_eyes_were_seen(drawn, own_runs):
     folder, eyes = drawn
     done = dr("predict", folder / "photograph.png")

@@ -423,6 +423,16 @@ def test_figures_for_a_paper(runs: Path, tmp_path: Path) -> None:
     assert min(sizes) >= 8  # matplotlib writes points as px of a 72 dpi drawing
     with PIL.Image.open(folder / "accuracy.png") as image:
         assert image.width == 1416  # 12 cm at 300 dpi
+    for file in folder.glob("*.png"):
+        assert_margins_are_white(file)
+
+
+def assert_margins_are_white(file: Path) -> None:
+    """Nothing is cut: not one dark pixel stands on the edge of the picture."""
+    with PIL.Image.open(file) as image:
+        pixels = np.asarray(image.convert("L"))
+    edges = (pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1])
+    assert min(edge.min() for edge in edges) > 200, file.name
 
 
 def test_figures_of_runs_with_odd_names(tmp_path: Path) -> None:
@@ -432,6 +442,16 @@ def test_figures_of_runs_with_odd_names(tmp_path: Path) -> None:
     assert len({file.name.lower() for file in saved}) == len(saved) == 12
     text = (tmp_path / "figures" / "accuracy.svg").read_text(encoding="utf-8")
     assert ">_$x^2$, testing<" in text
+
+
+def test_long_names_are_not_cut_from_the_legend(tmp_path: Path) -> None:
+    name = "resnet18-pretrained-oversample-standard-ce-mse-as-somebody-named-it"
+    write_run(tmp_path / "runs" / name)
+    paper.save(reading.collect([tmp_path / "runs"]), tmp_path / "figures")
+    for file in (tmp_path / "figures").glob("*.png"):
+        assert_margins_are_white(file)
+    with PIL.Image.open(tmp_path / "figures" / "roc.png") as image:
+        assert image.width == 1416
 
 
 def test_every_pair_of_runs_is_compared(runs: Path) -> None:
