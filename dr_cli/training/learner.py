@@ -157,7 +157,17 @@ class Learner:
         return {"lr": lr, "train_loss": means["loss"], "train_accuracy": means["accuracy"]}
 
     def _merit(self, row: dict[str, Any]) -> tuple[float, ...]:
-        """What the kept epoch has most of: validation QWK, then less loss; else the last one."""
+        """What the kept epoch has most of: validation QWK, then less loss; else the last one.
+
+        Never one whose predictions are no numbers: as after few steps, where batch statistics of
+        training have not settled.
+        """
+        watched = self.plan.evaluated[0]
+        if not math.isfinite(row[f"{watched}_loss"]):
+            self.observer.warning(
+                f"epoch {row['epoch']} is not kept: its {watched} predictions are no numbers"
+            )
+            return -math.inf, -math.inf
         if "val" not in self.plan.evaluated:
             return float(row["epoch"]), 0.0
         qwk = row["val_qwk"]

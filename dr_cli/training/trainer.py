@@ -14,6 +14,7 @@ import torch
 import dr_cli
 from dr_cli import device, runs
 from dr_cli.dataset.feeding import batches, hold
+from dr_cli.errors import DrError
 from dr_cli.events import NOTHING, Observer, Outline
 from dr_cli.grades import Calibration
 from dr_cli.labels.reading import count_reasons
@@ -77,6 +78,11 @@ def fill_run(
             write_csv(run["metrics.csv"], runs.METRICS, learner.rows)
             keep()
         observer.epoch(epoch.row, epoch.best)
+    if not learner.best_epoch:
+        raise DrError(
+            "no epoch predicts in numbers, so that none can be kept: try a smaller --lr than "
+            f"{plan.config.learning_rate:g}, or more --epochs"
+        )
     if len(learner.rows) < plan.config.epochs:
         observer.note(f"stopped: no better validation QWK for {plan.config.patience} epochs")
     summary = finish_run(plan, run, learner)

@@ -180,6 +180,32 @@ def test_a_loss_that_is_no_number_ends_it_before_anything_is_predicted(planned):
     assert {phase for _, phase, *_ in heard.batches} == {"train"}
 
 
+@pytest.mark.parametrize("good", [2, None])
+def test_an_epoch_whose_predictions_are_no_numbers_is_never_kept(
+    planned, tmp_path, monkeypatch, good
+):
+    epochs = itertools.count(1)
+
+    def broken(network, plan, *rest):
+        found = predict_splits(network, plan, *rest)
+        spoilt = good is None or next(epochs) < good
+        return {split: values * np.nan if spoilt else values for split, values in found.items()}
+
+    monkeypatch.setattr(learning, "predict_splits", broken)
+    heard, run = Listener(), runs.new_run(tmp_path, "run", "resnet18")
+    if good is None:
+        with pytest.raises(DrError, match="--lr"):
+            trainer.fill_run(changed(planned, epochs=2), run, observer=heard)
+        assert not run.finished
+        assert not run[runs.MODEL].exists()
+    else:
+        trainer.fill_run(changed(planned, epochs=2), run, observer=heard)
+        assert run.finished
+        assert runs.read_model(run[runs.MODEL])[1].epoch == 2
+    said = [text for text in heard.warnings if "is not kept" in text]
+    assert len(said) == (2 if good is None else 1)
+
+
 def test_the_average_is_built_once_an_epoch(planned, monkeypatch):
     built = []
     real = learning.build_average
