@@ -266,6 +266,11 @@ class Run:
         write_text(self[name], text)
 
 
+def counted_split(summary: Mapping[str, Any]) -> str:
+    """The split whose figures count, of those that `Run.summary` holds: test, else val."""
+    return "test" if summary.get("test") else "val"
+
+
 def _finite(text: str | None) -> float | None:
     try:
         value = float(text or "nan")

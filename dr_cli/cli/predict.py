@@ -16,7 +16,7 @@ from dr_cli.cli.console import Console
 from dr_cli.cli.tables import grades_table, print_tables
 from dr_cli.errors import DrError, UsageError
 from dr_cli.events import Observer
-from dr_cli.runs import find_newest_run
+from dr_cli.runs import Run, counted_split, find_newest_run, read_record
 
 Record = dict[str, Any]
 Inputs = Annotated[
@@ -109,7 +109,6 @@ def mind_drawn(
     Drawn eyes are let through. At the first photograph a person who named such a network is
     warned; where it was the newest run alone that chose it, UsageError.
     """
-    from dr_cli.runs import Run, read_record
     from dr_cli.sample.mark import is_drawn
 
     learned = {one: read_record(folder).trained_on for one in sources
@@ -130,13 +129,11 @@ def mind_drawn(
 
 def _doubt(source: Path) -> str:
     """What a person should know of a run before its grades are read, in brackets; else ""."""
-    from dr_cli.runs import Run
-
     try:
         summary = Run(source).summary()
     except UsageError:  # a model.safetensors alone
         return ""
-    record = summary.get("test") or summary["val"]
+    record = summary[counted_split(summary)]
     said = {k for row in record["confusion"] or [] for k, count in enumerate(row) if count}
     interval = record["qwk"]["ci95"]
     if len(said) == 1:

@@ -24,7 +24,7 @@ from dr_cli.errors import UsageError
 from dr_cli.grades import NUM_GRADES, REFERABLE_FROM, expected_grade, referable_probability
 from dr_cli.labels import splits
 from dr_cli.report import gallery, prose
-from dr_cli.runs import SAMPLE_FOLDER, DataRecord, Run
+from dr_cli.runs import SAMPLE_FOLDER, DataRecord, Run, counted_split
 from dr_cli.scoring.calibration import retemper
 from dr_cli.scoring.metrics import reliability_curve
 from dr_cli.scoring.of_run import compare_runs
@@ -114,7 +114,7 @@ def find_figure(record: Any, name: str) -> Any:
 
 def _read_run(run: Run, name: str, no_pictures: bool, listed: int) -> Record:
     summary, config, history = run.summary(), run.config(), run.history()
-    split = "test" if summary.get("test") else "val"
+    split = counted_split(summary)
     _need(config.options, NEEDED_OPTIONS, run["config.json"])
     for measured in filter(None, map(summary.get, ("val", "test"))):
         _need(measured, NEEDED_FIGURES, run["summary.json"])

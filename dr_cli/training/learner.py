@@ -8,7 +8,7 @@ epoch has come.
 import copy
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -117,8 +117,10 @@ class Learner:
         for split, values in logits.items():
             row |= score(split, values, self.plan.grades(split), self.config.loss)
         row["seconds"] = round(time.perf_counter() - start, 3)
-        merit = self._merit(row)
-        if best := merit > self.best:
+        merit = judge(row)
+        if merit is None:
+            self.observer.warning(f"epoch {epoch} is not kept: its predictions are no numbers")
+        if best := merit is not None and merit > self.best:
             self.best, self.best_epoch = merit, epoch
         self.rows.append(row)
         self.part = Part()
@@ -155,23 +157,6 @@ class Learner:
         means = _means(totals, done)
         self.observer.batch(epoch, "train", len(order), len(order), means)
         return {"lr": lr, "train_loss": means["loss"], "train_accuracy": means["accuracy"]}
-
-    def _merit(self, row: dict[str, Any]) -> tuple[float, ...]:
-        """What the kept epoch has most of: validation QWK, then less loss; else the last one.
-
-        Never one whose predictions are no numbers: as after few steps, where batch statistics of
-        training have not settled.
-        """
-        watched = self.plan.evaluated[0]
-        if not math.isfinite(row[f"{watched}_loss"]):
-            self.observer.warning(
-                f"epoch {row['epoch']} is not kept: its {watched} predictions are no numbers"
-            )
-            return -math.inf, -math.inf
-        if "val" not in self.plan.evaluated:
-            return float(row["epoch"]), 0.0
-        qwk = row["val_qwk"]
-        return (-1.0 if qwk is None else qwk), -row["val_loss"]
 
     # -- one step
 
@@ -271,6 +256,21 @@ def build_average(network: ResNet, average: list[Tensor]) -> ResNet:
         for mine, averaged in zip(mean.parameters(), average, strict=True):
             mine.copy_(averaged)
     return mean
+
+
+def judge(row: Mapping[str, Any]) -> tuple[float, float] | None:
+    """What the kept epoch has most of: validation QWK, then less loss; else the last one.
+
+    None where the predictions are no numbers, as after few steps, before the batch statistics
+    have settled: such an epoch is never kept.
+    """
+    judged = "val" if "val_loss" in row else "test"
+    if not math.isfinite(row[f"{judged}_loss"]):
+        return None
+    if judged == "test":
+        return float(row["epoch"]), 0.0
+    qwk = row["val_qwk"]
+    return (-1.0 if qwk is None else qwk), -row["val_loss"]
 
 
 def _means(totals: Tensor, done: int) -> dict[str, float]:

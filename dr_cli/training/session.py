@@ -18,7 +18,7 @@ from dr_cli.labels import reading
 from dr_cli.labels.columns import Columns
 from dr_cli.labels.reading import Labels
 from dr_cli.photographs import cache
-from dr_cli.runs import Run, RunConfig, check_name, new_run, runs_folder
+from dr_cli.runs import Run, RunConfig, check_name, counted_split, new_run, runs_folder
 from dr_cli.sample import drawn_set
 from dr_cli.training import audit, crossval, trainer
 from dr_cli.training.config import TrainConfig
@@ -209,9 +209,9 @@ def _fill_folds(run: Run, plans: Sequence[Plan], setting: Setting, observer: Obs
 
 
 def _warn_of_findings(run: Run, observer: Observer) -> None:
-    """Tells what spoils the figures of the split that counts: the last, test where there is one."""
-    *_, last = run.summary().values()
-    for text in last["warnings"]:
+    """Tells what spoils the figures of the split that counts."""
+    summary = run.summary()
+    for text in summary[counted_split(summary)]["warnings"]:
         observer.warning(text)
 
 
