@@ -1,6 +1,7 @@
 """What every test gets: no network, no colour, a cache of its own."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,10 +14,12 @@ os.environ["NO_COLOR"] = "1"
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
-@pytest.fixture(autouse=True)
-def _own_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test reads or fills the user's own cache."""
-    monkeypatch.setenv("DR_CACHE", str(tmp_path_factory.getbasetemp() / "dr-cache"))
+@pytest.fixture(scope="session", autouse=True)
+def _own_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test, and no fixture of a module or a package, reads or fills the user's own cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DR_CACHE", str(tmp_path_factory.getbasetemp() / "dr-cache"))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -88,7 +88,8 @@ def main() -> None:
                 first = resident()
             if done % 10_000 == 0:
                 print(f"{done:,} paths: {resident():.0f} MiB, {time.perf_counter() - start:.0f} s")
-        print(f"grown by {resident() - first:.1f} MiB after the first 1,000")
+        if options.paths >= 1_000:
+            print(f"grown by {resident() - first:.1f} MiB after the first 1,000")
 
 
 if __name__ == "__main__":

@@ -52,8 +52,8 @@ def test_an_interrupted_run_resumes_to_the_bits_of_an_unbroken_one(
     monkeypatch.setenv("DR_RUNS", str(tmp_path))
     common = ["--epochs", 2, "--size", 32, "--name", "broken", "--save-every", 0]
     with monkeypatch.context() as patch:
-        # batch: after the first epoch's 34 + 6 + 20 images, within the second
-        patch.setattr(Console, method, stop_after(1 if method == "epoch" else 8))
+        # batch: the first epoch tells 17 of training, validation and test; this is in the second
+        patch.setattr(Console, method, stop_after(1 if method == "epoch" else 20))
         patch.setattr("dr_cli.training.learner.SHOW_EVERY", 0.0)
         done = dr("train", world / "data", *common)
     assert done.exit_code == 130

@@ -67,7 +67,7 @@ def test_a_drawn_network_that_is_named_warns_once_and_grades(drawn, own_runs):
         assert [r["trained_on"] for r in json.loads(done.stdout)] == ["drawn eyes"] * 2
 
 
-def test_a_run_on_photographs_is_preferred_however_old(drawn, own_runs, world):
+def test_a_run_on_photographs_is_preferred_however_old(drawn, own_runs):
     data = photographs.course(own_runs.parent / "clinic", train=20, test=10)
     done = dr("train", data, "--epochs", 1, "--size", 32, "--name", "real", "--quiet")
     assert done.exit_code == 0, done.output

@@ -85,6 +85,7 @@ def test_a_broken_pipe_is_quiet(world):
         shell=True, capture_output=True, text=True,
     )  # fmt: skip
     assert done.stdout.startswith("path,predicted")
+    assert "dr: " not in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -7,7 +7,6 @@ from torchvision import models
 
 from dr_cli.errors import UsageError
 from dr_cli.network import resnet
-from dr_cli.training import config
 
 ALL = tuple(resnet.ARCHITECTURES)
 
@@ -25,10 +24,6 @@ def with_statistics(network: nn.Module) -> nn.Module:
 
 def relative_error(found: torch.Tensor, wanted: torch.Tensor) -> float:
     return ((found - wanted).abs().max() / wanted.abs().max()).item()
-
-
-def test_the_options_offer_what_the_factory_builds():
-    assert config.choices("arch") == ALL
 
 
 @pytest.mark.parametrize("arch", ALL)

@@ -310,6 +310,8 @@ def test_several_processes_draw_the_same_files_as_one(
 ) -> None:
     monkeypatch.setattr(drawn_set, "WORTH_PROCESSES", 4)
     alone = drawn_set.ensure(tmp_path / "alone", images=12, size=64, workers=1)
+    # The processes that are started import a `draw` of their own.
+    monkeypatch.setattr(drawn_set, "draw", lambda *_: pytest.fail("drawn in this process"))
     seen = Listener()
     together = drawn_set.ensure(tmp_path / "together", images=12, size=64, workers=2, observer=seen)
     assert seen.steps == [(DRAWING, n, 12) for n in range(1, 13)]
@@ -325,7 +327,9 @@ def test_without_processes_it_draws_in_its_own(
 
     monkeypatch.setattr(drawn_set, "WORTH_PROCESSES", 1)
     monkeypatch.setattr(drawn_set, "ProcessPoolExecutor", refused)
-    folder = drawn_set.ensure(tmp_path, images=2, size=64, workers=2)
+    seen = Listener()
+    folder = drawn_set.ensure(tmp_path, images=2, size=64, workers=2, observer=seen)
+    assert seen.notes == ["drawing in one process: others cannot be started here"]
     assert len(list((folder / "images").iterdir())) == 2
 
 
@@ -361,7 +365,7 @@ def test_colour_alone_cannot_grade(
 
 
 def colour_statistics(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Mean, standard deviation and percentiles of each channel in the field, [24]."""
+    """Mean, standard deviation and percentiles of each channel in the field, [27]."""
     inside = pixels[field(pixels)].astype(float)
     percentiles = np.percentile(inside, [1, 5, 25, 50, 75, 95, 99], axis=0).ravel()
     return np.concatenate([inside.mean(axis=0), inside.std(axis=0), percentiles])
