@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 from dr_cli.dataset.augment import normalise
 from dr_cli.errors import DrError, UsageError
 from dr_cli.events import NOTHING, Observer
-from dr_cli.labels.layouts import DEFAULT_VAL
+from dr_cli.labels.layouts import DEFAULT_VAL, SPLITS
 from dr_cli.photographs import quality
 from dr_cli.photographs.cache import Crops
 from dr_cli.photographs.crop import Preprocessing, choose_size, measure_field
@@ -175,7 +175,7 @@ class FundusDataset(Dataset[tuple[Tensor, int]]):
         found = reading.read(path, observer=observer)
         reading.need_images(found)
         table = splits.assign(found.table, val=val, seed=seed)
-        present = [name for name in ("train", "val", "test") if (table["split"] == name).any()]
+        present = [name for name in SPLITS if (table["split"] == name).any()]
         if split not in (*present, "all"):
             raise UsageError(f"{path} has no {split} split; it has {', '.join(present)} (or all)")
         rows = table[table["split"].notna() & ((split == "all") | (table["split"] == split))]
@@ -193,7 +193,7 @@ class FundusDataset(Dataset[tuple[Tensor, int]]):
         return rows.assign(gradable=(~low).astype(int))
 
 
-_MEASURED = 64  # photographs looked at to choose a size: enough for a median
+_MEASURED = 64  # photographs at least that choose a size, where so many are there: for a median
 
 
 def measured_size(root: Path, paths: Iterable[str]) -> int:

@@ -36,7 +36,7 @@ SPLIT_COLUMNS = ("split", "usage", "subset", "partition", "set")
 @dataclass(frozen=True)
 class Layout:
     """A way to lay out a data set. `image`, `grade`, `patient`, `eye`, `split`: accepted column
-    names, the first that is there counts; of several `grade` columns, the filled cell."""
+    names, the first that is there counts; with `side_of`, the filled cell of all `grade` ones."""
 
     name: str
     title: str

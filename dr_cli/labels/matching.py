@@ -40,12 +40,15 @@ def match(
     several: list[int] = []
     free, order = usable.copy(), _sort_by_nearness(listing, home)
     for fold in (False, True):  # as they are before in any case
+        open_rows = np.flatnonzero(index < 0).tolist()
+        if not open_rows:
+            break  # all images' tails would be cut for nobody
         images: dict[_Tail, list[int]] = {}
         for image in filter(free.__getitem__, order):
             for _, tail in _cut_tails(paths[image], fold):
                 images.setdefault(tail, []).append(image)
         asked: dict[tuple[int, bool, bool], dict[_Tail, list[int]]] = {}
-        for row in np.flatnonzero(index < 0).tolist():
+        for row in open_rows:
             for rank, tail in _cut_tails(wanted[row], fold):
                 if tail in images:
                     asked.setdefault(rank, {}).setdefault(tail, []).append(row)

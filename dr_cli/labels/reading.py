@@ -17,6 +17,7 @@ import pandas as pd
 
 from dr_cli.errors import UsageError
 from dr_cli.events import NOTHING, Observer
+from dr_cli.grades import NUM_GRADES
 from dr_cli.labels import eyes, layouts, matching, recognise, tables
 from dr_cli.labels.columns import COLUMNS, NO_GRADE, UNGRADABLE, ColumnReader, Columns
 from dr_cli.labels.listing import LABEL_SUFFIXES, Listing, add_outside, scan
@@ -234,7 +235,7 @@ def _read_stacks(root: Path, name: str) -> pd.DataFrame:
         if not {f"{split}_labels", f"{split}_images"} <= there:
             continue
         grade = packed.array(file, f"{split}_labels").ravel()
-        wrong = np.flatnonzero(~np.isin(grade, range(5)))
+        wrong = np.flatnonzero(~np.isin(grade, range(NUM_GRADES)))
         if len(wrong):
             raise UsageError(
                 f"{file}, array '{split}_labels', place {wrong[0]}: {grade[wrong[0]]} is not a"

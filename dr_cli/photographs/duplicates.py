@@ -80,9 +80,6 @@ def find(
 
     What was seen of a file is kept in the cache folder, so that a second time costs no decoding.
     """
-    if not paths:
-        none = np.zeros(0, np.int64)
-        return Duplicates(none, none, np.zeros((0, 2), np.int64), {})
     workers = workers or machine.cores()
     seen, failed = _see(root, paths, workers, observer)
     near = find_near(seen["bits"], np.flatnonzero(seen["textured"]), observer)

@@ -89,7 +89,7 @@ def paint_fundus(rng: Rng, person: Person, view: View) -> Floats:
         for cells, amplitude in ((3, 0.04), (8, 0.025), (24, 0.015), (60, 0.012))
     )
     paint(picture, np.float32(noise), (0.6, 1, 0.9))
-    _tessellate(rng, picture, person.tessellation, view)
+    _tessellate(rng, picture, person.tessellation, view, u, v)
     depth = rng.uniform(0.6, 1.3)
     paint(picture, bump(u, v, view.fovea, 0.95), (-0.08, -0.12, -0.1), depth)
     paint(picture, bump(u, v, view.fovea, 0.27), (-0.14, -0.24, -0.12), depth)
@@ -98,7 +98,9 @@ def paint_fundus(rng: Rng, person: Person, view: View) -> Floats:
     return picture
 
 
-def _tessellate(rng: Rng, picture: Floats, strength: float, view: View) -> None:
+def _tessellate(
+    rng: Rng, picture: Floats, strength: float, view: View, u: Floats, v: Floats
+) -> None:
     """The large vessels of the choroid shining through, outside the macula."""
     stencil = Stencil(view)
     for start in rng.uniform(-3.5, 3.5, (45, 2)) + view.looks_at:
@@ -106,7 +108,6 @@ def _tessellate(rng: Rng, picture: Floats, strength: float, view: View) -> None:
         heading = outwards + rng.normal(0, 0.4)
         path = wind(rng, start, heading, heading, rng.uniform(1, 2.5), wobble=0.5)
         stencil.ribbon(path, np.full(len(path), rng.uniform(0.06, 0.14)))
-    u, v, _ = view.grid()
     cover = blur(stencil.coverage(), 0.02 * view.dd) - np.float32(0.35)
     paint(picture, cover * (1 - bump(u, v, view.fovea, 1.2)), (0.13, 0.22, 0.05), strength)
 
