@@ -35,7 +35,8 @@ Photograph = str | Path | Image.Image | NDArray[np.uint8]
 """A path, or a picture in memory: Pillow's in any mode, or an array [H, W, 3] or [H, W]."""
 FIELDS = (
     "path", "predicted", "name", "probabilities", "expected_grade", "referable",
-    "referable_probability", "gradable", "quality", "error", "trained_on",
+    "referable_probability", "gradable", "quality", "verdict", "reason",
+    "error", "trained_on",
 )  # fmt: skip
 
 
@@ -277,13 +278,14 @@ class Grader:
         return np.mean(each, axis=0)
 
     def _record(self, path: str, row: NDArray[np.float64], crop: Crop) -> Record:
-        row = row.round(6)  # as a run's prediction files hold them
+        seen, row = crop.judgement, row.round(6)  # as a run's prediction files hold them
         predicted = int(self.calibration.decide(row[None])[0])
         referable = float(referable_probability(row[None])[0])
         expected = round(float(expected_grade(row[None])[0]), 4)
         values = (
             path, predicted, NAMES[predicted], row.tolist(), expected, referable >= self.threshold,
-            round(referable, 6), crop.gradable, round(crop.quality, 4), None, self.trained_on,
+            round(referable, 6), seen.gradable, seen.quality, seen.verdict, seen.reason, None,
+            self.trained_on,
         )  # fmt: skip
         return dict(zip(FIELDS, values, strict=True))
 

@@ -151,7 +151,8 @@ class Crops:
         self.failed: dict[int, str] = {}
         """What `fill` or `check` found unreadable: number of the photograph -> reason."""
         self.quality = np.full(len(paths), np.nan, np.float32)
-        """What they saw of each photograph's quality, in [0, 1]; NaN is not seen."""
+        """What they saw of each photograph's quality, in [0, 1]; its verdict follows from it.
+        NaN is not seen."""
         self._keys: list[bytes | None] = []
         self._shards: list[Path] = []
         self._maps: dict[int, NDArray[np.uint8] | None] = {}
@@ -281,7 +282,7 @@ class Crops:
                 except UnreadableImage as problem:
                     self.failed[number] = problem.reason
                 else:
-                    self.quality[number] = crop.quality
+                    self.quality[number] = crop.judgement.quality
                     keep(number, crop.pixels)
 
 

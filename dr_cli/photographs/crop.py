@@ -87,13 +87,8 @@ class Crop:
     """Where the crop's top left corner lies in the upright original (may be negative)."""
     scale: float
     """Original pixels a crop pixel, the same both ways."""
-    quality: float
-    """In [0, 1]; see `quality.judge`."""
-
-    @property
-    def gradable(self) -> bool:
-        """Whether a grade of it means much."""
-        return self.quality >= quality.GRADABLE_FROM
+    judgement: quality.Judgement
+    """Whether it can be graded; see `quality.judge`."""
 
     def to_original(self, x: float, y: float) -> tuple[float, float]:
         """A point of the crop, in pixels from its top left corner, in the upright original."""
@@ -179,7 +174,7 @@ def _cut(
         box=Box(*(round(end * ratio) for end, ratio in zip(box, ratios, strict=True))),
         origin=((left - x * scale) * enlarged, (top - y * scale) * enlarged),
         scale=scale * enlarged,
-        quality=quality.judge(found.thumbnail, found.filled),
+        judgement=quality.judge(found),
     )
 
 

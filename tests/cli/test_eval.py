@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from dr_cli.photographs.quality import Judgement
 from tests.builders import photographs
 from tests.builders.program import dr
 
@@ -162,7 +163,9 @@ def test_ungradable_photographs_are_reported_apart(world, tmp_path, monkeypatch)
     monkeypatch.setenv("DR_RUNS", str(tmp_path / "runs"))
     monkeypatch.setattr("dr_cli.photographs.quality.GRADABLE_FROM", 0.5)
     judged = iter([0.1, 0.9] * 100)
-    monkeypatch.setattr("dr_cli.photographs.quality.judge", lambda field, filled: next(judged))
+    monkeypatch.setattr(
+        "dr_cli.photographs.quality.judge", lambda found: Judgement(next(judged), "")
+    )
     data = photographs.course(tmp_path / "data", train=20, test=10, size=60)
     done = dr("train", data, "--size", 32, "--epochs", 1, "--name", "run", "--quiet")
     assert done.exit_code == 0, done.output

@@ -135,6 +135,9 @@ def test_a_record_has_its_fields_in_order_whatever_happened(photographs, tmp_pat
     good, bad = grader.predict([photographs[0], tmp_path / "none.png"])
     assert tuple(good) == tuple(bad) == FIELDS
     assert good["error"] is None
+    assert good["verdict"] in {"good", "usable", "reject"}
+    assert (good["verdict"] == "reject") == (not good["gradable"])
+    assert (good["verdict"] == "good") == (good["reason"] == "")
     assert [name for name, value in bad.items() if value is not None] == ["path", "error"]
 
 

@@ -417,7 +417,7 @@ def test_quality_is_kept_beside_the_crops(photographs):
     first, _ = build(folder, paths)
     again, load = build(folder, paths[::-1])
     assert load.asked == []
-    expected = [load_crop(folder / path, WAY).quality for path in paths]
+    expected = [load_crop(folder / path, WAY).judgement.quality for path in paths]
     np.testing.assert_allclose(first.quality, expected, rtol=1e-6)
     np.testing.assert_array_equal(again.quality, first.quality[::-1])
 
@@ -427,7 +427,7 @@ def test_a_changed_quality_rule_judges_anew(photographs, monkeypatch):
     folder, paths = photographs
     build(folder, paths)
     monkeypatch.setattr(quality, "VERSION", quality.VERSION + 1)
-    monkeypatch.setattr(quality, "judge", lambda thumbnail, filled: 0.75)
+    monkeypatch.setattr(quality, "judge", lambda found: quality.Judgement(0.75, ""))
     again, load = build(folder, paths)
     assert len(load.asked) == 10
     assert again.quality.tolist() == [0.75] * 10

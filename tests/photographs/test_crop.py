@@ -67,7 +67,7 @@ def test_any_size_and_mode_gives_a_square_of_the_wanted_size(width, height, size
     assert crop.original_size == (width, height)
     assert 0 <= crop.box.left < crop.box.right <= width
     assert 0 <= crop.box.top < crop.box.bottom <= height
-    assert 0 <= crop.quality <= 1
+    assert 0 <= crop.judgement.quality <= 1
 
 
 @pytest.mark.parametrize(("width", "height"), [(1, 1), (1, 3000), (20000, 2), (1, 2)])

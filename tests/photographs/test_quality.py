@@ -39,8 +39,9 @@ def no_photographs():
 
 def test_what_is_no_photograph_is_not_gradable():
     for name, image in no_photographs():
-        crop = from_image(image, Preprocessing(64))
-        assert not crop.gradable, f"{name}: {crop.quality}"
+        seen = from_image(image, Preprocessing(64)).judgement
+        assert (seen.verdict, seen.gradable) == ("reject", False), f"{name}: {seen}"
+        assert seen.reason, name
 
 
 def drawn() -> Image.Image:
@@ -53,7 +54,7 @@ def drawn() -> Image.Image:
 
 
 def judged(picture: Image.Image) -> float:
-    return from_image(picture, Preprocessing(64)).quality
+    return from_image(picture, Preprocessing(64)).judgement.quality
 
 
 def test_blur_and_darkness_lower_quality():
@@ -67,7 +68,7 @@ def test_nearly_all_real_photographs_are_gradable(shared):
     files += sorted((shared / "data" / "aptos" / "train_images").glob("*.jpg"))[::60]
     crops = [load_crop(file, Preprocessing(96)) for file in files]
     assert len(crops) > 80
-    assert sum(not crop.gradable for crop in crops) <= 0.01 * len(crops)
+    assert sum(not crop.judgement.gradable for crop in crops) <= 0.01 * len(crops)
 
 
 def half(picture: Image.Image) -> Image.Image:
