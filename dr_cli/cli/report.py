@@ -47,7 +47,7 @@ def command(
     if form == "html" and out is None and len(folders) > 1:
         raise UsageError("several folders: name the page with --out FILE")
     with Console(quiet) as console:
-        data = reading.collect(folders, no_pictures=no_pictures)
+        data = reading.collect(folders, no_pictures=no_pictures, observer=console)
         if figures is not None:
             console.note(f"{len(paper.save(data, figures))} figures in {short(figures)}")
         if console.rich.is_terminal and not quiet:
@@ -55,10 +55,12 @@ def command(
         if form != "html":
             write = {"json": to_json, "csv": page.to_csv, "markdown": page.to_markdown}
             typer.echo(write[form](data).rstrip("\n"))
-            return
-        target = out or folders[0] / "report.html"
-        write_text(target, page.render(data))
-        console.note(f"{target.stat().st_size / 1e6:.2f} MB, self-contained")
-    typer.echo(str(target))
+        else:
+            target = out or folders[0] / "report.html"
+            write_text(target, page.render(data))
+            console.note(f"{target.stat().st_size / 1e6:.2f} MB, self-contained")
+            typer.echo(str(target))
     if opened:
         typer.launch(str(target.resolve()))
+    if any(run["broken"] for run in data["left_out"]):
+        raise typer.Exit(1)

@@ -112,6 +112,10 @@ def to_markdown(data: Record) -> str:
         data["intended_use"],
         *map(_escape, data["summary"]),
         *(f"**Warning.** {_escape(warning)}" for warning in data["warnings"]),
+        *(
+            f"**Left out: {_escape(run['name'])}.** {_escape(run['reason'])}."
+            for run in data["left_out"]
+        ),
         _tabulate((Column("Run", "name"), *TABLE), data["runs"]),
         "Brackets hold 95% intervals.",
     ]

@@ -7,7 +7,7 @@ that every form of it is fit to share.
 """
 
 import math
-import re
+import os
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -15,28 +15,19 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import numpy as np
-import pandas as pd
-from numpy.typing import NDArray
-
 from dr_cli import __version__
-from dr_cli.errors import UsageError
-from dr_cli.grades import NUM_GRADES, REFERABLE_FROM, expected_grade, referable_probability
+from dr_cli.errors import DrError, UsageError
+from dr_cli.events import NOTHING, Observer
 from dr_cli.labels import splits
-from dr_cli.report import gallery, prose
+from dr_cli.report import command, curves, gallery, prose
+from dr_cli.report.finding import Found, find_runs, tell_progress
 from dr_cli.runs import SAMPLE_FOLDER, DataRecord, Run, counted_split
-from dr_cli.scoring.calibration import retemper
-from dr_cli.scoring.metrics import reliability_curve
 from dr_cli.scoring.of_run import compare_runs
-from dr_cli.scoring.predictions import PROBABILITIES, check
+from dr_cli.scoring.predictions import check
 from dr_cli.scoring.record import Record
-from dr_cli.training.config import TrainConfig, flag
 
-SAMPLE_SET = "the built-in sample set"
 MOST_IN_A_CELL = 100  # images listed of one confusion cell, the most confident first
 MOST_IN_CELLS = 400  # of one confusion cell over all runs: a page of ten stays under 4 MB
-MOST_ON_ROC = 200  # points kept of a curve: a page of ten runs stays under 4 MB
-EXPECTED_BINS = 20  # of the expected grade, from 0 to 4
 
 # Without these there is no report; a file that lacks one was not written by `dr train`.
 NEEDED_OPTIONS = {"arch": str, "epochs": int, "size": int}
@@ -47,20 +38,19 @@ NEEDED_FIGURES = {
 }
 
 
-def collect(folders: Sequence[Path], *, no_pictures: bool = False) -> Record:
+def collect(
+    folders: Sequence[Path], *, no_pictures: bool = False, observer: Observer = NOTHING
+) -> Record:
     """All that the report says, read from finished runs.
 
     folders: run folders, or folders that hold run folders one or two levels deep.
     no_pictures: leave out every file name, patient and path of the data.
-    Raises UsageError where a folder is missing, no run in it is finished, or a file of a run
-    cannot be read.
+    A run that is not finished, or whose files cannot be read, stands in "left_out" with the
+    reason, and observer is told of it; the others are reported.
+    Raises UsageError where a folder is missing, or no run in it is finished and can be read.
     """
-    found = [run for folder in folders for run in find_runs(Path(folder))]
-    runs = list({run.folder.resolve(): run for run in found}.values())
-    names = _tell_apart(runs)
-    listed = 0 if no_pictures else min(MOST_IN_A_CELL, -(-MOST_IN_CELLS // len(runs)))
-    told = [_read_run(r, name, no_pictures, listed) for r, name in zip(runs, names, strict=True)]
-    _add_pictures(runs, told, no_pictures)
+    runs, told, left_out = _read_all(find_runs(folders), no_pictures, observer)
+    _share_pictures(told)
     best, chosen_by = _choose_best(told)
     comparisons = _compare(runs, told)
     return {
@@ -73,27 +63,10 @@ def collect(folders: Sequence[Path], *, no_pictures: bool = False) -> Record:
         "best": best["name"],
         "summary": prose.summarise(best, len(told), chosen_by),
         "warnings": list(prose.warn(told, comparable=comparisons is not None)),
+        "left_out": left_out,
         "comparisons": comparisons or [],
         "runs": told,
     }
-
-
-def find_runs(folder: Path) -> list[Run]:
-    """The finished runs in `folder`: itself, or those one or two levels below, by name."""
-    if not folder.is_dir():
-        raise UsageError(f"{folder}: no such folder; give a run folder or a folder of runs")
-    if Run(folder).finished:
-        return [Run(folder)]
-    summaries = (*folder.glob("*/summary.json"), *folder.glob("*/*/summary.json"))
-    below = {path.parent for path in summaries}
-    if below:  # the folds of a cross-validation are read as the one run that pools them
-        return [Run(path) for path in sorted(below) if path.parent not in below]
-    if (folder / "config.json").is_file():
-        raise UsageError(
-            f"{folder}: this run is not finished (no summary.json); "
-            f"finish it with dr train --resume {shlex.quote(str(folder))}"
-        )
-    raise UsageError(f"{folder}: no finished run (no summary.json in it); make one with dr train")
 
 
 def find_value(record: Any, name: str) -> Any:
@@ -112,7 +85,41 @@ def find_figure(record: Any, name: str) -> Any:
 # ---------------------------------------------------------------- one run
 
 
+def _read_all(
+    found: Found, no_pictures: bool, observer: Observer
+) -> tuple[list[Run], list[Record], list[Record]]:
+    """The runs that can be read, what is told of them, and of the others why not."""
+    listed = 0 if no_pictures else min(MOST_IN_A_CELL, -(-MOST_IN_CELLS // len(found.finished)))
+    runs, told, left_out, errors = [], [], [], []
+    for run, name in zip(found.finished, found.names, strict=False):
+        try:
+            told.append(_read_run(run, name, no_pictures, listed))
+            runs.append(run)
+        except DrError as error:
+            errors.append(error)
+            left_out.append(_leave_out(run, name, error, no_pictures))
+    if not runs:
+        raise errors[0]
+    for entry, reason in zip(left_out, errors, strict=True):
+        observer.warning(f"{entry['name']} is left out: {reason}")
+    for run, name in zip(found.unfinished, found.names[len(found.finished) :], strict=True):
+        told_of = f"not finished, {tell_progress(run)}"
+        again = f"dr train --resume {shlex.quote(str(run.folder))}"
+        observer.warning(f"{name} is left out: {told_of}; {again} goes on with it")
+        left_out.append({"name": name, "broken": False, "reason": told_of})
+    return runs, told, left_out
+
+
 def _read_run(run: Run, name: str, no_pictures: bool, listed: int) -> Record:
+    """Raises DrError for a file that `dr train` did not write so."""
+    try:
+        return _describe_run(run, name, no_pictures, listed)
+    except (KeyError, TypeError, AttributeError, ValueError, LookupError) as error:
+        told = f"{type(error).__name__}: {error}"
+        raise UsageError(f"{run.folder} is not as dr train wrote it ({told})") from error
+
+
+def _describe_run(run: Run, name: str, no_pictures: bool, listed: int) -> Record:
     summary, config, history = run.summary(), run.config(), run.history()
     split = counted_split(summary)
     _need(config.options, NEEDED_OPTIONS, run["config.json"])
@@ -123,11 +130,12 @@ def _read_run(run: Run, name: str, no_pictures: bool, listed: int) -> Record:
     check(predictions, str(run[f"predictions-{split}.csv"]))
     counts = _count_splits(run)
     data = _describe_data(config.data, no_pictures)
-    options = _without_paths(config.options) if no_pictures else dict(config.options)
+    pictures = [] if no_pictures else gallery.check(run.pictures(), run["pictures.json"])
+    options = command.without_paths(config.options) if no_pictures else dict(config.options)
     return {
         "name": name,
         "architecture": options["arch"],
-        "start": _name_start(options),
+        "start": command.name_start(options),
         "epochs": len(history) or options["epochs"],
         "best_epoch": run.epoch(),
         "size": options["size"],
@@ -143,15 +151,16 @@ def _read_run(run: Run, name: str, no_pictures: bool, listed: int) -> Record:
         "record": record,
         "val": _without_run(summary.get("val") or {}) or None,
         "history": history,
-        "curves": _find_curves(predictions, find_value(record, "calibration.temperature")),
-        "cells": _list_cells(predictions, listed) if listed else {},
+        "curves": curves.find_curves(predictions, find_value(record, "calibration.temperature")),
+        "cells": curves.list_cells(predictions, listed) if listed else {},
         "splits": counts,
         "options": options,
         "made_with": {key: getattr(config, key) for key in ("device", "precision", "threads")}
         | dict(config.versions),
         "data": data,
         "preprocessing": dict(config.preprocessing),
-        "command": " ".join(["dr", "train", *_spell_data(data), *_spell_options(options)]),
+        "command": command.spell(data, options),
+        "pictures": pictures,
     }
 
 
@@ -172,7 +181,7 @@ def _describe_data(data: DataRecord, no_pictures: bool) -> Record:
     kept = data.drawn and SAMPLE_FOLDER.search(data.root)
     if kept or no_pictures:
         del told["root"], told["source"]
-    return {"root": SAMPLE_SET} | told if kept else told
+    return {"root": command.SAMPLE_SET} | told if kept else told
 
 
 def _count_splits(run: Run) -> list[Record]:
@@ -214,124 +223,7 @@ def _median(values: Iterable[float | None]) -> float | None:
     return median(known) if known else None
 
 
-# ---------------------------------------------------------------- its predictions
-
-
-def _list_cells(predictions: pd.DataFrame, most: int) -> dict[str, list[Record]]:
-    """At most `most` images of each confusion cell: "true-predicted" -> path, probability."""
-    cells: dict[str, list[Record]] = {}
-    paths = predictions["path"].to_list()
-    grade, predicted = (predictions[name].to_numpy(int) for name in ("grade", "predicted"))
-    sure = predictions[PROBABILITIES].to_numpy()[np.arange(len(paths)), predicted]
-    for i in np.argsort(-sure, kind="stable"):
-        cell = cells.setdefault(f"{grade[i]}-{predicted[i]}", [])
-        if len(cell) < most:
-            cell.append({"path": paths[i], "probability": round(float(sure[i]), 4)})
-    return cells
-
-
-def _find_curves(predictions: pd.DataFrame, temperature: float | None) -> Record:
-    """What the charts of a run are drawn from.
-
-    roc: [false positive rate, sensitivity] of referable retinopathy, None with one class
-    reliability: before and after temperature, [confidence, share right, images] a bin
-    expected: for each true grade, images in each of EXPECTED_BINS bins of the expected grade
-    """
-    grade, after = predictions["grade"].to_numpy(int), predictions[PROBABILITIES].to_numpy()
-    before = _list_bins(grade, retemper(after, temperature)) if temperature else None
-    roc = measure_roc(grade >= REFERABLE_FROM, referable_probability(after))
-    if roc is not None and len(roc) > MOST_ON_ROC:
-        roc = roc[np.linspace(0, len(roc) - 1, MOST_ON_ROC).round().astype(int)]
-    ends = (0, NUM_GRADES - 1)
-    return {
-        "roc": None if roc is None else roc.round(4).tolist(),
-        "reliability": {"before": before, "after": _list_bins(grade, after)},
-        "expected": [
-            np.histogram(expected_grade(after[grade == g]), EXPECTED_BINS, ends)[0].tolist()
-            for g in range(NUM_GRADES)
-        ],
-    }
-
-
-def measure_roc(truth: NDArray[np.bool_], score: NDArray[Any]) -> NDArray[np.float64] | None:
-    """[M, 2] false positive rate and sensitivity, from (0, 0) to (1, 1): truth [N], score [N].
-
-    A point a threshold, without those that lie on a line with their neighbours, as
-    scikit-learn's `roc_curve` gives them. None where all images are of one class.
-    """
-    if truth.all() or not truth.any():
-        return None
-    order = np.argsort(-score, kind="stable")
-    last = np.append(np.diff(score[order]) != 0, True)  # image of each score
-    called = np.column_stack([~truth[order], truth[order]]).cumsum(axis=0)[last]
-    bends = np.ones(len(called), bool)
-    bends[1:-1] = np.diff(called, 2, axis=0).any(axis=1)
-    return np.vstack([[0, 0], called[bends]]) / called[-1]
-
-
-def _list_bins(grade: NDArray[np.int64], probabilities: NDArray[Any]) -> list[list[float]]:
-    return [
-        [round(b["confidence"], 4), round(b["accuracy"], 4), b["n"]]
-        for b in reliability_curve(grade, probabilities)
-        if b["n"]
-    ]
-
-
-# ---------------------------------------------------------------- the command that repeats it
-
-
-def _name_start(options: Mapping[str, Any]) -> str:
-    if options.get("pretrained"):
-        return "ImageNet"
-    return "a local file" if options.get("weights") else "scratch"
-
-
-def _without_paths(options: Mapping[str, Any]) -> Record:
-    """The options, with a word in the place of each path."""
-    told = dict(options)
-    if told.get("weights"):
-        told["weights"] = "FILE"
-    if not re.fullmatch(r"[\d.]+|test", str(told.get("val", "test"))):
-        told["val"] = "PATH"
-    return told
-
-
-def _spell_data(data: Mapping[str, Any]) -> list[str]:
-    """DATA and its columns on the `dr train` line; nothing names the built-in sample set."""
-    root = data.get("root")
-    if root == SAMPLE_SET:
-        return []
-    words = [shlex.quote(root) if root else "DATA"]
-    for key, column in (data.get("columns") or {}).items():
-        words += [flag(f"{key}_column"), shlex.quote(str(column))]
-    return words
-
-
-def _spell_options(options: Mapping[str, Any]) -> list[str]:
-    """Every option that is not its default, as on the `dr train` line."""
-    words = []
-    for key, default in TrainConfig().to_dict().items():
-        value = options.get(key, default)
-        if value in (default, None):
-            continue
-        if isinstance(default, bool):
-            words.append(flag(key if value else f"no_{key}"))
-        else:
-            words += [flag(key), shlex.quote(str(value))]
-    return words
-
-
 # ---------------------------------------------------------------- several runs
-
-
-def _tell_apart(runs: Sequence[Run]) -> list[str]:
-    """The folders' names, with as many parents as it takes to tell them apart."""
-    whole = [run.folder.resolve().parts for run in runs]
-    for depth in range(1, max(map(len, whole)) + 1):
-        names = ["/".join(parts[-depth:]) for parts in whole]
-        if len(set(names)) == len(names):
-            break
-    return names
 
 
 def _choose_best(runs: Sequence[Record]) -> tuple[Record, str]:
@@ -356,12 +248,17 @@ def _compare(runs: Sequence[Run], told: Sequence[Record]) -> list[Record] | None
         return None
 
 
-def _add_pictures(runs: Sequence[Run], told: list[Record], no_pictures: bool) -> None:
-    """To each run the pictures it shows, an equal share of the page, and how many more it has."""
-    found = [
-        [] if no_pictures else gallery.check(run.pictures(), run["pictures.json"]) for run in runs
-    ]
-    share = gallery.MOST_BYTES // max(1, sum(map(bool, found)))
-    for record, entries in zip(told, found, strict=True):
-        shown = gallery.fit(entries, share)
-        record |= {"pictures": shown, "pictures_left_out": len(entries) - len(shown)}
+def _leave_out(run: Run, name: str, error: DrError, no_pictures: bool) -> Record:
+    """What the page says of a run that cannot be read; to share without a file's contents."""
+    reason = str(error).replace(f"{run.folder}{os.sep}", "").replace(str(run.folder), name)
+    told = "a file of it cannot be read" if no_pictures else reason
+    return {"name": name, "broken": True, "reason": told}
+
+
+def _share_pictures(told: list[Record]) -> None:
+    """Cuts each run's pictures to an equal share of the page, and counts what is left out."""
+    share = gallery.MOST_BYTES // max(1, sum(bool(record["pictures"]) for record in told))
+    for record in told:
+        shown = gallery.fit(record["pictures"], share)
+        record["pictures_left_out"] = len(record["pictures"]) - len(shown)
+        record["pictures"] = shown

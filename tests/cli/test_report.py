@@ -5,6 +5,7 @@ import re
 import pytest
 
 from tests.builders.program import dr
+from tests.builders.runs import write_run
 
 
 def test_report_names_the_run(world, tmp_path):
@@ -45,3 +46,17 @@ def test_report_refuses_before_it_reads(flags, says):
     done = dr("report", "nowhere", *flags)
     assert (done.exit_code, done.stdout) == (2, "")
     assert says in done.stderr
+
+
+def test_a_run_that_cannot_be_read_fails_alone(tmp_path):
+    runs = tmp_path / "runs"
+    write_run(runs / "whole")
+    (write_run(runs / "broken") / "summary.json").write_text("{half", encoding="utf-8")
+    done = dr("report", runs)
+    assert done.exit_code == 1
+    assert done.stdout.strip() == str(runs / "report.html")
+    assert "warning: broken is left out: " in done.stderr
+    (runs / "broken" / "summary.json").unlink()
+    done = dr("report", runs)
+    assert done.exit_code == 0, "an unfinished run is no failed one"
+    assert "warning: broken is left out: not finished, 4 of 4 epochs done" in done.stderr

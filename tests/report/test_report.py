@@ -22,7 +22,7 @@ from dr_cli import words
 from dr_cli.errors import UsageError
 from dr_cli.grades import Calibration
 from dr_cli.plots import heat
-from dr_cli.report import gallery, page, paper, reading, svg
+from dr_cli.report import curves, gallery, page, paper, reading, svg
 from dr_cli.runs import DataRecord, ModelRecord, Run, RunConfig, read_record
 from dr_cli.scoring.metrics import FIGURES, Figure
 from tests.builders.runs import edit, figure, jpeg, replace_in, write_pictures, write_run
@@ -85,13 +85,6 @@ def test_the_builder_writes_what_a_run_holds(tmp_path: Path) -> None:
     assert config["data"].keys() == {f.name for f in fields(DataRecord)}
 
 
-def test_finds_runs_at_each_depth_once(runs: Path) -> None:
-    [one] = reading.find_runs(runs / "resnet18")
-    assert one.folder == runs / "resnet18"
-    assert len(reading.find_runs(runs)) == len(reading.find_runs(runs.parent)) == 2
-    assert len(reading.collect([runs, runs / "resnet18"])["runs"]) == 2
-
-
 def test_runs_of_one_name_are_told_apart(tmp_path: Path) -> None:
     folders = [write_run(tmp_path / where / "resnet18") for where in ("a", "b")]
     assert [run["name"] for run in reading.collect(folders)["runs"]] == ["a/resnet18", "b/resnet18"]
@@ -108,7 +101,7 @@ def test_what_cannot_be_reported(tmp_path: Path, runs: Path) -> None:
         reading.collect([runs / "resnet18"])
     (runs / "resnet18" / "summary.json").write_text("{half", encoding="utf-8")
     with pytest.raises(UsageError, match=r"summary\.json cannot be read"):
-        reading.collect([runs])
+        reading.collect([runs / "resnet18"])
 
 
 @pytest.mark.parametrize("row", ["img/x.jpg,none,,,,,,,,", "x,7,,,0.2,0.2,0.2,0.2,0.2,0", "x,0"])
@@ -118,7 +111,7 @@ def test_a_bad_prediction_row_is_named(runs: Path, row: str) -> None:
     lines[2] = row
     table.write_text("\n".join(lines), encoding="utf-8")
     with pytest.raises(UsageError, match=r"predictions-test\.csv, line 3"):
-        reading.collect([runs])
+        reading.collect([runs / "resnet18"])
 
 
 @pytest.mark.parametrize(
@@ -127,10 +120,10 @@ def test_a_bad_prediction_row_is_named(runs: Path, row: str) -> None:
 def test_what_every_run_has_is_asked_for(runs: Path, name: str) -> None:
     (runs / "resnet18" / name).write_bytes(b"\xff\xfe half")
     with pytest.raises(UsageError, match=f"{re.escape(name)} (cannot be read|has no column)"):
-        reading.collect([runs])
+        reading.collect([runs / "resnet18"])
     (runs / "resnet18" / name).unlink()
     with pytest.raises(UsageError, match=re.escape(name)):
-        reading.collect([runs])
+        reading.collect([runs / "resnet18"])
 
 
 @pytest.mark.parametrize("option", ["arch", "epochs", "size"])
@@ -138,7 +131,7 @@ def test_an_option_that_config_lacks_is_named(runs: Path, option: str) -> None:
     with edit(runs / "resnet18" / "config.json") as config:
         del config["options"][option]
     with pytest.raises(UsageError, match=rf"resnet18.config\.json holds no {option} as dr train"):
-        reading.collect([runs])
+        reading.collect([runs / "resnet18"])
 
 
 @pytest.mark.parametrize(
@@ -152,11 +145,11 @@ def test_a_figure_that_summary_lacks_is_named(
     with edit(runs / "resnet18" / "summary.json") as summary:
         summary[split][name] = value
     with pytest.raises(UsageError, match=rf"resnet18.summary\.json holds no {name} as dr train"):
-        reading.collect([runs])
+        reading.collect([runs / "resnet18"])
     with edit(runs / "resnet18" / "summary.json") as summary:
         del summary[split][name]
     with pytest.raises(UsageError, match=rf"summary\.json holds no {name} as dr train"):
-        reading.collect([runs])
+        reading.collect([runs / "resnet18"])
 
 
 def test_what_is_not_known_of_a_figure_is_shown_as_unknown(tmp_path: Path) -> None:
@@ -182,7 +175,7 @@ def test_a_new_figure_is_on_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_a_split_without_its_grade_is_named(runs: Path) -> None:
     replace_in(runs / "resnet18" / "splits.csv", "jpg,1,", "jpg,one,")
     with pytest.raises(UsageError, match=r"splits\.csv cannot be read"):
-        reading.collect([runs])
+        reading.collect([runs / "resnet18"])
 
 
 def test_a_cross_validation_is_one_run_without_weights(tmp_path: Path) -> None:
@@ -317,13 +310,13 @@ def test_roc_is_scikit_learns(n: int, digits: int) -> None:
     score = rng.random(n).round(digits)  # with ties and without
     truth = rng.random(n) < score
     truth[:2] = True, False
-    points = reading.measure_roc(truth, score)
+    points = curves.measure_roc(truth, score)
     false, true, _ = sklearn.metrics.roc_curve(truth, score)
     np.testing.assert_array_equal(points, np.column_stack([false, true]))
-    one = reading.measure_roc(truth, np.full(n, 0.5))
+    one = curves.measure_roc(truth, np.full(n, 0.5))
     assert one is not None
     assert one.tolist() == [[0, 0], [1, 1]]
-    assert reading.measure_roc(np.ones(n, bool), score) is None
+    assert curves.measure_roc(np.ones(n, bool), score) is None
 
 
 def test_the_roc_of_a_run_is_of_referable_retinopathy(runs: Path) -> None:

@@ -1,0 +1,57 @@
+"""The options of a run -> the `dr train` line that repeats it."""
+
+import re
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+from dr_cli.scoring.record import Record
+from dr_cli.training.config import TrainConfig, flag
+
+SAMPLE_SET = "the built-in sample set"
+
+
+def spell(data: Mapping[str, Any], options: Mapping[str, Any]) -> str:
+    """The line, with every option that is not its default."""
+    return " ".join(["dr", "train", *_spell_data(data), *_spell_options(options)])
+
+
+def name_start(options: Mapping[str, Any]) -> str:
+    if options.get("pretrained"):
+        return "ImageNet"
+    return "a local file" if options.get("weights") else "scratch"
+
+
+def without_paths(options: Mapping[str, Any]) -> Record:
+    """The options, with a word in the place of each path."""
+    told = dict(options)
+    if told.get("weights"):
+        told["weights"] = "FILE"
+    if not re.fullmatch(r"[\d.]+|test", str(told.get("val", "test"))):
+        told["val"] = "PATH"
+    return told
+
+
+def _spell_data(data: Mapping[str, Any]) -> list[str]:
+    """DATA and its columns on the `dr train` line; nothing names the built-in sample set."""
+    root = data.get("root")
+    if root == SAMPLE_SET:
+        return []
+    words = [shlex.quote(root) if root else "DATA"]
+    for key, column in (data.get("columns") or {}).items():
+        words += [flag(f"{key}_column"), shlex.quote(str(column))]
+    return words
+
+
+def _spell_options(options: Mapping[str, Any]) -> list[str]:
+    """Every option that is not its default, as on the `dr train` line."""
+    words = []
+    for key, default in TrainConfig().to_dict().items():
+        value = options.get(key, default)
+        if value in (default, None):
+            continue
+        if isinstance(default, bool):
+            words.append(flag(key if value else f"no_{key}"))
+        else:
+            words += [flag(key), shlex.quote(str(value))]
+    return words
