@@ -35,6 +35,7 @@ METRICS = (
     "test_accuracy", "test_qwk", "seconds", "images_per_second",
 )  # fmt: skip
 SPLITS = ("path", "grade", "patient", "eye", "split", "reason")
+FURTHER = ("left_out_of", "duplicates")  # of splits.csv; runs of before had neither
 PREDICTIONS = (
     "path", "grade", "patient", "eye", "p0", "p1", "p2", "p3", "p4", "predicted", "gradable",
 )  # fmt: skip
@@ -203,6 +204,9 @@ class Run:
     def splits(self) -> "pd.DataFrame":
         """splits.csv, every row of the data set with its split or the reason why it has none.
 
+        `left_out_of`: the split that the data set names for a row without one; `duplicates`: the
+        same number for photographs alike, empty for one that has no double. A run of before has
+        neither column.
         Raises as `predictions`.
         """
         return self._table("splits.csv", SPLITS)
@@ -240,7 +244,7 @@ class Run:
 
         if not self[name].is_file():
             raise UsageError(f"{self.folder} has no {name}: no finished run of dr train")
-        texts = dict.fromkeys(("path", "patient", "eye", "split", "reason"), "str")
+        texts = dict.fromkeys(("path", "patient", "eye", "split", "reason", "left_out_of"), "str")
         try:
             table = pd.read_csv(self[name], dtype=texts, keep_default_na=False, na_values=[""])
         except (OSError, ValueError) as error:  # pandas' own are ValueErrors

@@ -19,6 +19,7 @@ from dr_cli.sample.mark import is_drawn
 from dr_cli.scoring import calibration
 from dr_cli.scoring.baselines import count_leaks, score_baselines
 from dr_cli.scoring.comparison import compare
+from dr_cli.scoring.flow import describe_flow
 from dr_cli.scoring.intervals import REPLICATES
 from dr_cli.scoring.predictions import PROBABILITIES
 from dr_cli.scoring.record import USUAL, Context, Record, Scoring, build_record
@@ -266,7 +267,12 @@ def _describe(run: Run, split: str, labels: "pd.DataFrame", again: bool = False)
         optimistic.append("all")
     warnings = [f"{OPTIMISTIC[why]}: these figures are optimistic" for why in optimistic]
     warnings += [DRAWN_EYES] if config.data.drawn else []
-    root = config.data.root
     return Context(
-        run.name, root, split, baselines=baselines, leaks=leaks, warnings=tuple(warnings)
+        run.name,
+        config.data.root,
+        split,
+        baselines=baselines,
+        leaks=leaks,
+        flow=describe_flow(labels),
+        warnings=tuple(warnings),
     )

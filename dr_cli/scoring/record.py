@@ -14,6 +14,7 @@ from dr_cli.scoring import intervals, metrics
 from dr_cli.scoring.baselines import NO_BASELINES, Pair, score_pair
 from dr_cli.scoring.calibration import retemper
 from dr_cli.scoring.comparison import TESTS
+from dr_cli.scoring.flow import Flow
 from dr_cli.scoring.metrics import FIGURES
 from dr_cli.scoring.predictions import PROBABILITIES, TARGETS, Graded, Sample, check, find_threshold
 
@@ -45,6 +46,8 @@ class Context:
     the fellow eye's grade is not known."""
     leaks: Mapping[str, int] | None = None
     """As `count_leaks` gives them."""
+    flow: Flow | None = None
+    """As `describe_flow` gives it; None where the data set is not known."""
     warnings: tuple[str, ...] = ()
 
 
@@ -94,6 +97,7 @@ def build_record(
         "confusion": graded and graded.counts.tolist(),
         "baselines": dict(context.baselines or _score_majority(graded)),
         "leaks": None if context.leaks is None else dict(context.leaks),
+        "flow": context.flow,
         "ungradable": _measure_gradable(predictions, measure),
         "subgroups": None if scoring.by is None else _measure_by(scoring.by, predictions, measure),
         "bootstrap": {"replicates": scoring.bootstrap, "seed": scoring.seed, "unit": sample.kind},

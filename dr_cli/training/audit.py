@@ -116,6 +116,12 @@ def problems(record: dict[str, Any]) -> Iterator[str]:
             yield f"{split} holds no image of grade {', '.join(absent)}"
 
 
+def name_doubles(seen: Inspection) -> pd.Series:
+    """[N] Int64: the same number for photographs alike, missing for one that has no double."""
+    numbers, counts = np.unique(seen.near, return_inverse=True, return_counts=True)[1:]
+    return pd.Series(numbers, dtype="Int64").where(counts[numbers] > 1)
+
+
 def _spread(ids: NDArray[np.int64], rows: NDArray[np.intp], count: int) -> NDArray[np.int64]:
     """Numbers of some rows -> numbers of all, the others on their own."""
     everyone = int(ids.max(initial=-1)) + 1 + np.arange(count, dtype=np.int64)

@@ -106,7 +106,8 @@ def assign_splits(
     """The label table with every usable row's split, as the options want it (`splits.assign`):
     patients and doubles together, unreadable images left out. fold: the one held out as test.
 
-    Of labels alone, every row that has a grade counts.
+    Of labels alone, every row that has a grade counts. `left_out_of` and `duplicates` as
+    `runs.Run.splits` says.
     """
     table = leave_out(labels.table, inspection.failed)
     if fold is not None and config.folds is not None:
@@ -114,13 +115,23 @@ def assign_splits(
         held = pd.Series(parts.to_numpy() == fold - 1).map({True: "test", False: None})
         table = table.assign(split=held.astype(object))
     share = number(config.val)
-    return splits.assign(
+    table = splits.assign(
         table,
         val="test" if config.val == "test" else DEFAULT_VAL if share is None else share,
         seed=config.seed,
         split_by=config.split_by,
         groups=inspection.near,
         include_missing=labels.images_found == 0,
+    )
+    named = labels.table["split"]
+    if config.val == "test":
+        named = named.replace("val", "train")
+    if fold is not None or config.split_by == "patient":  # a row left out was never drawn
+        named = pd.Series([None] * len(table), dtype=object)
+    left = table["reason"].notna()
+    return table.assign(
+        left_out_of=named.where(left, None).astype(object),
+        duplicates=audit.name_doubles(inspection),
     )
 
 

@@ -55,8 +55,9 @@ def fill_run(
         learner.load(state)
     else:
         run.write_config(describe_run(plan))
-        further = plan.labels.extra_columns  # for `dr eval --by COLUMN`
-        run.write_table("splits.csv", (*runs.SPLITS, *further), plan.table)
+        own = (*runs.SPLITS, *runs.FURTHER)
+        more = [c for c in plan.labels.extra_columns if c not in own]  # for `dr eval --by COLUMN`
+        run.write_table("splits.csv", (*own, *more), plan.table)
     observer.plan(outline(plan))
     if plan.processor.warning:
         observer.warning(plan.processor.warning)
