@@ -14,13 +14,15 @@
 #            VAL=0.15 takes validation from train, by patient
 # DR_RUNS    where the runs go, runs/lab. A script that was stopped goes on when it is started
 #            again: finished runs are kept, a cut one is resumed from where it was saved last
+#
+# A run that fails stops neither the others nor the report; then the exit code is 1.
 set -eu
 cd "$(dirname "$0")/.."
 [ -n "${DATA:-}" ] || { echo "DATA=folder sh examples/lab.sh   (the course's four tables and its images)" >&2; exit 2; }
 . examples/install.sh
 DR_RUNS=${DR_RUNS:-runs/lab}
 export DR_RUNS
-left_out=""
+left_out="" failed=""
 
 # train NAME EPOCHS OPTION...: the course's hyperparameters, and no augmentation unless named last.
 train() {
@@ -36,7 +38,12 @@ train() {
             --val "${VAL:-test}" --loss ce --optimizer sgd --momentum 0.9 --no-nesterov --lr 1e-3 \
             --weight-decay 5e-4 --batch-size 4 --schedule constant --warmup 0 --augment none \
             "$@" > /dev/null
-    fi
+    fi || {
+        ended=$?
+        [ "$ended" -lt 128 ] || exit "$ended" # interrupted: nothing goes on
+        failed="$failed $name"
+        echo "$name failed (exit code $ended); the others go on" >&2
+    }
 }
 
 # pretrained ARCH EPOCHS WEIGHTS: from local weights, else torchvision's, else not at all. Asked
@@ -66,4 +73,10 @@ if [ -n "$left_out" ]; then
     echo "left out:$left_out: ImageNet weights can neither be found nor fetched here;" \
         "WEIGHTS18=FILE WEIGHTS50=FILE name local ones" >&2
 fi
-dr report "$DR_RUNS"
+ended=0
+dr report "$DR_RUNS" || ended=$?
+if [ -n "$failed" ]; then
+    echo "failed:$failed; what to do stands above, then start this script again" >&2
+    exit 1
+fi
+exit "$ended"

@@ -107,13 +107,14 @@ STUB = """#!/bin/sh
 printf '%s\\n' "$*" >> "{log}"
 [ "$3" = train ] || exit 0
 while [ $# -gt 0 ]; do
+    [ "$1 $2" = "--name ${{FAILING:-}}" ] && exit "$CODE"
     [ "$1" = --name ] && mkdir -p "$DR_RUNS/$2" && echo '{{}}' > "$DR_RUNS/$2/summary.json"
     shift
 done
 """
 
 
-def lab(folder: Path, *, fetch: bool, **more: object) -> tuple[list[str], str]:
+def lab(folder: Path, *, fetch: bool, ends: int = 0, **more: object) -> tuple[list[str], str]:
     """Runs lab.sh with a `dr` that only notes what it is told: its command lines, and stderr."""
     stub, log = folder / "python", folder / "log"
     stub.write_text(STUB.format(fetch=int(not fetch), log=log))
@@ -121,7 +122,7 @@ def lab(folder: Path, *, fetch: bool, **more: object) -> tuple[list[str], str]:
     log.write_text("")
     more |= {"DR_PYTHON": stub, "DR_RUNS": folder / "runs", "DATA": "photographs"}
     done = started(SH, "examples/lab.sh", **more)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == ends, done.stderr
     return [line.removeprefix("-m dr_cli ") for line in log.read_text().splitlines()], done.stderr
 
 
@@ -168,6 +169,23 @@ def test_lab_says_what_it_leaves_out_and_keeps_what_is_done(tmp_path):
     assert [config(line).weights for line in lines[:-1]] == ["a.pth", "b.pth"]
     assert "left out" not in said
     assert said.count("finished already") == 3
+
+
+@needs_sh
+def test_lab_goes_on_when_a_run_fails_and_names_it(tmp_path):
+    lines, said = lab(tmp_path, fetch=True, ends=1, FAILING="resnet50", CODE=2)
+    assert [config(line).arch for line in lines[:-1]] == ["resnet18"] * 2 + ["resnet50"] * 2 + [
+        "resnet18"
+    ]
+    assert lines[-1] == f"report {tmp_path / 'runs'}"
+    assert "resnet50 failed (exit code 2); the others go on" in said
+    assert said.splitlines()[-1].startswith("failed: resnet50; ")
+
+
+@needs_sh
+def test_lab_stops_when_it_is_interrupted(tmp_path):
+    lines, _ = lab(tmp_path, fetch=True, ends=130, FAILING="resnet18-pretrained", CODE=130)
+    assert len(lines) == 2
 
 
 @needs_sh
