@@ -20,7 +20,7 @@ def describe_flow(labels: "pd.DataFrame") -> Flow:
     patient counts as one. `duplicates`: used images that have a double in the data set, and groups
     of them; None where doubles were not looked for.
     """
-    left_out_of = labels["left_out_of"] if "left_out_of" in labels else None
+    left_out_of = labels.get("left_out_of")
     split = labels["split"] if left_out_of is None else labels["split"].fillna(left_out_of)
     parts = {"all": labels} | {name: labels[split == name] for name in SPLITS}
     parts |= {None: labels[split.isna()]}  # type: ignore[dict-item]

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from dr_cli import runs
@@ -41,7 +40,7 @@ def _pool_splits(run: runs.Run, folds: Sequence[runs.Run]) -> None:
     for number, table in enumerate(tables, start=1):
         held = (table["split"] == "test").to_numpy()
         pooled.loc[held, "split"], pooled.loc[held, "fold"] = "test", number
-    pooled["left_out_of"] = np.where(pooled["reason"].isna(), None, "test")
+    pooled["left_out_of"] = pooled["reason"].notna().map({True: "test", False: None})
     run.write_table("splits.csv", list(pooled.columns), pooled)
 
 
