@@ -90,7 +90,8 @@ def test_options_table_is_the_programs():
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_says_what_the_table_says(name):
     text = dr(name, "--help").stdout
-    flags = set(re.findall(r"^ +.*?(--[a-z-]+)", text.split("Options:")[1], re.MULTILINE))
+    text = text.split("Examples:")[0]
+    flags = set(re.findall(r"^  (?:-\w, )?(--[a-z-]+)", text, re.MULTILINE))
     rows = options(COMMANDS[name])
     assert flags <= {f for row in rows for f in re.findall("`(--[^`]+)`", row[0])} | {"--help"}
     for shown, default, meaning in rows:

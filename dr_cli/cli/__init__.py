@@ -9,6 +9,7 @@ from typer.core import TyperGroup
 
 from dr_cli import __version__
 from dr_cli.cli import eval as _eval
+from dr_cli.cli import help as _help
 from dr_cli.cli import options, predict, report, train
 from dr_cli.errors import DrError
 
@@ -51,7 +52,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # help in 68 ms instead of 145
     pretty_exceptions_enable=False,
     no_args_is_help=True,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["-h", "--help"], **_help.WIDTH},
 )
 
 
@@ -73,10 +74,13 @@ def _about(
     """
 
 
-app.command("train")(train.command)
-app.command("eval")(_eval.command)
-app.command("predict")(predict.command)
-app.command("report")(report.command)
+for _name, _command, _short, _examples in (
+    ("train", train.command, "Graded photographs -> a trained run.", train.EXAMPLES),
+    ("eval", _eval.command, "A run -> figures that can be trusted.", _eval.EXAMPLES),
+    ("predict", predict.command, "Photographs -> grades.", predict.EXAMPLES),
+    ("report", report.command, "Runs -> one page to show.", report.EXAMPLES),
+):
+    app.command(_name, cls=_help.Command, short_help=_short, epilog=_examples)(_command)
 
 
 def main() -> None:

@@ -12,43 +12,88 @@ import typer
 
 from dr_cli.cli import options, tables
 from dr_cli.cli.console import Console
+from dr_cli.cli.help import DATA, EVALUATION
 from dr_cli.errors import DrError, UsageError
 from dr_cli.writing import to_json, write_json
 
-Folder = Annotated[Path | None, typer.Argument(help="A run folder of dr train.")]
-Data = Annotated[Path | None, typer.Argument(help="Graded photographs [default: the run's own].")]
+EXAMPLES = """dr eval runs/resnet18                      # its test images
+dr eval runs/resnet18 clinic/              # its network on other photographs
+dr eval runs/resnet18 --against runs/resnet50
+dr eval runs/resnet18 --fail-under qwk=0.7"""
+Folder = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="RUN", help="A run folder of dr train.", autocompletion=options.suggest_runs
+    ),
+]
+Data = Annotated[
+    Path | None,
+    typer.Argument(metavar="DATA", help="Graded photographs. [default: the run's own]"),
+]
 Split = Annotated[
     Literal["train", "val", "test", "all"] | None,
-    typer.Option(help="Which part [default: test, else val]."),
+    typer.Option(help="Which part. [default: test, else val]", rich_help_panel=DATA),
 ]
 Predictions = Annotated[
-    Path | None, typer.Option(help="Score anybody's table of predictions: no RUN then.")
-]
+    Path | None,
+    typer.Option(
+        metavar="FILE", help="Score anybody's table of predictions: no RUN then.",
+        rich_help_panel=DATA,
+    ),
+]  # fmt: skip
 Against = Annotated[
     list[Path] | None,
-    typer.Option(help="Another run, compared on the same images; may be repeated."),
-]
-By = Annotated[str | None, typer.Option(help="Also the figures by a column of the labels.")]
+    typer.Option(
+        metavar="RUN", help="Another run, compared on the same images; may be repeated.",
+        rich_help_panel=EVALUATION, autocompletion=options.suggest_runs,
+    ),
+]  # fmt: skip
+By = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME", help="Also the figures by a column of the labels.",
+        rich_help_panel=EVALUATION,
+    ),
+]  # fmt: skip
 Decision = Annotated[
     Literal["argmax", "thresholds"] | None,
-    typer.Option(help="How probabilities become a grade [default: the run's]."),
+    typer.Option(
+        help="How probabilities become a grade. [default: the run's]", rich_help_panel=EVALUATION
+    ),
 ]
 OperatingPoint = Annotated[
     str | None,
     typer.Option(
-        help="youden, sensitivity=0.90 or specificity=0.95, met on validation [default: youden].",
+        metavar="RULE", rich_help_panel=EVALUATION,
+        help="youden, sensitivity=0.90 or specificity=0.95, met on validation. [default: youden]",
     ),
+]  # fmt: skip
+Tta = Annotated[
+    bool,
+    typer.Option("--tta", help="Mean over four flips, with DATA.", rich_help_panel=EVALUATION),
 ]
-Tta = Annotated[bool, typer.Option("--tta", help="Mean over four flips, with DATA.")]
 Format = Annotated[
     Literal["table", "json", "csv"] | None,
-    typer.Option("--format", help="[default: table on a terminal, else json]."),
+    typer.Option("--format", help="[default: table on a terminal, else json]"),
 ]
-Out = Annotated[Path | None, typer.Option(help="Also write metrics.json, confusion.png here.")]
-Bootstrap = Annotated[int, typer.Option(min=0, help="Replicates of the intervals; 0 is none.")]
+Out = Annotated[
+    Path | None,
+    typer.Option(metavar="FOLDER", help="Also write metrics.json, confusion.png here."),
+]
+Bootstrap = Annotated[
+    int,
+    typer.Option(
+        min=0, metavar="N", help="Replicates of the intervals; 0 is none.",
+        rich_help_panel=EVALUATION,
+    ),
+]  # fmt: skip
 FailUnder = Annotated[
-    list[str] | None, typer.Option(help="METRIC=VALUE: exit 3 below it; may be repeated.")
-]
+    list[str] | None,
+    typer.Option(
+        metavar="METRIC=VALUE", rich_help_panel=EVALUATION,
+        help="Exit 3 below it (above it for an error); may be repeated.",
+    ),
+]  # fmt: skip
 
 
 def command(
@@ -77,10 +122,7 @@ def command(
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
-    """Score a trained run: agreement, intervals, calibration, confusion, baselines.
-
-    Example: dr eval runs/resnet18 --fail-under qwk=0.7
-    """
+    """Score a trained run: agreement, intervals, calibration, confusion, baselines."""
     limits = _read_limits(fail_under or [])
     if (run is None) == (predictions is None):
         raise UsageError("name a RUN, or a table with --predictions FILE: one of the two")

@@ -3,13 +3,31 @@
 import dataclasses
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Annotated, Any, Literal, Optional
 
 import typer
 
-from dr_cli.training.config import choices, flag
+from dr_cli.cli.help import AUGMENTATION, DATA, MACHINE, NETWORK, OPTIMISATION, OUTPUT, RUNS
+from dr_cli.labels import layouts
+from dr_cli.runs import runs_folder
+from dr_cli.training.config import flag
 
+FIELDS = {  # the subject of each field of TrainConfig in the help
+    DATA: ("val", "split_by", "folds"),
+    NETWORK: ("arch", "pretrained", "weights", "size", "decision"),
+    OPTIMISATION: (
+        "epochs", "batch_size", "optimizer", "lr", "momentum", "nesterov", "weight_decay",
+        "schedule", "warmup", "ema", "loss", "balance", "label_smoothing", "patience", "seed",
+    ),
+    AUGMENTATION: ("augment",),
+    RUNS: ("save_every",),
+    MACHINE: ("compile", "deterministic"),
+}  # fmt: skip
+METAVARS = {  # what a person types where it is no plain number
+    "weights": "FILE|RUN", "val": "SHARE|PATH|test", "size": "N|auto", "batch_size": "N|auto",
+}  # fmt: skip
 DEBUG = "dr.debug"  # in the `meta` of Click's context, which a command and the program share
 
 
@@ -18,26 +36,65 @@ def _keep_debug(ctx: typer.Context, value: bool) -> bool:
     return value
 
 
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Warnings and errors only.")]
-Debug = Annotated[
-    bool, typer.Option("--debug", callback=_keep_debug, is_eager=True, help="Full tracebacks.")
+def suggest_layouts(incomplete: str) -> list[str]:
+    """What a shell completes --layout to."""
+    return [name for name in ("auto", *layouts.BY_NAME) if name.startswith(incomplete)]
+
+
+def suggest_runs(incomplete: str) -> Iterator[str]:
+    """What a shell completes a run to: the run folders in $DR_RUNS, and below a folder typed."""
+    typed = Path(incomplete or ".")
+    for root in dict.fromkeys((runs_folder(), typed, typed.parent)):
+        for config in sorted(root.glob("*/config.json")):
+            if (run := str(config.parent)).startswith(incomplete):
+                yield run
+
+
+def column(what: str) -> Any:
+    """The annotation of an option that names a column of the labels' table."""
+    return Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help=f"Column that {what}.", rich_help_panel=DATA),
+    ]
+
+
+ImageColumn = column("names the image")
+GradeColumn = column("holds the grade")
+PatientColumn = column("names the patient")
+SplitColumn = column("holds train, val or test")
+Quiet = Annotated[
+    bool,
+    typer.Option("--quiet", "-q", help="Warnings and errors only.", rich_help_panel=OUTPUT),
 ]
+Debug = Annotated[
+    bool,
+    typer.Option(
+        "--debug", callback=_keep_debug, is_eager=True, help="Full tracebacks.",
+        rich_help_panel=OUTPUT,
+    ),
+]  # fmt: skip
 Device = Annotated[
     Literal["auto", "cpu", "cuda", "mps"],  # device.DEVICES, which brings torch
-    typer.Option(envvar="DR_DEVICE", help="Where the network runs."),
+    typer.Option(envvar="DR_DEVICE", help="Where the network runs.", rich_help_panel=MACHINE),
 ]
 Precision = Annotated[
     Literal["auto", "fp32", "bf16", "fp16"],  # device.PRECISIONS
-    typer.Option(help="Numbers it runs in; auto says what and why."),
+    typer.Option(help="Numbers it runs in; auto says what and why.", rich_help_panel=MACHINE),
 ]
 Workers = Annotated[
-    int | None, typer.Option(min=1, help="Photographs decoded at once [default: every core].")
-]
-Layout = Annotated[str, typer.Option(help="How DATA is laid out; auto recognises it.")]
-ImageColumn = Annotated[str | None, typer.Option(help="Column that names the image.")]
-GradeColumn = Annotated[str | None, typer.Option(help="Column that holds the grade.")]
-PatientColumn = Annotated[str | None, typer.Option(help="Column that names the patient.")]
-SplitColumn = Annotated[str | None, typer.Option(help="Column that holds train, val or test.")]
+    int | None,
+    typer.Option(
+        min=1, metavar="N", help="Photographs decoded at once. [default: every core]",
+        rich_help_panel=MACHINE,
+    ),
+]  # fmt: skip
+Layout = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME", autocompletion=suggest_layouts, rich_help_panel=DATA,
+        help="How DATA is laid out; auto recognises it.",
+    ),
+]  # fmt: skip
 
 
 def _read_number(text: str) -> int | str:
@@ -64,9 +121,10 @@ BatchSize = Annotated[
     int | None,
     typer.Option(
         parser=_read_batch_size,
-        metavar="<int or auto>",
-        help="Photographs at once [default: auto, 64 on a GPU, 8 on a CPU].",
+        metavar="N|auto",
+        help="Photographs at once. [default: auto, 64 on a GPU, 8 on a CPU]",
         show_default=False,
+        rich_help_panel=MACHINE,
     ),
 ]
 
@@ -99,19 +157,18 @@ def with_fields(kind: type) -> Callable[[Callable[..., None]], Callable[..., Non
 
 
 def _flag(f: dataclasses.Field[Any]) -> Any:
-    """The annotation of a field's flag: its type or None, its help, and for a number that may be
-    `auto` the function that reads it. Words are refused by TrainConfig, in one line, not by Typer.
-    """
+    """The annotation of a field's flag: its type or None, its subject and help, and for a number
+    that may be `auto` the function that reads it."""
     text, name = f.metadata["help"], flag(f.name)
-    kind, more = f.type, {}  # type: Any, dict[str, Any]
-    if among := choices(f.name):
-        kind, text = str, f"{text} One of {', '.join(among)}."
     if f.type is bool:
         text += f" [default: {'yes' if f.default else 'no'}]"
         name = f"{name}/--no-{name[2:]}"
     elif f.default is not None:
         text += f" [default: {f.default}]"
+    plain = "N" if f.type in (int, int | None) else "X" if f.type in (float, float | None) else None
+    more: dict[str, Any] = {"metavar": METAVARS.get(f.name, plain)}
     if f.name in ("size", "batch_size"):
-        more = {"parser": _read_number, "metavar": "<int or auto>"}
-    option = typer.Option(name, help=text, show_default=False, **more)
-    return Annotated[Optional[kind], option]  # noqa: UP045
+        more["parser"] = _read_number
+    subject = next(subject for subject, fields in FIELDS.items() if f.name in fields)
+    option = typer.Option(name, help=text, show_default=False, rich_help_panel=subject, **more)
+    return Annotated[Optional[f.type], option]  # noqa: UP045

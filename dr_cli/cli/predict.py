@@ -13,34 +13,49 @@ import typer
 
 from dr_cli.cli import options
 from dr_cli.cli.console import Console
+from dr_cli.cli.help import DATA, NETWORK
 from dr_cli.cli.tables import grades_table, print_tables
 from dr_cli.errors import DrError, UsageError
 from dr_cli.events import Observer
 from dr_cli.runs import Run, counted_split, find_newest_run, read_record
 
 Record = dict[str, Any]
+EXAMPLES = """dr predict image.jpeg
+dr predict photographs/ > grades.csv
+dr predict photographs/ --run runs/resnet18 --explain heatmaps/
+find photographs -name '*.jpg' -print0 | dr predict -0 --format jsonl"""
 Inputs = Annotated[
     list[str] | None,
-    typer.Argument(metavar="INPUT...", help="Photographs, folders, or - for paths on stdin."),
+    typer.Argument(metavar="INPUT", help="Photographs, folders, or - for paths on stdin."),
 ]
 Runs = Annotated[
     list[Path] | None,
     typer.Option(
-        help="A run folder or its model.safetensors; given more than once, their mean "
-        "[default: the newest finished run].",
+        metavar="RUN", rich_help_panel=NETWORK, autocompletion=options.suggest_runs,
+        help="A run folder or its model.safetensors; given more than once, their mean. "
+        "[default: the newest finished run]",
     ),
-]
+]  # fmt: skip
 Format = Annotated[
     Literal["table", "csv", "json", "jsonl"] | None,
-    typer.Option("--format", help="[default: table on a terminal, else csv]."),
+    typer.Option("--format", help="[default: table on a terminal, else csv]"),
 ]
 Null = Annotated[
-    bool, typer.Option("-0", "--null", help="Paths on stdin end in NUL, as of find -print0.")
+    bool,
+    typer.Option(
+        "-0",
+        "--null",
+        help="Paths on stdin end in NUL, as of find -print0.",
+        rich_help_panel=DATA,
+    ),
 ]
 Explain = Annotated[
-    Path | None, typer.Option(file_okay=False, help="Folder for heatmaps over the crops.")
+    Path | None,
+    typer.Option(file_okay=False, metavar="FOLDER", help="Folder for heatmaps over the crops."),
 ]
-Tta = Annotated[bool, typer.Option("--tta", help="Mean over four flips: slower.")]
+Tta = Annotated[
+    bool, typer.Option("--tta", help="Mean over four flips: slower.", rich_help_panel=NETWORK)
+]
 
 
 def command(
@@ -57,10 +72,7 @@ def command(
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
-    """Grade photographs with a trained run.
-
-    Example: dr predict photographs/ --format csv > grades.csv
-    """
+    """Grade photographs with a trained run."""
     names = list(names or [])
     if nul and "-" not in names:
         names.append("-")

@@ -12,20 +12,30 @@ from dr_cli.cli.tables import print_tables, runs_table
 from dr_cli.errors import UsageError
 from dr_cli.writing import to_json, write_text
 
+EXAMPLES = """dr report runs/
+dr report runs/ --figures figures/ --no-pictures
+dr report runs/ --format csv > runs.csv"""
+
 
 def command(
     folders: Annotated[
-        list[Path] | None, typer.Argument(help="Runs, or folders of runs [default: $DR_RUNS].")
+        list[Path] | None,
+        typer.Argument(
+            metavar="RUN_OR_FOLDER",
+            help="Runs, or folders of runs. [default: $DR_RUNS]",
+            autocompletion=options.suggest_runs,
+        ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="The page [default: report.html in the folder].")
+        Path | None,
+        typer.Option(metavar="FILE", help="The page. [default: report.html in the folder]"),
     ] = None,
     form: Annotated[
         Literal["html", "json", "csv", "markdown"],
         typer.Option("--format", help="json, csv and markdown go to stdout."),
     ] = "html",
     figures: Annotated[
-        Path | None, typer.Option(help="Folder for PNG and SVG fit for a paper.")
+        Path | None, typer.Option(metavar="FOLDER", help="Folder for PNG and SVG fit for a paper.")
     ] = None,
     no_pictures: Annotated[
         bool, typer.Option("--no-pictures", help="No photograph, file name or patient: to share.")
@@ -34,10 +44,7 @@ def command(
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
-    """Write one self-contained HTML page that compares runs; prints its path.
-
-    Example: dr report runs/
-    """
+    """Write one self-contained HTML page that compares runs; prints its path."""
     from dr_cli.report import page, paper, reading
     from dr_cli.runs import runs_folder
 

@@ -7,6 +7,7 @@ import typer
 
 from dr_cli.cli import options
 from dr_cli.cli.console import Console, short
+from dr_cli.cli.help import OUTPUT, RUNS
 from dr_cli.errors import DrError, UsageError
 from dr_cli.training.config import TrainConfig, flag, read_config
 from dr_cli.writing import to_json
@@ -17,19 +18,46 @@ if TYPE_CHECKING:
 RESUMABLE = {"epochs"}  # what --resume lets a person change; the rest decides the result
 
 
+EXAMPLES = """dr train photographs/ --arch resnet18 --epochs 10 --pretrained
+dr train photographs/ --dry-run            # what is there, what would be done
+dr train                                   # on eyes drawn by a program
+dr train --resume runs/resnet18 --epochs 20"""
 Data = Annotated[
-    Path | None, typer.Argument(help="Graded photographs [default: $DR_DATA, else drawn eyes].")
+    Path | None,
+    typer.Argument(metavar="DATA", help="Graded photographs. [default: $DR_DATA, else drawn eyes]"),
 ]
 Name = Annotated[
-    str | None, typer.Option(help="Name of the run folder [default: architecture + …].")
+    str | None,
+    typer.Option(
+        metavar="NAME", help="Name of the run folder. [default: architecture + …]",
+        rich_help_panel=RUNS,
+    ),
+]  # fmt: skip
+DryRun = Annotated[
+    bool,
+    typer.Option("--dry-run", help="Look at everything, train nothing.", rich_help_panel=RUNS),
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Look at everything, train nothing.")]
 Format = Annotated[
-    Literal["text", "json"] | None, typer.Option("--format", help="Of --dry-run [default: text].")
+    Literal["text", "json"] | None,
+    typer.Option("--format", help="Of --dry-run. [default: text]", rich_help_panel=OUTPUT),
 ]
-Profile = Annotated[bool, typer.Option("--profile", help="Say at the end where the time went.")]
-Config = Annotated[Path | None, typer.Option(help="TOML file of these options; flags win.")]
-Resume = Annotated[Path | None, typer.Option(help="Go on with a run that stopped.")]
+Profile = Annotated[
+    bool,
+    typer.Option("--profile", help="Say at the end where the time went.", rich_help_panel=OUTPUT),
+]
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE", help="TOML file of these options; flags win.", rich_help_panel=RUNS
+    ),
+]
+Resume = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="RUN", help="Go on with a run that stopped.", rich_help_panel=RUNS,
+        autocompletion=options.suggest_runs,
+    ),
+]  # fmt: skip
 
 
 @options.with_fields(TrainConfig)
@@ -54,10 +82,7 @@ def command(
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
-    """Train a network on a folder of graded photographs; prints the run folder.
-
-    Example: dr train photographs/ --arch resnet18 --epochs 10 --pretrained
-    """
+    """Train a network on a folder of graded photographs; prints the run folder."""
     if form is not None and not dry_run:
         raise UsageError("--format is of --dry-run: a training run prints its folder")
     columns = {"image": image_column, "grade": grade_column}

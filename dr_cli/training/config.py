@@ -44,18 +44,18 @@ class TrainConfig:
     epochs: int = _option(10, "Passes over the training split.", low=1)
     size: int | None = _option(
         None,
-        "Side of the square crop in pixels [default: auto, never upsample, at most 512].",
+        "Side of the square crop in pixels. [default: auto, never upsample, at most 512]",
         low=32,
     )
     batch_size: int | None = _option(
         None,
-        "Photographs a step [default: auto, 64 on a GPU, 16 on a CPU, fewer for a small set].",
+        "Photographs a step. [default: auto, 64 on a GPU, 16 on a CPU, fewer for a small set]",
         low=1,
     )
     seed: int = _option(0, "Decides split, order, augmentation and initial weights.", low=0)
     optimizer: Literal["sgd", "adamw"] = _option("adamw", "Optimiser.")
     lr: float | None = _option(
-        None, "Peak learning rate [default: 0.01 for sgd, 0.001 for adamw].", low=0
+        None, "Peak learning rate. [default: 0.01 for sgd, 0.001 for adamw]", low=0
     )
     momentum: float = _option(0.9, "Momentum of sgd.", low=0)
     nesterov: bool = _option(True, "Nesterov momentum for sgd.")

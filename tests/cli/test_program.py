@@ -32,7 +32,6 @@ def test_help_loads_nothing_heavy():
     ("arguments", "says"),
     [
         (["train", "nowhere"], "nowhere: no such folder"),
-        (["train", "{data}", "--arch", "vgg16"], "resnet18"),
         (["train", "{data}", "--epochs", "0"], "--epochs"),
         (["train", "{data}", "--name", "first"], "exists"),
         (["train", "{empty}"], "an empty data set"),
@@ -85,3 +84,10 @@ def test_a_fault_of_its_own_is_one_line_too(monkeypatch):
     assert done.exit_code == 1
     assert done.stderr.startswith("dr: RuntimeError: of its own (a fault of dr's own")
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_an_unknown_word_is_refused_in_typers_own_form(world):
+    done = dr("train", world / "data", "--arch", "vgg16")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "--arch" in done.stderr
+    assert "resnet18" in done.stderr
