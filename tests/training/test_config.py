@@ -50,7 +50,7 @@ def test_a_toml_file_is_read_and_checked(tmp_path):
 
 def test_every_field_says_what_it_means():
     for field in dataclasses.fields(TrainConfig):
-        assert field.metadata["help"].endswith("."), field.name
+        assert field.metadata["help"].endswith((".", "]")), field.name
 
 
 def test_choices_are_those_that_the_rooms_below_know():
