@@ -38,8 +38,9 @@ class Observer:
     def warning(self, text: str) -> None:
         """One sentence about something that may spoil the result."""
 
-    def progress(self, what: str, done: int, total: int) -> None:
-        """`done` of `total` items of a task named `what`; done == total ends it."""
+    def progress(self, what: str, done: int, total: int | None) -> None:
+        """`done` of `total` items of a task named `what`; done == total ends it. None: nobody
+        knows how many there will be."""
 
     def run(self, run: "Run") -> None:
         """A run begins in this folder, or goes on there; once, after all that can be refused."""

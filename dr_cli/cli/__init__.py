@@ -39,7 +39,7 @@ def _explain(error: BaseException) -> tuple[str, int]:
     if isinstance(error, DrError):
         return str(error), error.exit_code
     if isinstance(error, KeyboardInterrupt):
-        return "interrupted", 130
+        return "; ".join(["interrupted", *filter(None, map(str, error.args))]), 130
     if isinstance(error, OSError):
         return str(error), 1
     first = next(iter(str(error).strip().splitlines()), "")

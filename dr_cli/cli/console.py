@@ -73,7 +73,7 @@ class Console(Observer):
         )
         self.note(outline.reason)
 
-    def progress(self, what: str, done: int, total: int) -> None:
+    def progress(self, what: str, done: int, total: int | None) -> None:
         """Shows a task's bar, or a line now and then off a terminal."""
         self._show(what, done, total, "")
 
@@ -97,13 +97,18 @@ class Console(Observer):
         ]
         self.note(" ".join(cells) + " best" * best, "green" if best else None)
 
-    def _show(self, what: str, done: int, total: int, figures: str) -> None:
+    def close(self) -> None:
+        """Takes away the bar, so that what is written to stdout stands on lines of its own."""
+        self._stop()
+
+    def _show(self, what: str, done: int, total: int | None, figures: str) -> None:
         if self.quiet:
             return
         if not self.rich.is_terminal:
             if time.monotonic() - self._last_line > LINE_EVERY:
                 self._last_line = time.monotonic()
-                self.rich.print(f"{what}: {done:,} of {total:,}  {figures}", markup=False)
+                of = "" if total is None else f" of {total:,}"
+                self.rich.print(f"{what}: {done:,}{of}  {figures}".rstrip(), markup=False)
             return
         if self._bar is None:
             self._bar, self._what = self._open_bar(), ""
@@ -115,7 +120,7 @@ class Console(Observer):
         seconds = time.monotonic() - self._since
         speed = f"{done / seconds:.1f}" if seconds > 1 else ""  # of less it would be a guess
         self._bar.update(self._task, completed=done, total=total, figures=figures, speed=speed)
-        if done >= total:
+        if total is not None and done >= total:
             self._stop()
 
     def _open_bar(self) -> "Progress":

@@ -1,11 +1,8 @@
 """`dr predict`: photographs -> grades."""
 
-import csv
-import json
 import os
 import sys
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,7 +11,8 @@ import typer
 from dr_cli.cli import options
 from dr_cli.cli.console import Console
 from dr_cli.cli.help import DATA, NETWORK
-from dr_cli.cli.tables import grades_table, print_tables
+from dr_cli.cli.inputs import Passed, list_photographs
+from dr_cli.cli.rows import Tally, print_records
 from dr_cli.errors import DrError, UsageError
 from dr_cli.events import Observer
 from dr_cli.runs import Run, counted_split, find_newest_run, read_record
@@ -24,6 +22,7 @@ EXAMPLES = """dr predict image.jpeg
 dr predict photographs/ > grades.csv
 dr predict photographs/ --run runs/resnet18 --explain heatmaps/
 find photographs -name '*.jpg' -print0 | dr predict -0 --format jsonl"""
+GRADING = "grading"
 Inputs = Annotated[
     list[str] | None,
     typer.Argument(metavar="INPUT", help="Photographs, folders, or - for paths on stdin."),
@@ -56,6 +55,13 @@ Explain = Annotated[
 Tta = Annotated[
     bool, typer.Option("--tta", help="Mean over four flips: slower.", rich_help_panel=NETWORK)
 ]
+MaxPixels = Annotated[
+    int | None,
+    typer.Option(
+        min=1, metavar="N", rich_help_panel=DATA,
+        help="Refuse files of more pixels undecoded. [default: 178 million]",
+    ),
+]  # fmt: skip
 
 
 def command(
@@ -65,6 +71,7 @@ def command(
     nul: Null = False,
     explain: Explain = None,
     tta: Tta = False,
+    max_pixels: MaxPixels = None,
     batch_size: options.BatchSize = None,
     workers: options.Workers = None,
     device: options.Device = "auto",
@@ -78,22 +85,62 @@ def command(
         names.append("-")
     if not names:
         raise UsageError("no INPUT: name photographs, folders, or - for paths on stdin")
-    seen: Counter[str] = Counter()
+    form = form or ("table" if sys.stdout.isatty() else "csv")
+    tally, passed = Tally(), Passed()
     with Console(quiet) as console:
         sources = run or [find_newest_run().folder]
-        photographs = mind_drawn(list_photographs(names, nul), sources, bool(run), console)
+        listed = list_photographs(names, nul, passed)
+        photographs = mind_drawn(listed, sources, bool(run), console)
+        console.progress(GRADING, 0, None)
         records = predict(
-            photographs, sources, device=device, precision=precision,
-            batch_size=batch_size, workers=workers, tta=tta, explain=explain,
+            photographs, sources, device=device, precision=precision, batch_size=batch_size,
+            workers=workers, tta=tta, explain=explain, max_pixels=max_pixels,
         )  # fmt: skip
-        graders = ", ".join(f"{source}{_doubt(source)}" for source in sources)
-        said = f"graded by {graders}; research and teaching, no diagnosis"
-        records = _count(records, seen, lambda: console.note(said))
-        _print(records, form or ("table" if sys.stdout.isatty() else "csv"))
-    if not seen:
+        try:
+            print_records(_watch(records, tally, sources, console), form)
+        except BrokenPipeError:  # `| head` has what it wanted
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(tally.tell()) from None
+        console.close()
+        _tell_passed(passed, names, console)
+        if tally.total() > 1:
+            console.note(tally.tell())
+    if not tally.total():
         raise UsageError(f"no photograph in {', '.join(names)}")
-    if seen["failed"]:
-        raise DrError(f"{seen['failed']} of {seen.total()} inputs failed: see their error")
+    if tally.failed or passed.folders:
+        raise DrError(_tell_failures(tally, passed))
+
+
+def _watch(
+    records: Iterable[Record], tally: Tally, sources: Sequence[Path], console: Console
+) -> Iterator[Record]:
+    """The records as they are, counted; before the first, when nothing can be refused any more,
+    what grades them is said. A bar stands meanwhile, except where the rows come on a terminal."""
+    for record in records:
+        if not tally.total():
+            graders = ", ".join(f"{source}{_doubt(source)}" for source in sources)
+            console.close()
+            console.note(f"graded by {graders}; research and teaching, no diagnosis")
+        tally.count(record)
+        if not sys.stdout.isatty():
+            console.progress(GRADING, tally.total(), None)
+        yield record
+
+
+def _tell_passed(passed: Passed, names: Sequence[str], console: Console) -> None:
+    if passed.files:
+        dicom = "; DICOM: export it as PNG or JPEG first" * (".dcm" in passed.files)
+        console.note(f"passed over in {', '.join(names)}: {passed.tell()}{dicom}")
+    for folder in passed.folders:
+        console.warning(f"{folder}: not looked into")
+
+
+def _tell_failures(tally: Tally, passed: Passed) -> str:
+    if not tally.failed:
+        return "some folders could not be opened; the rest is graded"
+    return f"{tally.failed:,} of {tally.total():,} inputs failed: see their error"
 
 
 def predict(
@@ -102,14 +149,19 @@ def predict(
     *,
     device: str = "auto",
     precision: str = "auto",
+    max_pixels: int | None = None,
     **how: Any,
 ) -> Iterator[Record]:
     """A record a photograph, as they are known, by the mean of the runs `sources`.
 
-    how: what `Grader.predict` takes besides. Raises UsageError at once where a run is no grader.
+    max_pixels: see `decoding.limit_pixels`. how: what `Grader.predict` takes besides. Raises
+    UsageError at once where a run is no grader.
     """
     from dr_cli.network.grader import Grader
+    from dr_cli.photographs.decoding import limit_pixels
 
+    if max_pixels is not None:
+        limit_pixels(max_pixels)
     return Grader.load(sources, device=device, precision=precision).predict(photographs, **how)
 
 
@@ -153,86 +205,3 @@ def _doubt(source: Path) -> str:
     if interval and interval[0] <= 0:
         return " (which was not told apart from always saying one grade)"
     return ""
-
-
-def list_photographs(names: Iterable[str], nul: bool = False) -> Iterator[str]:
-    """Files as they are named, photographs of folders in sorted order, `-` from stdin."""
-    for name in names:
-        if name == "-":
-            yield from _read_stdin(nul)
-        elif os.path.isdir(name):
-            yield from _walk(name)
-        else:
-            yield name
-
-
-def _walk(top: str) -> Iterator[str]:
-    """The photographs below a folder; a link to nowhere is one that was lost, and is told."""
-    from dr_cli.photographs.decoding import EXTENSIONS  # on use: it brings numpy
-
-    for folder, below, files in os.walk(top):
-        below.sort()
-        for file in sorted(files):  # macOS writes a ._ file beside each of another disk
-            if os.path.splitext(file)[1].lower() in EXTENSIONS and not file.startswith("._"):
-                path = os.path.join(folder, file)
-                if os.path.isfile(path) or not os.path.exists(path):  # a pipe would hang
-                    yield path
-
-
-def _read_stdin(nul: bool) -> Iterator[str]:
-    """Paths a line, or between NULs; read as they come."""
-    if not nul:
-        yield from (text for line in sys.stdin if (text := line.rstrip("\r\n")))
-        return
-    source: Any = sys.stdin.buffer  # read1 returns what is there, without waiting for more
-    rest = b""
-    while block := source.read1(65536):
-        *whole, rest = (rest + block).split(b"\0")
-        yield from (os.fsdecode(name) for name in whole if name)
-    if rest:
-        yield os.fsdecode(rest)
-
-
-def _count(
-    records: Iterable[Record], seen: Counter[str], begin: Callable[[], None]
-) -> Iterator[Record]:
-    """The records as they are; begin: called before the first, when nothing can be refused."""
-    for record in records:
-        if not seen:
-            begin()
-        seen["graded" if record["error"] is None else "failed"] += 1
-        yield record
-
-
-def _print(records: Iterator[Record], form: str) -> None:
-    """Streams, except for a table, whose widths need all rows."""
-    if form == "csv":
-        writer = csv.writer(sys.stdout, lineterminator="\n")
-        for number, record in enumerate(records):
-            row = to_row(record)
-            if number == 0:
-                writer.writerow(row)
-            writer.writerow(row.values())
-            sys.stdout.flush()
-    elif form == "jsonl":
-        for record in records:
-            print(json.dumps(record, ensure_ascii=False), flush=True)
-    elif form == "json":
-        before = "[\n"
-        for record in records:
-            print(before, json.dumps(record, ensure_ascii=False), sep="", end="")
-            before = ",\n"
-        print("[]" if before == "[\n" else "\n]")
-    else:
-        print_tables(grades_table(records))
-
-
-def to_row(record: Record) -> Record:
-    """A record as a row of csv: p0–p4 in place of the list, booleans in lower case."""
-    row: Record = {}
-    for name, value in record.items():
-        if name == "probabilities":
-            row |= {f"p{grade}": p for grade, p in enumerate(value or [None] * 5)}
-        else:
-            row[name] = str(value).lower() if isinstance(value, bool) else value
-    return row

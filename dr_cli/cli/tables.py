@@ -97,26 +97,6 @@ def runs_table(data: Record) -> "Table":
     return table("", ("Run", *(column.heading for column in columns)), rows)
 
 
-def grades_table(records: Iterable[Record]) -> "Table":
-    """What `dr predict` says of each photograph; of one that failed, why."""
-    rows: list[list[Cell]] = []
-    for record in records:
-        if record["error"]:
-            rows.append([record["path"], (record["error"], "red")])
-            continue
-        referable = words.number(record["referable_probability"], 2)
-        rows.append(
-            [
-                record["path"],
-                f"{record['predicted']} {record['name']}",
-                words.number(record["probabilities"][record["predicted"]], 2),
-                f"{'yes' if record['referable'] else 'no'} ({referable})",
-                words.number(record["quality"], 2) + " ungradable" * (not record["gradable"]),
-            ]
-        )
-    return table("", ("photograph", "grade", "probability", "referable", "quality"), rows)
-
-
 def audit_tables(record: Record) -> list["Table | str"]:
     """What a dry run found, and its plan: a table of the splits, and lines."""
     from dr_cli.grades import NAMES

@@ -7,7 +7,6 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +19,13 @@ from torch import Tensor
 from dr_cli import machine, runs
 from dr_cli.dataset.augment import normalise
 from dr_cli.device import Processor, choose
-from dr_cli.errors import DrError, UsageError
+from dr_cli.errors import UsageError
 from dr_cli.grades import NAMES, Calibration, expected_grade, referable_probability
 from dr_cli.network.activation import activation
+from dr_cli.network.batching import in_batches
 from dr_cli.network.resnet import ResNet, build_resnet, inference_copy
-from dr_cli.photographs.cache import spread
 from dr_cli.photographs.crop import Crop, Preprocessing, from_image, load_crop
+from dr_cli.photographs.decoding import UnreadableImage
 from dr_cli.plots.heat import overlay
 from dr_cli.runs import TrainedOn
 from dr_cli.writing import whole
@@ -137,7 +137,7 @@ class Grader:
     >>> grader = Grader([Member(untrained, Preprocessing(64), Calibration(), choose("cpu"))])
     >>> [record] = grader.predict(["eye.jpg"])
     >>> record["predicted"], record["error"]
-    (None, 'eye.jpg: no such file')
+    (None, 'no such file')
     >>> pixels = torch.zeros(2, 3, 64, 64, dtype=torch.uint8)
     >>> grader.probabilities([(pixels, torch.zeros(2), torch.arange(2))]).shape
     (2, 5)
@@ -212,8 +212,9 @@ class Grader:
         photographs: one, or any number of them: see `Photograph`. The path of a picture in memory
         is its `filename`, or "". A file that cannot be read keeps its record, with `error` filled
         and the rest None. batch_size: at once; None is 64 on a GPU, 8 on a CPU. explain: a folder
-        for heatmaps over the crops. Memory does not grow with the photographs. Raises TypeError
-        for anything else.
+        for heatmaps over the crops. Photographs are walked in a thread, ahead of the network and
+        decoded meanwhile, three batches at most: memory does not grow with them, and a slow source
+        is answered at once. Raises TypeError for anything else.
         """
         if isinstance(photographs, (str, Path, Image.Image, np.ndarray)):
             photographs = [photographs]
@@ -233,8 +234,8 @@ class Grader:
     ) -> Iterator[Record]:
         batch_size = batch_size or self.processor.inference_batch
         workers = workers or machine.cores()
-        with closing(spread(self._crops, photographs, workers, 2 * batch_size)) as cropped:
-            while some := [one.result() for one in islice(cropped, batch_size)]:
+        with closing(in_batches(self._crops, photographs, workers, batch_size)) as batches:
+            for some in batches:
                 yield from self._grade(some, tta, explain)
 
     def _crops(self, photograph: Photograph) -> tuple[str, list[Crop] | str]:
@@ -243,8 +244,8 @@ class Grader:
         try:
             crops = {way: _crop(photograph, way) for way in dict.fromkeys(ways)}
             return path, [crops[way] for way in ways]
-        except DrError as error:
-            return path, str(error)
+        except UnreadableImage as error:  # the path has a field of its own
+            return path, error.reason
 
     def _grade(
         self, items: list[tuple[str, list[Crop] | str]], tta: bool, explain: Path | None

@@ -3,14 +3,17 @@
 Needs numpy and Pillow alone, because `dr predict` goes through here for every photograph.
 """
 
+import errno
 import importlib
+import os
+import stat
 import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError, features
 
 from dr_cli.errors import DrError
 from dr_cli.photographs import packed
@@ -26,10 +29,14 @@ FORMATS = {
     "WEBP": (".webp",),
     "JPEG2000": (".jp2", ".j2k"),
 }
+_PLUGINS = ["Jpeg", "Png", "Tiff", "Bmp", "Gif", "Ppm", "WebP", "Jpeg2K"]
+if "avif" in features.modules and features.check_module("avif"):  # Pillow from 11.3 on, mostly
+    FORMATS["AVIF"] = (".avif",)
+    _PLUGINS.append("Avif")
 EXTENSIONS = frozenset(extension for each in FORMATS.values() for extension in each)
-for _plugin in ("Jpeg", "Png", "Tiff", "Bmp", "Gif", "Ppm", "WebP", "Jpeg2K"):
+for _plugin in _PLUGINS:
     importlib.import_module(f"PIL.{_plugin}ImagePlugin")  # else Pillow looks for each when asked
-# Pillow refuses 178 million pixels; its warning from half of that on would name a library's line.
+# Pillow's warning from half of what it refuses on would name a library's line.
 # For the process, because `warnings.catch_warnings` is not safe among the threads that decode.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
@@ -43,6 +50,12 @@ class UnreadableImage(DrError):  # noqa: N818 - named as what it is about
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.path, self.reason)  # crosses to and from worker processes
+
+
+def limit_pixels(most: int) -> None:
+    """From now on a file of more than `most` pixels is refused undecoded; without it, of more
+    than 178 million. For the whole process, as Pillow keeps it."""
+    Image.MAX_IMAGE_PIXELS = most / 2  # type: ignore[assignment]  # it refuses from twice as many
 
 
 def decode(
@@ -67,7 +80,12 @@ def decode(
 
 
 def _decode_file(path: Path, at_least: int | None) -> tuple[Image.Image, tuple[int, int]]:
+    kind = os.stat(path).st_mode
+    if not stat.S_ISREG(kind) and not stat.S_ISDIR(kind):  # a pipe would be waited for without end
+        raise DrError("a pipe, a socket or a device, not a file")
     with Image.open(path, formats=tuple(FORMATS)) as image:
+        if image.format != "TIFF" and getattr(image, "is_animated", False):
+            raise DrError("an animation, not a photograph")
         width, height = image.size
         if at_least is not None:
             image.draft("RGB", (at_least, at_least))
@@ -124,7 +142,6 @@ def _to_8_bits(grey: NDArray[Any]) -> NDArray[np.uint8]:
 _REASONS = {
     FileNotFoundError: "no such file",
     PermissionError: "may not be read (permission denied)",
-    Image.DecompressionBombError: "has more pixels than is safe to decode (over 178 million)",
     MemoryError: "too large for this machine's memory",
 }
 
@@ -133,8 +150,17 @@ def _reason(path: Path, problem: Exception) -> str:
     """Why no picture came of it, in plain words."""
     if isinstance(problem, DrError):
         return str(problem)
+    if isinstance(problem, Image.DecompressionBombError):
+        most = 2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6
+        return f"has more pixels than is safe to decode (over {most:,.3g} million)"
+    if "\0" in str(path):
+        return "a name that holds a NUL byte, as no file's does"
     if path.is_dir():  # on Windows a PermissionError
         return "a folder, not a photograph"
+    if isinstance(problem, FileNotFoundError) and path.is_symlink():
+        return "a link to a file that is not there"
+    if isinstance(problem, OSError) and problem.errno == errno.ELOOP:
+        return "a link that leads back to itself"
     if known := next((why for kind, why in _REASONS.items() if isinstance(problem, kind)), None):
         return known
     if isinstance(problem, UnidentifiedImageError):

@@ -44,15 +44,3 @@ def test_an_interval_stands_below_its_figure():
     (row,) = (k for k, line in enumerate(shown) if "not known" in line)
     assert shown[row].split() == ["not", "known", "75", "0.300", "−0.243", "0.300"]
     assert shown[row + 1].split() == ["(0.200–0.400)", "(−0.432", "to", "−0.029)", "(0.200–0.400)"]
-
-
-def test_a_failed_photograph_says_why():
-    good = {
-        "path": "a.jpg", "predicted": 2, "name": "Moderate", "probabilities": [0, 0, 0.6, 0.4, 0],
-        "referable": True, "referable_probability": 0.9, "gradable": False, "quality": 0.25,
-        "error": None,
-    }  # fmt: skip
-    bad = dict.fromkeys(good) | {"path": "b.jpg", "error": "b.jpg: no such file"}
-    shown = [line.split() for line in show(tables.grades_table([good, bad])).splitlines()]
-    assert ["a.jpg", "2", "Moderate", "0.60", "yes", "(0.90)", "0.25", "ungradable"] in shown
-    assert any(line[:2] == ["b.jpg", "b.jpg:"] for line in shown)

@@ -1,0 +1,99 @@
+"""Which photographs `dr predict` was given: files, folders, paths on stdin, as they come."""
+
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass
+class Passed:
+    """What was passed over in folders, so that it can be said."""
+
+    files: Counter[str] = field(default_factory=Counter)
+    """Files that are not named as photographs, by their extension; "" for none."""
+    folders: list[str] = field(default_factory=list)
+    """Folders that could not be opened, each with the reason."""
+
+    def tell(self) -> str:
+        """ "3 .dcm, 2 without an extension"; the most frequent first, "" where there was none."""
+        kinds = self.files.most_common()
+        told = [f"{n:,} {kind or 'without an extension'}" for kind, n in kinds[:6]]
+        if rest := sum(n for _, n in kinds[6:]):
+            told.append(f"{rest:,} others")
+        return ", ".join(told)
+
+
+def list_photographs(
+    names: Iterable[str], nul: bool = False, passed: Passed | None = None
+) -> Iterator[str]:
+    """Files as they are named, photographs of folders in sorted order, `-` from stdin.
+
+    Nothing is held back: a list of a million paths is never in memory. passed: told what was
+    passed over in folders.
+    """
+    passed = passed or Passed()
+    for name in names:
+        if name == "-":
+            yield from _read_stdin(nul)
+        elif os.path.isdir(name):
+            yield from _walk(name, passed)
+        else:
+            yield name
+
+
+def _walk(top: str, passed: Passed) -> Iterator[str]:
+    """All below a folder that is named as a photograph, also what will turn out to be none.
+
+    As `labels.listing.scan` does: links are followed, a folder that they lead back to is entered
+    once, hidden names and macOS's `__MACOSX` are passed over.
+    """
+    from dr_cli.photographs.decoding import EXTENSIONS  # on use: it brings numpy
+
+    entered = {os.path.realpath(top)}
+
+    def is_new(folder: str) -> bool:
+        if not os.path.islink(folder):
+            return True
+        known = len(entered)
+        entered.add(os.path.realpath(folder))
+        return len(entered) > known
+
+    def refuse(error: OSError) -> None:
+        passed.folders.append(f"{error.filename} ({error.strerror})")
+
+    for folder, below, files in os.walk(top, onerror=refuse, followlinks=True):
+        seen = [n for n in sorted(below) if not n.startswith((".", "__MACOSX"))]
+        below[:] = [name for name in seen if is_new(os.path.join(folder, name))]
+        if not files and not seen and folder != top and _suffix(folder) in EXTENSIONS:
+            yield folder  # named as a photograph, and empty: somebody took it for one
+        for file in sorted(files):
+            if _suffix(file) in EXTENSIONS and not file.startswith("."):
+                yield os.path.join(folder, file)
+            elif not file.startswith("."):
+                passed.files[_suffix(file)] += 1
+
+
+def _suffix(name: str) -> str:
+    return os.path.splitext(name)[1].lower()
+
+
+def _read_stdin(nul: bool) -> Iterator[str]:
+    """Paths a line, or between NULs; each as soon as its end has come.
+
+    Read below Python's buffer, which a thread that waits for a pipe would hold locked when the
+    interpreter ends.
+    """
+    buffer: Any = sys.stdin.buffer
+    source, end, rest = getattr(buffer, "raw", buffer), b"\0" if nul else b"\n", b""
+    while block := source.read(65536):  # a raw file gives what is there
+        *whole, rest = (rest + block).split(end)
+        yield from map(os.fsdecode, filter(None, (_strip(name, nul) for name in whole)))
+    if last := _strip(rest, nul):
+        yield os.fsdecode(last)
+
+
+def _strip(name: bytes, nul: bool) -> bytes:
+    return name if nul else name.rstrip(b"\r")

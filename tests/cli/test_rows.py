@@ -1,0 +1,54 @@
+"""What `dr predict` prints, row by row."""
+
+import pytest
+
+from dr_cli.cli.rows import Layout, Tally, fit, table_row
+
+GOOD = {
+    "path": "a.jpg", "predicted": 2, "name": "Moderate", "probabilities": [0, 0, 0.6, 0.4, 0],
+    "referable": True, "referable_probability": 0.9, "gradable": True, "quality": 0.25,
+    "error": None,
+}  # fmt: skip
+LONG = "photographs/of/a/clinic/with/long/names/" + 20 * "x" + "/IDRiD_0423_left.jpg"
+
+
+@pytest.mark.parametrize("width", [60, 80, 140])
+def test_no_row_is_wider_than_the_terminal_and_no_word_is_broken(width):
+    layout = Layout(width)
+    bad = dict.fromkeys(GOOD) | {"path": LONG, "error": "not an image, or " + 12 * "in a format "}
+    for record in (GOOD | {"path": LONG}, GOOD | {"path": LONG, "gradable": False}, bad):
+        lines = table_row(record, layout).splitlines()
+        assert max(map(len, lines)) < width
+        assert "left.jpg" in lines[0]  # names differ at their ends
+        said = set(" ".join(lines).split())
+        wanted = ["format"] if record["error"] else ["Moderate"]
+        assert [word for word in said if any(w in word for w in wanted)]
+    assert table_row(GOOD, layout).split()[:3] == ["a.jpg", "2", "Moderate"]
+    assert layout.head().split()[0] == "photograph"
+
+
+def test_an_error_stands_on_a_line_of_its_own():
+    bad = dict.fromkeys(GOOD) | {"path": "b.jpg", "error": "no such file"}
+    assert table_row(bad, Layout(80)).splitlines() == ["b.jpg", "    no such file"]
+
+
+def test_an_ungradable_photographs_grade_stands_in_brackets():
+    (line,) = table_row(GOOD | {"gradable": False}, Layout(80)).splitlines()
+    assert line.split(maxsplit=1) == ["a.jpg", "ungradable (2 Moderate)"]
+    assert len(table_row(GOOD | {"path": LONG, "gradable": False}, Layout(60)).splitlines()) <= 2
+
+
+def test_a_text_fits_exactly():
+    assert fit("abc", 5) == "abc  "
+    assert fit("abcdefghij", 5) == "a…hij"
+    assert len(fit("目" * 20, 9)) < 9  # each takes two columns
+    assert fit("a\nb", 6) == "a\\nb  "
+
+
+def test_the_tally_counts_each_once():
+    tally = Tally()
+    bad = dict.fromkeys(GOOD) | {"error": "no such file"}
+    for record in (GOOD, GOOD | {"gradable": False}, GOOD | {"referable": False}, bad):
+        tally.count(record)
+    assert tally.total() == 4
+    assert tally.tell() == "3 graded: 1 ungradable, 1 referable of the others; 1 failed"
