@@ -59,15 +59,21 @@ def _csv(records: Iterable[Record]) -> Iterator[str]:
 
 
 def _jsonl(records: Iterable[Record]) -> Iterator[str]:
-    yield from (json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+    yield from (_to_json(record) + "\n" for record in records)
 
 
 def _json(records: Iterable[Record]) -> Iterator[str]:
     before = "[\n"
     for record in records:
-        yield before + json.dumps(record, ensure_ascii=False)
+        yield before + _to_json(record)
         before = ",\n"
     yield "[]\n" if before == "[\n" else "\n]\n"
+
+
+def _to_json(record: Record) -> str:
+    """On one line; of an ungradable photograph that comes first, before any grade is read."""
+    first = ("gradable", "verdict", "reason") if record["gradable"] is False else ()
+    return json.dumps({name: record[name] for name in first} | record, ensure_ascii=False)
 
 
 def to_row(record: Record) -> Record:
@@ -195,7 +201,7 @@ def table_row(record: Record, layout: Layout) -> str:
         return layout.below(record["path"], record["error"])
     grade = f"{record['predicted']} {record['name']}"
     if not record["gradable"]:
-        return layout.beside(record["path"], f"ungradable ({grade})")
+        return layout.beside(record["path"], f"ungradable: {record['reason']} ({grade})")
     probability = words.number(record["probabilities"][record["predicted"]], 2)
     share = words.number(record["referable_probability"], 2)
     referable = f"{'yes' if record['referable'] else 'no'} ({share})"

@@ -1,14 +1,17 @@
 """What `dr predict` prints, row by row."""
 
+import json
+
 import pytest
 
-from dr_cli.cli.rows import Layout, Tally, fit, table_row
+from dr_cli.cli.rows import Layout, Tally, fit, print_records, table_row
 
 GOOD = {
     "path": "a.jpg", "predicted": 2, "name": "Moderate", "probabilities": [0, 0, 0.6, 0.4, 0],
     "referable": True, "referable_probability": 0.9, "gradable": True, "quality": 0.25,
-    "error": None,
+    "verdict": "good", "reason": "", "error": None,
 }  # fmt: skip
+BLURRED = GOOD | {"gradable": False, "verdict": "reject", "reason": "blurred"}
 LONG = "photographs/of/a/clinic/with/long/names/" + 20 * "x" + "/IDRiD_0423_left.jpg"
 
 
@@ -16,7 +19,7 @@ LONG = "photographs/of/a/clinic/with/long/names/" + 20 * "x" + "/IDRiD_0423_left
 def test_no_row_is_wider_than_the_terminal_and_no_word_is_broken(width):
     layout = Layout(width)
     bad = dict.fromkeys(GOOD) | {"path": LONG, "error": "not an image, or " + 12 * "in a format "}
-    for record in (GOOD | {"path": LONG}, GOOD | {"path": LONG, "gradable": False}, bad):
+    for record in (GOOD | {"path": LONG}, BLURRED | {"path": LONG}, bad):
         lines = table_row(record, layout).splitlines()
         assert max(map(len, lines)) < width
         assert "left.jpg" in lines[0]  # names differ at their ends
@@ -33,9 +36,19 @@ def test_an_error_stands_on_a_line_of_its_own():
 
 
 def test_an_ungradable_photographs_grade_stands_in_brackets():
-    (line,) = table_row(GOOD | {"gradable": False}, Layout(80)).splitlines()
-    assert line.split(maxsplit=1) == ["a.jpg", "ungradable (2 Moderate)"]
-    assert len(table_row(GOOD | {"path": LONG, "gradable": False}, Layout(60)).splitlines()) <= 2
+    (line,) = table_row(BLURRED, Layout(80)).splitlines()
+    assert line.split(maxsplit=1) == ["a.jpg", "ungradable: blurred (2 Moderate)"]
+    assert len(table_row(BLURRED | {"path": LONG}, Layout(60)).splitlines()) <= 2
+
+
+@pytest.mark.parametrize("form", ["json", "jsonl"])
+def test_in_json_that_a_photograph_is_ungradable_comes_first(form, capsys):
+    print_records([GOOD, BLURRED], form)
+    said = capsys.readouterr().out
+    good, blurred = json.loads(said) if form == "json" else map(json.loads, said.splitlines())
+    assert list(good) == list(GOOD)
+    assert list(blurred)[:3] == ["gradable", "verdict", "reason"]
+    assert (good, blurred) == (GOOD, BLURRED)
 
 
 def test_a_text_fits_exactly():
@@ -48,7 +61,7 @@ def test_a_text_fits_exactly():
 def test_the_tally_counts_each_once():
     tally = Tally()
     bad = dict.fromkeys(GOOD) | {"error": "no such file"}
-    for record in (GOOD, GOOD | {"gradable": False}, GOOD | {"referable": False}, bad):
+    for record in (GOOD, BLURRED, GOOD | {"referable": False}, bad):
         tally.count(record)
     assert tally.total() == 4
     assert tally.tell() == "3 graded: 1 ungradable, 1 referable of the others; 1 failed"
