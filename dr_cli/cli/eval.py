@@ -72,6 +72,14 @@ Tta = Annotated[
     bool,
     typer.Option("--tta", help="Mean over four flips, with DATA.", rich_help_panel=EVALUATION),
 ]
+Prevalence = Annotated[
+    list[float] | None,
+    typer.Option(
+        metavar="P", show_default=False, rich_help_panel=EVALUATION,
+        help="Predictive values where this share of people is diseased; may be repeated. "
+        "[default: 0.05, 0.1, 0.2]",
+    ),
+]  # fmt: skip
 Format = Annotated[
     Literal["table", "json", "csv"] | None,
     typer.Option("--format", help="[default: table on a terminal, else json]"),
@@ -105,6 +113,7 @@ def command(
     by: By = None,
     decision: Decision = None,
     operating_point: OperatingPoint = None,
+    prevalence: Prevalence = None,
     tta: Tta = False,
     form: Format = None,
     out: Out = None,
@@ -123,7 +132,7 @@ def command(
     debug: options.Debug = False,
 ) -> None:
     """Score a trained run: agreement, intervals, calibration, confusion, baselines."""
-    limits = _read_limits(fail_under or [])
+    limits, prevalences = _read_limits(fail_under or []), _read_prevalences(prevalence)
     if (run is None) == (predictions is None):
         raise UsageError("name a RUN, or a table with --predictions FILE: one of the two")
     if predictions is not None and (against or tta or decision or operating_point):
@@ -136,12 +145,13 @@ def command(
         raise UsageError("--tta runs the network: give DATA, too")
     with Console(quiet) as console:
         if predictions is not None:
-            record = score_table(predictions, split, bootstrap, by)
+            record = score_table(predictions, split, bootstrap, by, prevalences)
         else:
             assert run is not None
             record = score_run(
                 run, against or [], decision, operating_point, data=data, split=split,
-                bootstrap=bootstrap, by=by, layout=layout, device=device, precision=precision,
+                bootstrap=bootstrap, by=by, prevalences=prevalences, layout=layout,
+                device=device, precision=precision,
                 columns={"image": image_column, "grade": grade_column,
                          "patient": patient_column, "split": split_column},
                 workers=workers, batch_size=batch_size, tta=tta, observer=console,
@@ -178,13 +188,15 @@ def score_run(
     return record
 
 
-def score_table(path: Path, split: str | None, bootstrap: int, by: str | None) -> dict[str, Any]:
+def score_table(
+    path: Path, split: str | None, bootstrap: int, by: str | None, prevalences: tuple[float, ...]
+) -> dict[str, Any]:
     """The record of anybody's predictions: see `predictions.read_predictions`."""
     from dr_cli.scoring.predictions import read_predictions
     from dr_cli.scoring.record import Context, Scoring, build_record
 
     context = Context(data=str(path), split=split or "all")
-    scoring = Scoring(bootstrap, by=by)
+    scoring = Scoring(bootstrap, by=by, prevalences=prevalences)
     return build_record(read_predictions(path, split), context, scoring=scoring)
 
 
@@ -206,6 +218,14 @@ def _read_limits(pairs: list[str]) -> dict[str, float]:
     return found
 
 
+def _read_prevalences(given: list[float] | None) -> tuple[float, ...]:
+    """Those asked for, once each and rising; the usual ones where none is."""
+    from dr_cli.scoring.screening import PREVALENCES, check_prevalences
+
+    check_prevalences(given or [])
+    return tuple(sorted(set(given))) if given else PREVALENCES
+
+
 def _write(record: dict[str, Any], folder: Path) -> None:
     from dr_cli.plots.confusion import ConfusionMatrix
 
@@ -215,7 +235,8 @@ def _write(record: dict[str, Any], folder: Path) -> None:
 
 
 def _print(record: dict[str, Any], form: str) -> None:
-    from dr_cli.scoring.record import flatten
+    from dr_cli.scoring.metrics import FIGURES
+    from dr_cli.scoring.record import APART, flatten
 
     if form == "json":
         typer.echo(to_json(record))
@@ -226,7 +247,9 @@ def _print(record: dict[str, Any], form: str) -> None:
             rows.writerow((name, value, *(interval or ("", ""))))
     else:
         alone = flatten(record | {"subgroups": None, "against": []})
-        parts = [tables.figures_table(record, alone)]
+        told = [row for row in alone if row[0] in FIGURES or row[0].split(".")[0] not in APART]
+        parts = [tables.figures_table(record, told), tables.screening_table(record)]
+        parts += [tables.patients_table(record)] if record["per_patient"] else []
         parts += [tables.confusion_table(record)] if record["confusion"] else []
         parts += [tables.groups_table(record["subgroups"])] if record["subgroups"] else []
         parts += [tables.pair_table(pair) for pair in record.get("against", [])]

@@ -14,6 +14,11 @@ if TYPE_CHECKING:
 
 Record = Mapping[str, Any]
 Cell = str | tuple[str, str]  # a text, or a text and its style
+CALIBRATION = {  # heading -> figure of a probability
+    "calibration slope": "slope",
+    "calib. intercept": "intercept",
+    "observed/expected": "observed_expected",
+}
 Figure = tuple[str, float | None, list[float] | None]  # name, value, 95% interval
 
 
@@ -52,6 +57,47 @@ def figures_table(record: Record, figures: Iterable[Figure]) -> "Table":
         for name, value, interval in figures
     )
     return table(title, ("figure", ">value", ">95% interval"), rows)
+
+
+def screening_table(record: Record) -> "Table":
+    """What alarms are worth to those who get them, and whether their probabilities can be
+    believed, by target."""
+    told = [_tell_screening(record[name]) for name in ("referable", "sight_threatening")]
+    rows = [[heading, *(one.get(heading, "n/a") for one in told)] for heading in told[0]]
+    return table("Screening, image by image", ("", ">referable", ">sight-threatening"), rows)
+
+
+def _tell_screening(target: Record) -> dict[str, str]:
+    """Heading -> cell; nothing of a target that the table says nothing of."""
+    counts, judged = target["counts"], target["calibration"] or {}
+    if counts is None:
+        return {}
+    told = {
+        "threshold": words.number(target["threshold"]),
+        "true, false alarms": f"{counts['tp']:,}, {counts['fp']:,}",
+        "missed, rightly passed": f"{counts['fn']:,}, {counts['tn']:,}",
+        "prevalence": words.percent(target["prevalence"]),
+        "PPV": words.figure(target["ppv"]),
+        "NPV": words.figure(target["npv"]),
+        "likelihood ratio +": words.figure(target["likelihood_ratio_positive"]),
+        "likelihood ratio −": words.figure(target["likelihood_ratio_negative"]),
+    }
+    for at in target["at_prevalence"]:
+        where = words.percent(at["prevalence"], 0 if at["prevalence"] * 100 % 1 < 1e-9 else 1)
+        told |= {f"{name} at {where}": words.figure(at[name.lower()]) for name in ("PPV", "NPV")}
+    for heading, name in CALIBRATION.items():
+        if name in judged:
+            told[heading] = words.figure(judged[name])
+    return told
+
+
+def patients_table(record: Record) -> "Table":
+    """The figures of each patient's worst eye."""
+    found = record["per_patient"]
+    rows: list[list[Cell]] = [[name, words.figure(found[name])] for name in ("accuracy", "qwk")]
+    for name in ("referable", "sight_threatening"):
+        rows += [[f"{name}.{key}", words.figure(value)] for key, value in found[name].items()]
+    return table(f"Each patient's worst eye: {found['n']:,} patients", ("figure", ">value"), rows)
 
 
 def confusion_table(record: Record) -> "Table":

@@ -165,9 +165,9 @@ def _truth(table: "pd.DataFrame", other: "pd.DataFrame") -> NDArray[Any]:
 
 def _prepare_statistics(sample: Sample) -> dict[str, metrics.Statistic]:
     target = sample.targets["referable"]
-    found: dict[str, metrics.Statistic] = {
-        "referable_auc": metrics.weigh_roc_area(target.truth, target.score, sample.unit)
-    }
+    found: dict[str, metrics.Statistic] = {}
+    if target.score is not None:
+        found["referable_auc"] = metrics.weigh_roc_area(target.truth, target.score, sample.unit)
     if sample.graded:
         count = sample.graded.count_by(sample.unit)
         found["qwk"] = lambda weights: metrics.quadratic_weighted_kappa_of(count(weights))

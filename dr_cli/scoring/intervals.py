@@ -19,6 +19,7 @@ from dr_cli.scoring.metrics import Floats, Statistic
 REPLICATES = 2000
 BLOCK = 2**16  # weights in a block: it stays in the cache, and memory does not grow
 ENOUGH = 0.95  # share of replicates in which a figure must be defined to have an interval
+UNDEFINED = {"value": None, "ci95": None}  # a figure that these images cannot tell
 
 
 def draws(units: int, replicates: int, seed: int) -> Iterator[NDArray[np.int32]]:
@@ -64,6 +65,19 @@ def count_confusion(
         return counts.reshape(-1, kinds, kinds)
 
     return count
+
+
+def bound(found: Floats, units: int, proportion: bool = False) -> dict[str, Any]:
+    """A figure with its interval, as a record has it: {"value", "ci95"}.
+
+    found: of the images, then of each replicate, [1 + B]; units: patients that it rests on;
+    proportion: a share of images, see `proportion_interval`.
+    """
+    value, replicates = float(found[0]), found[1:]
+    if np.isnan(value):
+        return dict(UNDEFINED)
+    find = proportion_interval if proportion else interval
+    return {"value": value, "ci95": find(replicates, value, units) if len(replicates) else None}
 
 
 def interval(replicates: Floats, value: float, units: int) -> list[float] | None:

@@ -33,7 +33,7 @@ def confusion_counts(grade: ArrayLike, predicted: ArrayLike) -> NDArray[np.int64
 
 def accuracy_of(counts: NDArray[Any]) -> Floats:
     """Share of images whose predicted grade is the true one."""
-    return _ratio(_hits(counts).sum(-1), counts.sum((-2, -1)))
+    return divide(_hits(counts).sum(-1), counts.sum((-2, -1)))
 
 
 def balanced_accuracy_of(counts: NDArray[Any]) -> Floats:
@@ -48,7 +48,7 @@ def macro_f1_of(counts: NDArray[Any]) -> Floats:
 
 def mean_absolute_error_of(counts: NDArray[Any]) -> Floats:
     """Mean distance between predicted and true grade, in grades."""
-    return _ratio((counts * _distance(counts)).sum((-2, -1)), counts.sum((-2, -1)))
+    return divide((counts * _distance(counts)).sum((-2, -1)), counts.sum((-2, -1)))
 
 
 def quadratic_weighted_kappa_of(counts: NDArray[Any]) -> Floats:
@@ -60,23 +60,23 @@ def quadratic_weighted_kappa_of(counts: NDArray[Any]) -> Floats:
     weights = _distance(counts) ** 2
     chance = counts.sum(-1)[..., :, None] * counts.sum(-2)[..., None, :]
     observed = (counts * weights).sum((-2, -1)) * counts.sum((-2, -1))
-    return 1 - _ratio(observed, (chance * weights).sum((-2, -1)))
+    return 1 - divide(observed, (chance * weights).sum((-2, -1)))
 
 
 def recall_of(counts: NDArray[Any]) -> Floats:
     """Sensitivity a grade, [..., K, K] -> [..., K]; NaN for a grade without images."""
-    return _ratio(_hits(counts), counts.sum(-1))
+    return divide(_hits(counts), counts.sum(-1))
 
 
 def precision_of(counts: NDArray[Any]) -> Floats:
     """Positive predictive value a grade, [..., K, K] -> [..., K]; NaN where never predicted."""
-    return _ratio(_hits(counts), counts.sum(-2))
+    return divide(_hits(counts), counts.sum(-2))
 
 
 def specificity_of(counts: NDArray[Any]) -> Floats:
     """Share of the other grades' images not called this grade, [..., K, K] -> [..., K]."""
     others = counts.sum((-2, -1))[..., None] - counts.sum(-1)
-    return _ratio(others - (counts.sum(-2) - _hits(counts)), others)
+    return divide(others - (counts.sum(-2) - _hits(counts)), others)
 
 
 def f1_of(counts: NDArray[Any]) -> Floats:
@@ -84,7 +84,7 @@ def f1_of(counts: NDArray[Any]) -> Floats:
 
     0 where a grade occurs and is never hit; NaN where it neither occurs nor is predicted.
     """
-    return _ratio(2 * _hits(counts), counts.sum(-1) + counts.sum(-2))
+    return divide(2 * _hits(counts), counts.sum(-1) + counts.sum(-2))
 
 
 def quadratic_weighted_kappa(grade: ArrayLike, predicted: ArrayLike) -> float:
@@ -106,8 +106,8 @@ def _distance(counts: NDArray[Any]) -> NDArray[np.int64]:
     return np.abs(place[:, None] - place)
 
 
-def _ratio(part: ArrayLike, whole: ArrayLike) -> Floats:
-    """part / whole, NaN where whole is 0."""
+def divide(part: ArrayLike, whole: ArrayLike) -> Floats:
+    """part / whole, element by element; NaN where whole is 0."""
     part, whole = np.asarray(part, np.float64), np.asarray(whole, np.float64)
     return np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=whole != 0)
 
@@ -115,7 +115,7 @@ def _ratio(part: ArrayLike, whole: ArrayLike) -> Floats:
 def _mean_of_defined(values: Floats) -> Floats:
     """Mean over the last axis of what is not NaN; NaN where nothing is defined."""
     defined = ~np.isnan(values)
-    return _ratio(np.where(defined, values, 0).sum(-1), defined.sum(-1))
+    return divide(np.where(defined, values, 0).sum(-1), defined.sum(-1))
 
 
 # --- their names
@@ -181,7 +181,7 @@ def weigh_roc_area(
         negative = np.zeros((len(weights), len(negative_unit) + 1))
         np.cumsum(np.take(weights, negative_unit, axis=1), axis=1, out=negative[:, 1:])
         beaten = np.take(negative, below, axis=1) + np.take(negative, not_above, axis=1)
-        return _ratio((positive * beaten).sum(axis=1) / 2, positive.sum(axis=1) * negative[:, -1])
+        return divide((positive * beaten).sum(axis=1) / 2, positive.sum(axis=1) * negative[:, -1])
 
     return area
 
@@ -207,8 +207,8 @@ def reliability_curve(grade: ArrayLike, probabilities: NDArray[Any]) -> list[dic
     right = probabilities.argmax(axis=1) == np.asarray(grade)
     place = np.clip(np.ceil(confidence * BINS).astype(np.int64) - 1, 0, BINS - 1)
     n = np.bincount(place, minlength=BINS)
-    mean_confidence = _ratio(np.bincount(place, confidence, BINS), n)
-    mean_right = _ratio(np.bincount(place, right, BINS), n)
+    mean_confidence = divide(np.bincount(place, confidence, BINS), n)
+    mean_right = divide(np.bincount(place, right, BINS), n)
     return [
         {"low": i / BINS, "high": (i + 1) / BINS, "n": int(n[i]),
          "confidence": as_plain(mean_confidence[i]), "accuracy": as_plain(mean_right[i])}
@@ -224,7 +224,7 @@ def expected_calibration_error(grade: ArrayLike, probabilities: NDArray[Any]) ->
     """
     curve = [b for b in reliability_curve(grade, probabilities) if b["n"]]
     gaps = sum(b["n"] * abs(b["confidence"] - b["accuracy"]) for b in curve)
-    return float(_ratio(gaps, len(probabilities)))
+    return float(divide(gaps, len(probabilities)))
 
 
 def brier_score(grade: ArrayLike, probabilities: NDArray[Any]) -> float:
@@ -236,7 +236,7 @@ def brier_score(grade: ArrayLike, probabilities: NDArray[Any]) -> float:
     wrong = np.array(probabilities, np.float64)
     wrong[np.arange(len(wrong)), np.asarray(grade)] -= 1
     halved = 0.5 if wrong.shape[1] == 2 else 1.0
-    return float(_ratio(halved * (wrong**2).sum(), len(wrong)))
+    return float(divide(halved * (wrong**2).sum(), len(wrong)))
 
 
 def negative_log_likelihood(grade: ArrayLike, probabilities: NDArray[Any]) -> float:
@@ -247,4 +247,4 @@ def negative_log_likelihood(grade: ArrayLike, probabilities: NDArray[Any]) -> fl
     """
     p = np.asarray(probabilities, np.float64)
     true = p[np.arange(len(p)), np.asarray(grade)]
-    return float(_ratio(-np.log(np.maximum(true, LEAST)).sum(), len(p)))
+    return float(divide(-np.log(np.maximum(true, LEAST)).sum(), len(p)))

@@ -23,6 +23,7 @@ from dr_cli.scoring.flow import describe_flow
 from dr_cli.scoring.intervals import REPLICATES
 from dr_cli.scoring.predictions import PROBABILITIES
 from dr_cli.scoring.record import USUAL, Context, Record, Scoring, build_record
+from dr_cli.scoring.screening import PREVALENCES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -60,6 +61,7 @@ def evaluate(
     bootstrap: int = REPLICATES,
     seed: int = 0,
     by: str | None = None,
+    prevalences: tuple[float, ...] = PREVALENCES,
     layout: str = "auto",
     columns: Mapping[str, str | None] | None = None,
     device: str = "auto",
@@ -74,18 +76,19 @@ def evaluate(
         record = evaluate("runs/resnet18")
         record["qwk"]                      # {"value": 0.71, "ci95": [0.64, 0.78]}
 
-    Without data the prediction files of the run are scored; all after `by` is about data alone.
-    split: "val", "test" or "all", with data "train", too; by default test, else val, else all.
-    bootstrap: replicates of the 95% intervals over patients; 0 gives none. by: a column of the
-    labels to give the figures by, too. columns: the names of a table's columns, by "image",
-    "grade", "patient", "split". tta: the mean over four flips.
+    Without data the prediction files of the run are scored; all after `prevalences` is about
+    data alone. split: "val", "test" or "all", with data "train", too; by default test, else val,
+    else all. bootstrap: replicates of the 95% intervals over patients; 0 gives none. by: a column
+    of the labels to give the figures by, too. prevalences: shares of people, in ]0, 1[, in which
+    predictive values are told. columns: the names of a table's columns, by "image", "grade",
+    "patient", "split". tta: the mean over four flips.
 
     The record goes into JSON as it is; README names its fields. Rates, AUC, ECE and probabilities
     are in [0, 1], kappa in [-1, 1], mean_absolute_error in grades, nll in nats. Raises UsageError
     where run is not finished, has no such split or column, or data cannot be scored.
     """
     run = run if isinstance(run, Run) else Run(Path(run))
-    scoring = Scoring(bootstrap, seed, by)
+    scoring = Scoring(bootstrap, seed, by, prevalences)
     if data is None:
         return evaluate_run(run, choose_split(run, split), rules, scoring)
     from dr_cli.dataset.dataset import FundusDataset

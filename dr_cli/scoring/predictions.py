@@ -165,7 +165,7 @@ class Answers:
 class Target(Answers):
     """A yes-no question about each image, called yes from a threshold on its score."""
 
-    score: NDArray[np.float64]  # [N]
+    score: NDArray[np.float64] | None  # [N]; None where only yes or no was said
 
     kinds = 2
 
@@ -195,7 +195,7 @@ def find_threshold(point: OperatingPoint | None, target: str) -> Threshold | Non
 class Graded(Answers):
     """What a program that knows five grades said of each image."""
 
-    probabilities: NDArray[np.float64]  # [N, 5]
+    probabilities: NDArray[np.float64] | None  # [N, 5]; None where only the grade was said
 
     kinds = NUM_GRADES
 
@@ -212,7 +212,7 @@ class Sample:
     unit: NDArray[np.int64]  # [N] in 0..units-1: the patient, or the image where none is known
     units: int
     patients: int | None  # None where no patient is known
-    unknown: int  # images without a patient
+    known: NDArray[np.bool_]  # [N]: whether the patient is
     graded: Graded | None  # None where only referable or not is known
     targets: dict[str, Target]
 
@@ -224,10 +224,9 @@ class Sample:
 
         path = table["path"].astype(str)
         patient = table["patient"] if "patient" in table else pd.Series(index=path.index, dtype=str)
-        known = patient.notna()
+        known = patient.notna().to_numpy()
         # "0" and "1" keep a patient's name apart from an image's that happens to be the same
         unit, names = pd.factorize(("0" + patient.astype(str)).where(known, "1" + path), sort=True)
-        unknown = int((~known).sum())
         graded = None
         if "p0" in table:
             probabilities = table[PROBABILITIES].to_numpy(np.float64)
@@ -236,8 +235,36 @@ class Sample:
             graded = Graded(truth, np.asarray(said, np.int64), probabilities)
         asked = TARGETS if graded else ("referable",)
         targets = {name: Target.from_table(table, name, point) for name in asked}
-        patients = len(names) - unknown if known.any() else None
-        return cls(unit, len(names), patients, unknown, graded, targets)
+        patients = len(names) - int((~known).sum()) if known.any() else None
+        return cls(unit, len(names), patients, known, graded, targets)
+
+    @property
+    def unknown(self) -> int:
+        """Images without a patient."""
+        return int((~self.known).sum())
+
+    def by_patient(self) -> "Sample | None":
+        """Each known patient as one image: of the worst grade and the worst call of their images,
+        and alarmed where one of these is. None where no patient is known."""
+        if self.patients is None:
+            return None
+        known = self.known
+        names, unit = np.unique(self.unit[known], return_inverse=True)
+
+        def worst(column: NDArray[Any] | None) -> Any:
+            if column is None:
+                return None
+            found = np.zeros(len(names), column.dtype)
+            np.maximum.at(found, unit, column[known])
+            return found
+
+        graded = self.graded and Graded(worst(self.graded.truth), worst(self.graded.said), None)
+        targets = {
+            name: Target(worst(each.truth), worst(each.said), worst(each.score))
+            for name, each in self.targets.items()
+        }
+        own = np.arange(len(names))
+        return Sample(own, len(names), len(names), own >= 0, graded, targets)
 
     def units_with(self, images: NDArray[np.bool_]) -> int:
         """How many units have one of these images [N]."""

@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 
 from dr_cli.errors import UnmetError, UsageError
 from dr_cli.grades import NAMES, NUM_GRADES, Calibration, OperatingPoint
-from dr_cli.scoring import intervals, metrics
+from dr_cli.scoring import intervals, metrics, screening
 from dr_cli.scoring.baselines import NO_BASELINES, Pair, score_pair
 from dr_cli.scoring.calibration import retemper
 from dr_cli.scoring.comparison import TESTS
 from dr_cli.scoring.flow import Flow
+from dr_cli.scoring.intervals import UNDEFINED, bound
 from dr_cli.scoring.metrics import FIGURES
 from dr_cli.scoring.predictions import PROBABILITIES, TARGETS, Graded, Sample, check, find_threshold
 
@@ -24,10 +25,12 @@ if TYPE_CHECKING:
 MOST_GROUPS = 50
 FEW = 30  # with 15 patients the interval of QWK held the truth in 91% of drawn sets, not in 95%
 NOT_CHOSEN = "0.5, as nothing was chosen on validation"
-UNDEFINED = {"value": None, "ci95": None}  # a figure that these images cannot tell
 UNKNOWN = Calibration(temperature=None)  # of predictions that nobody says more of
 
 Record = dict[str, Any]
+Replicates = Mapping[str, NDArray[Any]]
+APART = (*TARGETS, "per_patient")  # of which a record tells more than a list of figures holds
+UNTOLD = np.full(1, np.nan)  # in place of a figure's value and replicates
 Measure = Callable[["pd.DataFrame"], Record]
 Row = tuple[str, float | None, list[float] | None]  # name, value, 95% interval
 
@@ -61,6 +64,8 @@ class Scoring:
     """Of the draws, which are the same for every run on the same images."""
     by: str | None = None
     """A column of the table to give the figures by, too."""
+    prevalences: tuple[float, ...] = screening.PREVALENCES
+    """Shares of people in which predictive values are told, for each target."""
 
 
 USUAL = Scoring()
@@ -82,6 +87,7 @@ def build_record(
     point = calibration.operating_point
     sample = Sample.from_table(predictions, point)
     graded = sample.graded
+    found = _replicate(sample, scoring)
     measure = partial(_measure_part, point=point, scoring=scoring)
     record: Record = {
         "run": context.run,
@@ -91,19 +97,21 @@ def build_record(
         "patients": sample.patients,
         "failed": context.failed,
         "grade_counts": graded and graded.counts.sum(axis=1).tolist(),
-        **_measure(sample, scoring),
+        **_measure(sample, found),
         "calibration": _judge_probabilities(sample, calibration.temperature),
         "per_grade": _measure_grades(graded) if graded else [],
         "confusion": graded and graded.counts.tolist(),
         "baselines": dict(context.baselines or _score_majority(graded)),
         "leaks": None if context.leaks is None else dict(context.leaks),
         "flow": context.flow,
+        "per_patient": _measure_patients(sample, scoring),
         "ungradable": _measure_gradable(predictions, measure),
         "subgroups": None if scoring.by is None else _measure_by(scoring.by, predictions, measure),
         "bootstrap": {"replicates": scoring.bootstrap, "seed": scoring.seed, "unit": sample.kind},
     }
     for name in TARGETS:
-        record[name] = _add_threshold(record[name], name, point)
+        further = _screen(name, sample, found, scoring)
+        record[name] = _add_threshold(record[name], name, point) | further
     record["warnings"] = [*context.warnings, *_find_doubts(record, sample, point)]
     return record
 
@@ -133,6 +141,9 @@ def flatten(record: Mapping[str, Any]) -> list[Row]:
     without = refused.get("without")
     found = [
         *_rows("", {name: record[name] for name in top}),
+        *(row for name in TARGETS for row in _screening_rows(name, record[name])),
+        *_plain("per_patient", record["per_patient"] or {}, "n"),
+        *_rows("per_patient", record["per_patient"] or {}),
         *_plain("calibration", calibration, "ece", "brier", "nll"),
         *_plain("calibration.before", calibration["before"] or {}, "ece", "brier", "nll"),
         *_plain("ungradable", refused, "share"),
@@ -164,6 +175,15 @@ def _rows(where: str, part: Mapping[str, Any]) -> Iterator[Row]:
             yield name, inner["value"], inner["ci95"]
         elif isinstance(inner, Mapping):
             yield from _rows(name, inner)
+
+
+def _screening_rows(name: str, target: Mapping[str, Any]) -> list[Row]:
+    """What of a target is no figure of its own: counts, predictive values at a prevalence, ECE."""
+    rows = _plain(f"{name}.counts", target["counts"] or {}, "tp", "fp", "fn", "tn")
+    rows += _plain(f"{name}.calibration", target["calibration"] or {}, "ece")
+    for at in target["at_prevalence"]:
+        rows += _rows(f"{name}.at_prevalence={at['prevalence']:g}", at)
+    return rows
 
 
 def _plain(where: str, part: Mapping[str, Any], *names: str) -> list[Row]:
@@ -201,48 +221,65 @@ def check_limits(limits: Iterable[str]) -> None:
 # --- the parts of the record
 
 
-def _measure(sample: Sample, scoring: Scoring) -> Record:
-    """Headline figures with their intervals; those that the table cannot tell are undefined."""
+def _replicate(sample: Sample, scoring: Scoring) -> Replicates:
+    """What figures are made of, of the images and of each replicate: name -> [1 + B, ...]."""
     statistics: dict[str, metrics.Statistic] = {}
     if sample.graded:
         statistics["confusion"] = sample.graded.count_by(sample.unit)
     for name, target in sample.targets.items():
         statistics[name] = target.count_by(sample.unit)
-        statistics[f"{name}.auc"] = metrics.weigh_roc_area(target.truth, target.score, sample.unit)
-    found = intervals.measure(statistics, sample.units, scoring.bootstrap, scoring.seed)
+        if target.score is not None:
+            area = metrics.weigh_roc_area(target.truth, target.score, sample.unit)
+            sums = screening.sum_by(target.truth, target.score, sample.unit)
+            statistics |= {f"{name}.auc": area, f"{name}.sums": sums}
+    return intervals.measure(statistics, sample.units, scoring.bootstrap, scoring.seed)
 
+
+def _measure(sample: Sample, found: Replicates) -> Record:
+    """Headline figures with their intervals; those that the table cannot tell are undefined."""
     nothing = np.zeros((1, NUM_GRADES, NUM_GRADES))  # all of whose figures are undefined
     counts = found.get("confusion", nothing)
     figures: Record = {
-        name: _bound(figure.of(counts), sample.units, figure.proportion)
+        name: bound(figure.of(counts), sample.units, figure.proportion)
         for name, figure in FIGURES.items()
         if figure.of
     }
     return figures | {name: _measure_target(name, sample, found) for name in TARGETS}
 
 
-def _measure_target(name: str, sample: Sample, found: Mapping[str, NDArray[Any]]) -> Record:
+def _measure_target(name: str, sample: Sample, found: Replicates) -> Record:
     if name not in sample.targets:
         return {figure: dict(UNDEFINED) for figure in ("auc", "sensitivity", "specificity")}
-    truth = sample.targets[name].truth
+    truth, counts = sample.targets[name].truth, found[name]
     positive, negative = sample.units_with(truth), sample.units_with(~truth)
-    recall = metrics.recall_of(found[name])  # [1 + B, 2]
     return {
-        "auc": _bound(found[f"{name}.auc"], min(positive, negative)),
-        "sensitivity": _bound(recall[:, 1], positive, proportion=True),
-        "specificity": _bound(recall[:, 0], negative, proportion=True),
+        "auc": bound(found.get(f"{name}.auc", UNTOLD), min(positive, negative)),
+        "sensitivity": bound(screening.sensitivity_of(counts), positive, proportion=True),
+        "specificity": bound(screening.specificity_of(counts), negative, proportion=True),
     }
 
 
-def _bound(found: NDArray[np.float64], units: int, proportion: bool = False) -> Record:
-    """A figure with its interval. found: of the images, then of each replicate, [1 + B]; units:
-    patients that it rests on."""
-    value, replicates = float(found[0]), found[1:]
-    if np.isnan(value):
-        return dict(UNDEFINED)
-    interval = intervals.proportion_interval if proportion else intervals.interval
-    ci95 = interval(replicates, value, units) if len(replicates) else None
-    return {"value": value, "ci95": ci95}
+def _screen(name: str, sample: Sample, found: Replicates, scoring: Scoring) -> Record:
+    """What a screening programme asks of a target besides; null where it cannot be told."""
+    target = sample.targets.get(name)
+    if target is None:
+        return screening.UNTOLD
+    told = screening.measure_alarm(sample, target, found[name], scoring.prevalences)
+    if target.score is None:
+        return screening.UNTOLD | told
+    judged = screening.judge_probability(sample, target.truth, target.score, found[f"{name}.sums"])
+    curve = screening.draw_decision_curve(target.truth, target.score)
+    return {**told, "calibration": judged, "decision_curve": curve}
+
+
+def _measure_patients(sample: Sample, scoring: Scoring) -> Record | None:
+    """The figures of each patient's worst eye; None where no patient is known."""
+    worst = sample.by_patient()
+    if worst is None:
+        return None
+    found = _replicate(worst, scoring)
+    images = len(sample.unit) - sample.unknown
+    return {"n": worst.units, "images": images, **_measure(worst, found)}
 
 
 def _add_threshold(figures: Record, name: str, point: OperatingPoint | None) -> Record:
@@ -260,12 +297,15 @@ def _add_threshold(figures: Record, name: str, point: OperatingPoint | None) -> 
 
 def _judge_probabilities(sample: Sample, temperature: float | None) -> Record:
     """Of the five probabilities, or, where they are not known, of referable or not."""
-    if sample.graded:
+    target = sample.targets["referable"]
+    if sample.graded and sample.graded.probabilities is not None:
         true, probabilities = sample.graded.truth, sample.graded.probabilities
-    else:
-        target = sample.targets["referable"]
+    elif target.score is not None:
         true = target.truth.astype(np.int64)
         probabilities = np.stack([1 - target.score, target.score], axis=1)
+    else:
+        nothing = dict.fromkeys(("ece", "brier", "nll", "temperature", "before"))
+        return {**nothing, "curve": []}
     before = temperature and _measure_honesty(true, retemper(probabilities, temperature))
     after = _measure_honesty(true, probabilities)
     curve = after.pop("curve")
@@ -282,13 +322,15 @@ def _measure_honesty(true: NDArray[np.int64], probabilities: NDArray[np.float64]
 
 
 def _measure_grades(graded: Graded) -> list[Record]:
-    counts = graded.counts
+    counts, scores = graded.counts, graded.probabilities
+    if scores is None:
+        scores = np.full((len(graded.truth), NUM_GRADES), np.nan)
     columns: dict[str, Any] = {
         "precision": metrics.precision_of(counts),
         "recall": metrics.recall_of(counts),
         "specificity": metrics.specificity_of(counts),
         "f1": metrics.f1_of(counts),
-        "auc": [metrics.auc(graded.truth == k, p) for k, p in enumerate(graded.probabilities.T)],
+        "auc": [metrics.auc(graded.truth == k, p) for k, p in enumerate(scores.T)],
     }
     return [
         {
@@ -342,7 +384,8 @@ def _measure_by(by: str, table: "pd.DataFrame", measure: Measure) -> Record:
 
 def _measure_part(table: "pd.DataFrame", point: OperatingPoint | None, scoring: Scoring) -> Record:
     sample = Sample.from_table(table, point)
-    return {"n": len(table), "patients": sample.patients, **_measure(sample, scoring)}
+    found = _measure(sample, _replicate(sample, scoring))
+    return {"n": len(table), "patients": sample.patients, **found}
 
 
 def _find_doubts(record: Record, sample: Sample, point: OperatingPoint | None) -> list[str]:

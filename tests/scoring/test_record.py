@@ -289,10 +289,19 @@ def test_a_record_as_rows_names_every_figure_once_and_in_order():
         *HEADLINE,
         *(f"{target}.{name}" for target in ("referable", "sight_threatening") for name in rate),
     ]
+    alarm = ("ppv", "npv", "likelihood_ratio_positive", "likelihood_ratio_negative")
+    judged = ("slope", "intercept", "observed_expected")
+    told_of = [*rate, *alarm, *(f"calibration.{name}" for name in judged)]
+    at = [f"at_prevalence={share}.{name}" for share in (0.05, 0.1, 0.2) for name in alarm[:2]]
+    apart = [*(f"counts.{name}" for name in ("tp", "fp", "fn", "tn")), "calibration.ece", *at]
     errors = ("ece", "brier", "nll")
     tests = ("qwk", "referable_auc", "mcnemar_referable", "mcnemar_grade")
+    targets = ("referable", "sight_threatening")
     assert [name for name, _, _ in found] == [
-        *headline,
+        *HEADLINE,
+        *(f"{target}.{name}" for target in targets for name in told_of),
+        *(f"{target}.{name}" for target in targets for name in apart),
+        *(f"per_patient.{name}" for name in ("n", *headline)),
         *(f"calibration.{name}" for name in errors),
         *(f"calibration.before.{name}" for name in errors),
         *("ungradable.share", "ungradable.without.accuracy", "ungradable.without.qwk"),
