@@ -103,6 +103,11 @@ class RunConfig:
     chosen: "Calibration | None" = None
     """Of a cross-validation what stands for the folds' own choices."""
 
+    @property
+    def picked_on_test(self) -> bool:
+        """Whether test was validation, too (--val test)."""
+        return self.options["val"] == "test"
+
     def to_record(self) -> dict[str, Any]:
         """The contents of config.json."""
         record = {"schema": self.schema} | asdict(self)

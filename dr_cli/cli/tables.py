@@ -167,10 +167,13 @@ def _tell_data(record: Record) -> list[str]:
         low, middle, high = map("{}×{}".format, *sides)
         lines.append(f"sizes: {low} to {high}, median {middle}")
     doubles = record["duplicates"]
-    lines.append(
-        f"duplicates: {doubles['exact_groups']} exact groups, {doubles['near_groups']} near, "
-        f"{doubles['conflicting_groups']} with conflicting grades"
+    groups = (
+        "{exact_groups} exact groups, {near_groups} near, {conflicting_groups} with conflicting "
+        "grades"
     )
+    looked = doubles["exact_groups"] is not None
+    told = groups.format(**doubles) if looked else "not looked for, as no image is here"
+    lines.append(f"duplicates: {told}")
     for name, pair in record["baselines"].items():
         if pair is not None:
             shown = ", ".join(f"{key} {words.number(value)}" for key, value in pair.items())

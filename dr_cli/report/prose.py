@@ -89,7 +89,8 @@ def warn(runs: Sequence[Record], comparable: bool) -> Iterator[str]:
         )
     if optimistic := [run["name"] for run in runs if run["options"]["val"] == "test"]:
         yield (
-            f"The best epoch was picked on the test images ({', '.join(optimistic)}): "
+            f"Epoch, temperature and thresholds were chosen on the test images "
+            f"({', '.join(optimistic)}): "
             "those figures are optimistic."
         )
 
@@ -130,4 +131,9 @@ def _tell_leaks(record: Record) -> Iterator[str]:
         if leaks.get(key)
     ]
     none = "No fellow eye and no duplicate of these images stands in train or validation."
+    if leaks.get("duplicates_across_splits") is None or "flow" not in record:  # a run of before
+        none = (
+            "No fellow eye of these images stands in train or validation; duplicates were not "
+            "looked for."
+        )
     yield f"Leaks: {'; '.join(found)}." if found else none

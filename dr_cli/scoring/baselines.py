@@ -1,5 +1,6 @@
 """What no network is needed for: how much of a split is given away, and what copying it scores."""
 
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,25 +18,71 @@ Baselines = dict[str, Pair | None]  # majority, fellow_eye
 NO_BASELINES: Baselines = {"majority": {"accuracy": None, "qwk": None}, "fellow_eye": None}
 
 
-def count_leaks(
-    table: "pd.DataFrame", duplicates: NDArray[Any] | None = None, judged: str = TEST
-) -> dict[str, int]:
-    """Images of the split `judged` that train or validation give away.
+@dataclass(frozen=True)
+class Leaks:
+    """Which images of a split train or validation (validation's own: train) give away, [n] bool in
+    the table's order."""
 
-    `fellow_eye_in_train`: the other eye of the same patient stands in train or val;
-    `patient_in_train`: any image of the same patient does; `duplicates_across_splits`: an image
-    of the same id in `duplicates` ([len(table)], None: not looked for) does.
-    """
+    fellow_eye_in_train: NDArray[np.bool_]
+    """The other eye of the same patient stands there."""
+    patient_in_train: NDArray[np.bool_]
+    """Any image of the same patient does."""
+    duplicates_across_splits: NDArray[np.bool_] | None
+    """A photograph alike does; None where doubles were not looked for."""
+
+    def count(self) -> dict[str, int | None]:
+        """Images of each kind, None where that is not known."""
+        masks = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {name: None if mask is None else int(mask.sum()) for name, mask in masks.items()}
+
+    @property
+    def any(self) -> NDArray[np.bool_]:
+        """[n]: given away in any way that is known."""
+        doubles = self.duplicates_across_splits
+        return self.patient_in_train if doubles is None else self.patient_in_train | doubles
+
+
+def find_leaks(
+    table: "pd.DataFrame", duplicates: NDArray[Any] | None = None, judged: str = TEST
+) -> Leaks:
+    """What of the split `judged` leaks. duplicates: [len(table)] ids, -1 for an image without a
+    double; None: not looked for."""
     split = table["split"].to_numpy(object)
     asked = split == judged
     known = np.isin(split, (TRAIN, VAL)) & ~asked
     patient = table["patient"].astype(object).factorize()[0]  # -1: not known
-    ids = np.full(len(table), -1) if duplicates is None else duplicates
-    return {
-        "fellow_eye_in_train": int((_find_fellows(table, known)[asked] >= 0).sum()),
-        "patient_in_train": int(_shares(patient, known)[asked].sum()),
-        "duplicates_across_splits": int(_shares(ids, known)[asked].sum()),
-    }
+    return Leaks(
+        _find_fellows(table, known)[asked] >= 0,
+        _shares(patient, known)[asked],
+        None if duplicates is None else _shares(duplicates, known)[asked],
+    )
+
+
+def count_leaks(
+    table: "pd.DataFrame", duplicates: NDArray[Any] | None = None, judged: str = TEST
+) -> dict[str, int | None]:
+    """`find_leaks`, counted."""
+    return find_leaks(table, duplicates, judged).count()
+
+
+def read_doubles(labels: "pd.DataFrame") -> NDArray[np.int64] | None:
+    """The `duplicates` of a run's splits.csv as `find_leaks` takes them; None where a run of before
+    kept none."""
+    if "duplicates" not in labels:
+        return None
+    return labels["duplicates"].fillna(-1).to_numpy(np.int64)
+
+
+def doubt_validation(usable: "pd.DataFrame") -> str | None:
+    """What must be said where training images give away validation images, in one sentence."""
+    leaks = find_leaks(usable, read_doubles(usable), VAL)
+    if not leaks.any.any():
+        return None
+    return (
+        f"{int(leaks.any.sum()):,} of {len(leaks.any):,} validation images show a patient, or are "
+        "a duplicate of an image, that stands in train: epoch, temperature and thresholds were "
+        "chosen on images that leak"
+    )
 
 
 def score_baselines(table: "pd.DataFrame", split: str = TEST) -> Baselines:

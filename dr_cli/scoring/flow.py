@@ -1,6 +1,7 @@
 """How many photographs and patients were there, and why not all of them are scored: the flow that
 STARD and CLAIM ask for."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from dr_cli.labels.layouts import SPLITS
@@ -20,11 +21,28 @@ def describe_flow(labels: "pd.DataFrame") -> Flow:
     patient counts as one. `duplicates`: used images that have a double in the data set, and groups
     of them; None where doubles were not looked for.
     """
-    left_out_of = labels.get("left_out_of")
-    split = labels["split"] if left_out_of is None else labels["split"].fillna(left_out_of)
+    split = _find_split(labels)
     parts = {"all": labels} | {name: labels[split == name] for name in SPLITS}
     parts |= {None: labels[split.isna()]}  # type: ignore[dict-item]
     return [{"split": name, **_follow(part)} for name, part in parts.items() if len(part)]
+
+
+def count_failed(labels: "pd.DataFrame", splits: Sequence[str]) -> int:
+    """Images of these splits that are missing or cannot be read, and so are in no figure; of all
+    three splits, those that were left out before splits were drawn, too."""
+    from dr_cli.labels.reading import MISSING, UNREADABLE
+
+    lost = labels["reason"].astype(object).fillna("").str.startswith((MISSING, UNREADABLE))
+    split = _find_split(labels)
+    asked = split.isin(splits) | (split.isna() & (set(splits) == set(SPLITS)))
+    return int((lost & asked).sum())
+
+
+def _find_split(labels: "pd.DataFrame") -> "pd.Series":
+    """Each row's split, or for one left out that which the data set names; missing without."""
+    if "left_out_of" not in labels:
+        return labels["split"]
+    return labels["split"].where(labels["split"].notna(), labels["left_out_of"])
 
 
 def _follow(rows: "pd.DataFrame") -> dict[str, Any]:

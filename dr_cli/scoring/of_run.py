@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 from dr_cli.errors import UsageError
 from dr_cli.events import NOTHING, Observer
 from dr_cli.grades import Calibration
+from dr_cli.labels.layouts import SPLITS
 from dr_cli.runs import Run
 from dr_cli.sample.mark import is_drawn
 from dr_cli.scoring import calibration
-from dr_cli.scoring.baselines import count_leaks, score_baselines
+from dr_cli.scoring.baselines import doubt_validation, find_leaks, read_doubles, score_baselines
 from dr_cli.scoring.comparison import compare
-from dr_cli.scoring.flow import describe_flow
+from dr_cli.scoring.flow import count_failed, describe_flow
 from dr_cli.scoring.intervals import REPLICATES
 from dr_cli.scoring.predictions import PROBABILITIES
 from dr_cli.scoring.record import USUAL, Context, Record, Scoring, build_record
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 OPTIMISTIC = {  # why the figures of a split are
     "train": "the network learned from these images",
     "val": "epoch, temperature and thresholds were chosen on these validation images",
-    "test": "the epoch was picked on the test set (--val test)",
+    "test": "epoch, temperature and thresholds were chosen on these test images (--val test)",
     "all": "the network learned from some of these images, or was chosen on them",
 }
 DRAWN_EYES = "these eyes are drawn by a program: the figures say nothing about photographs"
@@ -178,7 +179,9 @@ def recalibrate(run: Run, rules: Rules = Rules()) -> Calibration:
         validation = _read_validation(run, "--operating-point")
         point = calibration.choose_operating_point(*validation, rules.operating_point)
     if point is not None:
-        point = replace(point, source=f"val of {run.name}", data=run.config().data.root)
+        config = run.config()
+        source = f"{'test' if config.picked_on_test else 'val'} of {run.name}"
+        point = replace(point, source=source, data=config.data.root)
     return replace(chosen, operating_point=point)
 
 
@@ -200,6 +203,8 @@ def _gather_predictions(run: Run, split: str, chosen: Calibration) -> "pd.DataFr
     import pandas as pd
 
     wanted = [s for s in ("val", "test") if run.has(s)] if split == "all" else [split]
+    if split == "all" and run.config().picked_on_test:  # then the two are the same images
+        wanted = ["test"]
     table = pd.concat([run.predictions(s) for s in wanted], ignore_index=True)
     if chosen.cuts != run.calibration().cuts:
         table["predicted"] = chosen.decide(table[PROBABILITIES].to_numpy())
@@ -222,7 +227,7 @@ def _choose_rows(
     On the run's own data (the same fingerprint) the splits are the run's; elsewhere those that
     the data brings, and where it brings none, all of it. Raises UsageError for an empty split.
     """
-    from dr_cli.labels.reading import MISSING, UNREADABLE, need_images
+    from dr_cli.labels.reading import need_images
 
     need_images(read)
     own = read.fingerprint == run.config().data.fingerprint
@@ -242,9 +247,9 @@ def _choose_rows(
     elif run.config().data.drawn:
         context = replace(context, warnings=(DRAWN_ALONE,))
     if own:
-        context = _describe(run, split, labels, again=True)
-    lost = labels["reason"].fillna("").str.startswith((MISSING, UNREADABLE))
-    return rows, replace(context, failed=int(lost.sum()))
+        return rows, _describe(run, split, labels, again=True)
+    failed = count_failed(labels, SPLITS if split == "all" else [split])
+    return rows, replace(context, failed=failed, flow=describe_flow(labels))
 
 
 def _describe(run: Run, split: str, labels: "pd.DataFrame", again: bool = False) -> Context:
@@ -254,28 +259,35 @@ def _describe(run: Run, split: str, labels: "pd.DataFrame", again: bool = False)
     cross-validation were each trained on most of them.
     """
     config = run.config()
-    baselines = leaks = None
+    baselines = leaks = leaking = None
     optimistic: list[str] = []
+    judged, doubt = split, None
     if split in ("val", "test"):
         usable = labels[labels["reason"].isna()]
-        picked_on_test = config.options["val"] == "test"
-        judged = "test" if picked_on_test else split
+        judged = "test" if config.picked_on_test else split
         baselines = score_baselines(usable, judged)
-        leaks = count_leaks(usable) if judged == "test" else None
-        if picked_on_test or split == "val":
+        found = find_leaks(usable, read_doubles(usable), judged)
+        leaks, paths = found.count(), usable["path"][usable["split"] == judged]
+        leaking = frozenset(paths[found.any])
+        doubt = doubt_validation(usable)
+        if config.picked_on_test or split == "val":
             optimistic = [judged]
     elif split == "train" or run.has("val"):
         optimistic = [split]
     if again and len(run.networks()) > 1 and "all" not in optimistic:
         optimistic.append("all")
     warnings = [f"{OPTIMISTIC[why]}: these figures are optimistic" for why in optimistic]
+    warnings += [doubt] if doubt else []
     warnings += [DRAWN_EYES] if config.data.drawn else []
+    asked = SPLITS if again else [s for s in ("val", "test") if run.has(s)]
     return Context(
         run.name,
         config.data.root,
         split,
+        failed=count_failed(labels, asked if split == "all" else [judged]),
         baselines=baselines,
         leaks=leaks,
+        leaking=leaking,
         flow=describe_flow(labels),
         warnings=tuple(warnings),
     )

@@ -27,6 +27,8 @@ FEW = 30  # with 15 patients the interval of QWK held the truth in 91% of drawn 
 NOT_CHOSEN = "0.5, as nothing was chosen on validation"
 UNKNOWN = Calibration(temperature=None)  # of predictions that nobody says more of
 
+_BRIEF = ("accuracy", "qwk", "referable")  # of the images that do not leak
+
 Record = dict[str, Any]
 Replicates = Mapping[str, NDArray[Any]]
 APART = (*TARGETS, "per_patient")  # of which a record tells more than a list of figures holds
@@ -47,8 +49,10 @@ class Context:
     baselines: Mapping[str, Pair | None] | None = None
     """As `score_baselines` gives them; without, the majority grade is that of these images, and
     the fellow eye's grade is not known."""
-    leaks: Mapping[str, int] | None = None
+    leaks: Mapping[str, int | None] | None = None
     """As `count_leaks` gives them."""
+    leaking: frozenset[str] | None = None
+    """Paths of the images that leak in any way; None where that is not known."""
     flow: Flow | None = None
     """As `describe_flow` gives it; None where the data set is not known."""
     warnings: tuple[str, ...] = ()
@@ -103,6 +107,7 @@ def build_record(
         "confusion": graded and graded.counts.tolist(),
         "baselines": dict(context.baselines or _score_majority(graded)),
         "leaks": None if context.leaks is None else dict(context.leaks),
+        "without_leaks": _measure_clean(predictions, context.leaking, measure),
         "flow": context.flow,
         "per_patient": _measure_patients(sample, scoring),
         "ungradable": _measure_gradable(predictions, measure),
@@ -119,7 +124,7 @@ def build_record(
 def doubt_leaks(record: Mapping[str, Any]) -> str | None:
     """What must be said of a run on a split that leaks fellow eyes, in one sentence, or None."""
     fellow = (record["baselines"] or {}).get("fellow_eye")
-    leaking = (record.get("leaks") or {}).get("fellow_eye_in_train", 0)
+    leaking = (record.get("leaks") or {}).get("fellow_eye_in_train") or 0
     if not fellow or not leaking or fellow["qwk"] is None or record["qwk"]["value"] is None:
         return None
     qwk, interval = record["qwk"]["value"], record["qwk"]["ci95"]
@@ -134,8 +139,9 @@ def doubt_leaks(record: Mapping[str, Any]) -> str | None:
 
 
 def flatten(record: Mapping[str, Any]) -> list[Row]:
-    """Every figure of a record: `FIGURES`, those before temperature, of the gradable images, the
-    baselines, of each group (`by.camera=A.qwk`) and comparison (`against.NAME.qwk`, with `.p`)."""
+    """Every figure of a record: `FIGURES`, those before temperature, of the gradable images, of
+    those that do not leak, the baselines, of each group (`by.camera=A.qwk`) and comparison
+    (`against.NAME.qwk`, with `.p`)."""
     top = dict.fromkeys(name.partition(".")[0] for name in FIGURES)
     calibration, refused = record["calibration"], record["ungradable"] or {}
     without = refused.get("without")
@@ -149,6 +155,9 @@ def flatten(record: Mapping[str, Any]) -> list[Row]:
         *_plain("ungradable", refused, "share"),
         *_rows("ungradable.without", {k: without[k] for k in ("accuracy", "qwk") if without}),
     ]
+    clean = record.get("without_leaks") or {}
+    found += _plain("without_leaks", clean, "n")
+    found += _rows("without_leaks", {k: clean[k] for k in _BRIEF if k in clean})
     for name, pair in record["baselines"].items():
         found += _plain(f"baseline.{name}", pair or {}, "accuracy", "qwk")
     by = record["subgroups"] or {"groups": []}
@@ -359,6 +368,17 @@ def _measure_gradable(table: "pd.DataFrame", measure: Measure) -> Record | None:
     refused = int((~good).sum())
     without = measure(table[good]) if 0 < refused < len(table) else None
     return {"n": refused, "share": refused / len(table), "without": without}
+
+
+def _measure_clean(
+    table: "pd.DataFrame", leaking: frozenset[str] | None, measure: Measure
+) -> Record | None:
+    """The figures of the images that do not leak; None where nobody knows, or none does leak, so
+    that the headline figures are these."""
+    if not leaking:
+        return None
+    clean = table[~table["path"].isin(leaking)]
+    return measure(clean) if len(clean) else {"n": 0, "patients": None}
 
 
 def _measure_by(by: str, table: "pd.DataFrame", measure: Measure) -> Record:

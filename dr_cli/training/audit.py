@@ -34,6 +34,11 @@ class Inspection:
     sizes: NDArray[np.int64]
     failed: dict[str, str]
 
+    @property
+    def looked(self) -> bool:
+        """Whether there was a photograph to look at: of labels alone nobody knows doubles."""
+        return bool(self.sizes.any())
+
 
 def inspect(
     labels: Labels, *, workers: int | None = None, observer: Observer = NOTHING
@@ -55,12 +60,15 @@ def describe(labels: Labels, table: pd.DataFrame, seen: Inspection) -> dict[str,
     table: from `plan.assign_splits`. Beyond the fields that README's interface names: `notes`,
     `fingerprint`, `eyes` {"left", "right", "unknown"}, `sizes` {"width", "height": [least, median,
     most]} or None, `judged_on` (the split of baselines and leaks: test, else val),
+    `validation_leaks` (as `leaks`, of validation images in train; None without validation),
     `duplicates.conflicts` (paths and grades of each group), `first_missing` (a path, or None).
+    Counts of duplicates are None where no photograph was looked at.
     """
     stands = table["split"].to_numpy(object)
     missing = (table["reason"] == MISSING).to_numpy(bool)
     unreadable = table["reason"].astype(object).str.startswith(f"{UNREADABLE}: ", na=False)
     judged = TEST if (stands == TEST).any() else VAL
+    near = seen.near if seen.looked else None
     return {
         "layout": labels.layout,
         "root": str(labels.root),
@@ -73,7 +81,8 @@ def describe(labels: Labels, table: pd.DataFrame, seen: Inspection) -> dict[str,
         "eyes": {side: int((table["eye"] == side).sum()) for side in ("left", "right")}
         | {"unknown": int(table["eye"].isna().sum())},
         "sizes": _sizes(seen.sizes),
-        "leaks": count_leaks(table, seen.near, judged),
+        "leaks": count_leaks(table, near, judged),
+        "validation_leaks": count_leaks(table, near, VAL) if (stands == VAL).any() else None,
         "duplicates": _doubles(table, seen),
         "unreadable": [
             {"path": path, "reason": reason.partition(": ")[2]}
@@ -88,23 +97,16 @@ def describe(labels: Labels, table: pd.DataFrame, seen: Inspection) -> dict[str,
 
 def problems(record: dict[str, Any]) -> Iterator[str]:
     """What a person should know before training, a sentence each; none when all is well."""
-    leaks, doubles, judged = record["leaks"], record["duplicates"], record["judged_on"]
+    doubles, judged, inner = record["duplicates"], record["judged_on"], record["validation_leaks"]
     images = f"{record['rows']:,} images"
-    of = f"of {record['splits'].get(judged, {'n': 0})['n']:,} {judged} images"
-    others = "train or val" if judged == TEST else "train"
-    remedy = "(--split-by patient makes a clean split)"
     if missing := record["images_missing"]:
         yield f"{missing:,} of {images} are missing (the first is {record['first_missing']})"
     if unreadable := record["unreadable"]:
         first = "{path}: {reason}".format(**unreadable[0])
         yield f"{len(unreadable):,} of {images} cannot be read (the first is {first})"
-    if eyes := leaks["fellow_eye_in_train"]:
-        harm = "copying its grade is no skill"
-        yield f"{eyes:,} {of} have their fellow eye in {others}: {harm} {remedy}"
-    elif known := leaks["patient_in_train"]:
-        yield f"{known:,} {of} show a patient who stands in {others} too {remedy}"
-    if copies := leaks["duplicates_across_splits"]:
-        yield f"{copies:,} {of} have a duplicate in {others}"
+    yield from _tell_leaks(record["leaks"], record["splits"], judged)
+    if judged == TEST and inner:
+        yield from _tell_leaks(inner, record["splits"], VAL)
     if groups := doubles["conflicting_groups"]:
         first = doubles["conflicts"][0]
         told = zip(first["paths"], first["grades"], strict=True)
@@ -114,6 +116,19 @@ def problems(record: dict[str, Any]) -> Iterator[str]:
         counts = record["splits"].get(split, {"grade_counts": []})["grade_counts"]
         if absent := [str(grade) for grade, n in enumerate(counts) if not n]:
             yield f"{split} holds no image of grade {', '.join(absent)}"
+
+
+def _tell_leaks(leaks: dict[str, int | None], counts: dict[str, Any], judged: str) -> Iterator[str]:
+    of = f"of {counts.get(judged, {'n': 0})['n']:,} {judged} images"
+    others = "train or val" if judged == TEST else "train"
+    remedy = "(--split-by patient makes a clean split)"
+    if eyes := leaks["fellow_eye_in_train"]:
+        harm = "copying its grade is no skill"
+        yield f"{eyes:,} {of} have their fellow eye in {others}: {harm} {remedy}"
+    elif known := leaks["patient_in_train"]:
+        yield f"{known:,} {of} show a patient who stands in {others} too {remedy}"
+    if copies := leaks["duplicates_across_splits"]:
+        yield f"{copies:,} {of} have a duplicate in {others}"
 
 
 def name_doubles(seen: Inspection) -> pd.Series:
@@ -139,7 +154,10 @@ def _sizes(sizes: NDArray[np.int64]) -> dict[str, list[int]] | None:
 
 def _doubles(table: pd.DataFrame, seen: Inspection) -> dict[str, Any]:
     """Groups of identical pixels; groups that hold photographs alike but not identical; groups of
-    either kind whose grades differ."""
+    either kind whose grades differ. None where no photograph was looked at."""
+    if not seen.looked:
+        groups = ("exact_groups", "near_groups", "conflicting_groups")
+        return dict.fromkeys(groups) | {"conflicts": []}
     grades = table["grade"].to_numpy()
     differ = duplicates.conflicts(seen.near, grades)
     unlike = np.unique(np.stack([seen.near, seen.exact], axis=1), axis=0)

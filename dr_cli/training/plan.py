@@ -141,7 +141,7 @@ def _with_validation(labels: Labels, val: Path, observer: Observer) -> Labels:
     need_images(other)
     more = other.table.copy()
     more["path"] = [(other.root.resolve() / path).as_posix() for path in more["path"]]
-    more["split"] = more["split"].where(more["reason"].notna(), "val")
+    more["split"] = "val"  # of those that are left out, too: they would have stood there
     own = {(labels.root.resolve() / path).as_posix() for path in labels.table["path"]}
     if shared := int(more["path"].isin(own).sum()):
         raise UsageError(

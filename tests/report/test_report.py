@@ -509,6 +509,9 @@ def test_the_summary_names_data_splits_and_leaks(tmp_path: Path) -> None:
     assert "layout idrid: 1 training" in " ".join(shared["summary"])
     with edit(run / "summary.json") as told:
         told["test"]["leaks"]["fellow_eye_in_train"] = 0
+    assert "duplicates were not looked for" in " ".join(reading.collect([run])["summary"])
+    with edit(run / "summary.json") as told:  # since there is a flow, a 0 is a count
+        told["test"]["flow"] = []
     assert "No fellow eye and no duplicate" in " ".join(reading.collect([run])["summary"])
 
 

@@ -20,6 +20,7 @@ from dr_cli.runs import PREDICTIONS, DataRecord, ModelRecord, Run, RunConfig
 from dr_cli.scoring.calibration import choose_operating_point, fit_thresholds
 from dr_cli.scoring.intervals import REPLICATES
 from dr_cli.scoring.of_run import Rules, choose_split, compare_runs, evaluate, recalibrate
+from dr_cli.scoring.record import flatten
 from tests.builders.photographs import course
 from tests.builders.predictions import P, table
 
@@ -70,7 +71,7 @@ def test_a_run_is_evaluated_on_its_own_predictions_at_its_own_thresholds(runs):
     assert record["baselines"]["fellow_eye"] is None  # no train split to take a majority from
     val, everything = (evaluate(run, split=split, bootstrap=0) for split in ("val", "all"))
     assert (val["n"], everything["n"]) == (30, 70)
-    assert val["leaks"] is None
+    assert val["leaks"]["fellow_eye_in_train"] == 0
     assert "optimistic" in val["warnings"][0]
     assert "optimistic" in everything["warnings"][0]
 
@@ -135,6 +136,95 @@ def test_on_photographs_a_run_grades_as_predict_does(runs, tmp_path):
     assert evaluate(runs[0], data, bootstrap=0, device="cpu")["failed"] == 1
     with pytest.raises(UsageError, match="has no val split"):
         evaluate(runs[0], data, "val", device="cpu")
+
+
+# --- what stands beside the figures
+
+
+def place(run: Run, **changed) -> Run:
+    """The run with other columns in its splits.csv."""
+    labels = run.splits().assign(**changed)
+    run.write_table("splits.csv", list(labels), labels)
+    return run
+
+
+def alone(run: Run) -> Run:
+    """The run whose test patients are nobody else's."""
+    labels = run.splits()
+    return place(run, patient=labels["split"] + labels["patient"])
+
+
+def test_a_double_across_splits_is_counted_and_never_a_false_0(tmp_path):
+    run = alone(write_run(tmp_path / "run"))
+    assert evaluate(run, bootstrap=0)["leaks"] == {
+        "fellow_eye_in_train": 0, "patient_in_train": 0, "duplicates_across_splits": None,
+    }  # fmt: skip
+    place(run, duplicates=[1, *[None] * 30, 2, 2, 1, *[None] * 36])  # 3 of test, 1 of val
+    assert evaluate(run, bootstrap=0)["leaks"]["duplicates_across_splits"] == 1
+    place(run, duplicates=None)
+    assert evaluate(run, bootstrap=0)["leaks"]["duplicates_across_splits"] == 0
+
+
+def test_figures_of_the_images_that_do_not_leak_stand_beside_the_others(tmp_path):
+    run = write_run(tmp_path / "run")
+    record = evaluate(run, bootstrap=20)
+    clean = record["without_leaks"]
+    assert (record["n"], clean["n"], clean["patients"]) == (40, 10, 5)
+    table = run.predictions("test")
+    rows = table[table["patient"].isin([f"p{k}" for k in range(15, 20)])]
+    assert clean["accuracy"]["value"] == (rows["grade"] == rows["predicted"]).mean()
+    told = {name: value for name, value, _ in flatten(record)}
+    assert told["without_leaks.n"] == 10
+    assert told["without_leaks.qwk"] == clean["qwk"]["value"]
+    assert "without_leaks.referable.auc" in told
+    alone(run)
+    place(run, duplicates=[1, *[None] * 29, 1, *[None] * 39])
+    assert evaluate(run, bootstrap=0)["without_leaks"]["n"] == 39
+    place(run, duplicates=None)
+    assert evaluate(run, bootstrap=0)["without_leaks"] is None  # nobody leaks
+    place(run, patient="one")
+    assert evaluate(run, bootstrap=0)["without_leaks"] == {"n": 0, "patients": None}
+
+
+def test_validation_that_leaks_is_told_where_there_is_a_test_split(tmp_path):
+    run = alone(write_run(tmp_path / "run"))
+    val = run.splits()["split"] == "val"
+    place(run, split=np.where(val & (run.splits().index % 2 == 0), "train", run.splits()["split"]))
+    for split in ("val", "test"):
+        said = evaluate(run, split=split, bootstrap=0)["warnings"]
+        assert any(w.startswith("15 of 15 validation images show a patient") for w in said), split
+    place(run, patient=None)
+    said = evaluate(run, bootstrap=0)["warnings"]
+    assert not any("validation images" in w for w in said)
+
+
+def test_failed_is_of_the_split_that_is_asked(tmp_path):
+    run = write_run(tmp_path / "run")
+    labels = run.splits()
+    lost = labels.head(4).assign(
+        split=None,
+        reason=["image missing", "unreadable: cut short", "unreadable: cut short", "named twice"],
+        left_out_of=["train", "test", "val", "test"],
+        path=["a", "b", "c", "d"],
+    )
+    labels = pd.concat([labels.assign(left_out_of=None), lost])
+    run.write_table("splits.csv", list(labels), labels)
+    failed = {s: evaluate(run, split=s, bootstrap=0)["failed"] for s in ("val", "test", "all")}
+    assert failed == {"val": 1, "test": 1, "all": 2}
+
+
+def test_a_run_picked_on_test_says_so_in_every_way(tmp_path):
+    run = write_run(tmp_path / "run")
+    run.write_config(replace(run.config(), options={"val": "test"}))
+    run["predictions-val.csv"].write_bytes(run["predictions-test.csv"].read_bytes())
+    record = evaluate(run, bootstrap=0)
+    assert record["referable"]["threshold_from"] == "test of run"
+    assert any(
+        "temperature and thresholds were chosen on these test" in w for w in record["warnings"]
+    )
+    everything = evaluate(run, split="all", bootstrap=0)
+    assert everything["n"] == 40
+    assert any("optimistic" in w for w in everything["warnings"])
 
 
 def test_the_command_line_draws_as_many_replicates_as_the_library():
