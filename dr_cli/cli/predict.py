@@ -122,7 +122,10 @@ def _watch(
         if not tally.total():
             graders = ", ".join(f"{source}{_doubt(source)}" for source in sources)
             console.close()
-            console.note(f"graded by {graders}; research and teaching, no diagnosis")
+            console.note(
+                f"graded by {graders}; referable from {record['referable_threshold']:.3g} on; "
+                "research and teaching, no diagnosis"
+            )
         tally.count(record)
         if not sys.stdout.isatty():
             console.progress(GRADING, tally.total(), None)

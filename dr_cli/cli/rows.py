@@ -21,6 +21,8 @@ class Tally:
     """Of the graded ones."""
     referable: int = 0
     """Of the gradable ones."""
+    doubtful: int = 0
+    """Of the gradable ones those with a note: grade and referral disagree."""
     failed: int = 0
 
     def count(self, record: Record) -> None:
@@ -31,6 +33,7 @@ class Tally:
         self.graded += 1
         self.ungradable += not record["gradable"]
         self.referable += record["gradable"] and record["referable"]
+        self.doubtful += record["gradable"] and bool(record["note"])
 
     def total(self) -> int:
         """Of all kinds."""
@@ -40,7 +43,13 @@ class Tally:
         """ "960 graded: 31 ungradable, 243 of the others referable; 2 failed"."""
         failed = f"; {self.failed:,} failed" * bool(self.failed)
         ungradable, referable = f"{self.ungradable:,} ungradable", f"{self.referable:,} referable"
-        return f"{self.graded:,} graded: {ungradable}, {referable} of the others{failed}"
+        told = f"{self.graded:,} graded: {ungradable}, {referable} of the others{failed}"
+        if self.doubtful:
+            told += (
+                f"; {self.doubtful:,} marked (?): grade and referral disagree, since from the "
+                "threshold on an eye is referred whatever grade is predicted"
+            )
+        return told
 
 
 def print_records(records: Iterable[Record], form: str) -> None:
@@ -125,7 +134,7 @@ class Layout:
     def columns(self) -> dict[str, int]:
         """The width of each column beside the photograph's."""
         rest = {"prob.": 5, "referable": 10, "quality": 7} if self.wide else {"referable": 10}
-        return {"grade": 18} | rest
+        return {"grade": 22} | rest
 
     @property
     def path(self) -> int:
@@ -206,7 +215,7 @@ def table_row(record: Record, layout: Layout) -> str:
     share = words.number(record["referable_probability"], 2)
     referable = f"{'yes' if record['referable'] else 'no'} ({share})"
     cells = {
-        "grade": grade,
+        "grade": grade + " (?)" * bool(record["note"]),
         "prob.": probability,
         "referable": referable,
         "quality": words.number(record["quality"], 2),

@@ -20,7 +20,13 @@ from dr_cli import machine, runs
 from dr_cli.dataset.augment import normalise
 from dr_cli.device import Processor, choose
 from dr_cli.errors import UsageError
-from dr_cli.grades import NAMES, Calibration, expected_grade, referable_probability
+from dr_cli.grades import (
+    NAMES,
+    REFERABLE_FROM,
+    Calibration,
+    expected_grade,
+    referable_probability,
+)  # fmt: skip
 from dr_cli.network.activation import activation
 from dr_cli.network.batching import in_batches
 from dr_cli.network.resnet import ResNet, build_resnet, inference_copy
@@ -36,7 +42,7 @@ Photograph = str | Path | Image.Image | NDArray[np.uint8]
 FIELDS = (
     "path", "predicted", "name", "probabilities", "expected_grade", "referable",
     "referable_probability", "gradable", "quality", "verdict", "reason",
-    "error", "trained_on",
+    "error", "trained_on", "referable_threshold", "note",
 )  # fmt: skip
 
 
@@ -255,7 +261,8 @@ class Grader:
         for path, crops in items:
             if isinstance(crops, str):
                 yield dict.fromkeys(FIELDS) | {
-                    "path": path, "error": crops, "trained_on": self.trained_on
+                    "path": path, "error": crops, "trained_on": self.trained_on,
+                    "referable_threshold": self.threshold,
                 }  # fmt: skip
                 continue
             (crop, *_), probabilities, features = next(graded)
@@ -286,9 +293,22 @@ class Grader:
         values = (
             path, predicted, NAMES[predicted], row.tolist(), expected, referable >= self.threshold,
             round(referable, 6), seen.gradable, seen.quality, seen.verdict, seen.reason, None,
-            self.trained_on,
+            self.trained_on, self.threshold, self._note(predicted, referable),
         )  # fmt: skip
         return dict(zip(FIELDS, values, strict=True))
+
+    def _note(self, predicted: int, referable: float) -> str:
+        """Why grade and referral disagree, which they may: a threshold that misses few eyes is
+        mostly far below where grade 2 becomes the likeliest. "" where they agree."""
+        refer = referable >= self.threshold
+        if refer == (predicted >= REFERABLE_FROM):
+            return ""
+        what = "referable" if refer else "not referable"
+        than = "not below" if refer else "below"
+        return (
+            f"graded {predicted}, yet {what}: the probability of grade 2 or more, {referable:.3g}, "
+            f"is {than} the threshold {self.threshold:.3g}"
+        )
 
     def _explain(self, folder: Path, path: str, crop: Crop, features: Tensor, grade: int) -> None:
         """A heatmap of the first network for a grade over the crop; features: [C, h, w]."""

@@ -9,7 +9,7 @@ from dr_cli.cli.rows import Layout, Tally, fit, print_records, table_row
 GOOD = {
     "path": "a.jpg", "predicted": 2, "name": "Moderate", "probabilities": [0, 0, 0.6, 0.4, 0],
     "referable": True, "referable_probability": 0.9, "gradable": True, "quality": 0.25,
-    "verdict": "good", "reason": "", "error": None,
+    "verdict": "good", "reason": "", "error": None, "note": "",
 }  # fmt: skip
 BLURRED = GOOD | {"gradable": False, "verdict": "reject", "reason": "blurred"}
 LONG = "photographs/of/a/clinic/with/long/names/" + 20 * "x" + "/IDRiD_0423_left.jpg"
@@ -61,7 +61,15 @@ def test_a_text_fits_exactly():
 def test_the_tally_counts_each_once():
     tally = Tally()
     bad = dict.fromkeys(GOOD) | {"error": "no such file"}
-    for record in (GOOD, BLURRED, GOOD | {"referable": False}, bad):
+    doubtful = GOOD | {"predicted": 0, "note": "graded 0, yet referable: …"}
+    for record in (GOOD, doubtful, BLURRED, GOOD | {"referable": False}, bad):
         tally.count(record)
-    assert tally.total() == 4
-    assert tally.tell() == "3 graded: 1 ungradable, 1 referable of the others; 1 failed"
+    assert tally.total() == 5
+    said = tally.tell()
+    assert said.startswith("4 graded: 1 ungradable, 2 referable of the others; 1 failed; 1 marked")
+
+
+def test_a_grade_that_the_referral_contradicts_is_marked():
+    doubtful = GOOD | {"predicted": 0, "name": "No DR", "note": "graded 0, yet referable: …"}
+    assert "0 No DR (?)" in table_row(doubtful, Layout(80))
+    assert "?" not in table_row(GOOD, Layout(80))

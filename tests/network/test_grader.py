@@ -9,7 +9,7 @@ from torch.nn.modules.module import register_module_forward_hook
 from dr_cli import runs
 from dr_cli.device import choose
 from dr_cli.errors import UsageError
-from dr_cli.grades import Calibration, softmax
+from dr_cli.grades import Calibration, OperatingPoint, Threshold, softmax
 from dr_cli.network.grader import FIELDS, Grader, Member, logits_of
 from dr_cli.network.resnet import ResNet, build_resnet
 from dr_cli.photographs.crop import Preprocessing, load_crop
@@ -138,7 +138,29 @@ def test_a_record_has_its_fields_in_order_whatever_happened(photographs, tmp_pat
     assert good["verdict"] in {"good", "usable", "reject"}
     assert (good["verdict"] == "reject") == (not good["gradable"])
     assert (good["verdict"] == "good") == (good["reason"] == "")
-    assert [name for name, value in bad.items() if value is not None] == ["path", "error"]
+    known = ["path", "error", "referable_threshold"]
+    assert [name for name, value in bad.items() if value is not None] == known
+
+
+@pytest.mark.parametrize(
+    ("cuts", "threshold", "note"),
+    [
+        ((5.0, 6.0, 7.0, 8.0), 0.0, "graded 0, yet referable: "),
+        ((-4.0, -3.0, -2.0, -1.0), 1.5, "graded 4, yet not referable: "),
+        ((5.0, 6.0, 7.0, 8.0), 1.5, ""),
+        ((-4.0, -3.0, -2.0, -1.0), 0.0, ""),
+    ],
+)
+def test_a_grade_and_a_referral_that_disagree_are_explained(photographs, cuts, threshold, note):
+    """They are two rules: of 960 real photographs 214 were graded 0, and referable."""
+    point = OperatingPoint(Threshold(threshold, "by hand"))
+    calibration = Calibration(cuts, operating_point=point)
+    grader = Grader([Member(untrained(), WAY, calibration, choose("cpu", "fp32"))])
+    (record,) = grader.predict(photographs[0])
+    assert record["referable_threshold"] == threshold
+    assert record["note"].startswith(note)
+    assert bool(record["note"]) is bool(note)
+    assert not note or f"threshold {threshold:.3g}" in record["note"]
 
 
 def test_with_flips_the_heatmap_is_of_the_photograph_as_it_is(photographs, tmp_path):
