@@ -1,7 +1,9 @@
 """The program: four commands, and the one place where an error becomes a line and an exit code."""
 
 import io
+import shutil
 import sys
+import textwrap
 from typing import Annotated, Any
 
 import typer
@@ -30,8 +32,17 @@ class Program(TyperGroup):
             if ctx.meta.get(options.DEBUG):
                 raise
             told, code = _explain(error)
-            print(f"dr: {told}", file=sys.stderr)
+            _say(f"dr: {told}", isinstance(error, KeyboardInterrupt))
             raise typer.Exit(code) from None
+
+
+def _say(line: str, after_key: bool) -> None:
+    """On stderr; a terminal has shown ^C where the cursor stood, and breaks words at its edge."""
+    if sys.stderr.isatty():
+        width = shutil.get_terminal_size().columns - 1
+        line = textwrap.fill(line, width, break_long_words=False, break_on_hyphens=False)
+        line = "\n" * after_key + line
+    print(line, file=sys.stderr)
 
 
 def _explain(error: BaseException) -> tuple[str, int]:

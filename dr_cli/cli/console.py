@@ -55,7 +55,9 @@ class Console(Observer):
         """A line; `always` shows it in spite of --quiet."""
         self._unwritten.append(text)
         if always or not self.quiet:
-            self.rich.print(text, style=style, markup=False)
+            # On a terminal a line ends between words; in a file it goes on.
+            whole = not self.rich.is_terminal
+            self.rich.print(text, style=style, markup=False, soft_wrap=whole)
         self._write()
 
     def warning(self, text: str) -> None:
@@ -135,6 +137,7 @@ class Console(Observer):
             progress.TextColumn("{task.fields[figures]}", markup=False),
             console=self.rich,
             transient=True,
+            redirect_stdout=False,  # else what goes to a file would stand on the terminal
             refresh_per_second=4,
         )
 

@@ -45,10 +45,7 @@ class Tally:
         ungradable, referable = f"{self.ungradable:,} ungradable", f"{self.referable:,} referable"
         told = f"{self.graded:,} graded: {ungradable}, {referable} of the others{failed}"
         if self.doubtful:
-            told += (
-                f"; {self.doubtful:,} marked (?): grade and referral disagree, since from the "
-                "threshold on an eye is referred whatever grade is predicted"
-            )
+            told += f"; {self.doubtful:,} marked (?): grade and referral disagree"
         return told
 
 

@@ -298,8 +298,8 @@ class Grader:
         return dict(zip(FIELDS, values, strict=True))
 
     def _note(self, predicted: int, referable: float) -> str:
-        """Why grade and referral disagree, which they may: a threshold that misses few eyes is
-        mostly far below where grade 2 becomes the likeliest. "" where they agree."""
+        """Why grade and referral disagree, which they may: the operating point is mostly below
+        where grade 2 becomes the likeliest. "" where they agree."""
         refer = referable >= self.threshold
         if refer == (predicted >= REFERABLE_FROM):
             return ""
