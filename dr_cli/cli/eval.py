@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from dr_cli.cli import options, tables
+from dr_cli.cli import options, scorecard, tables
 from dr_cli.cli.console import Console
 from dr_cli.cli.help import DATA, EVALUATION
 from dr_cli.errors import DrError, UsageError
@@ -248,12 +248,7 @@ def _print(record: dict[str, Any], form: str) -> None:
     else:
         alone = flatten(record | {"subgroups": None, "against": []})
         told = [row for row in alone if row[0] in FIGURES or row[0].split(".")[0] not in APART]
-        parts = [tables.figures_table(record, told), tables.screening_table(record)]
-        parts += [tables.patients_table(record)] if record["per_patient"] else []
-        parts += [tables.confusion_table(record)] if record["confusion"] else []
-        parts += [tables.groups_table(record["subgroups"])] if record["subgroups"] else []
-        parts += [tables.pair_table(pair) for pair in record.get("against", [])]
-        tables.print_tables(*parts)
+        tables.print_tables(*scorecard.show(record, told))
 
 
 def _judge(record: dict[str, Any], limits: dict[str, float]) -> None:

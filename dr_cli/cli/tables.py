@@ -14,12 +14,6 @@ if TYPE_CHECKING:
 
 Record = Mapping[str, Any]
 Cell = str | tuple[str, str]  # a text, or a text and its style
-CALIBRATION = {  # heading -> figure of a probability
-    "calibration slope": "slope",
-    "calib. intercept": "intercept",
-    "observed/expected": "observed_expected",
-}
-Figure = tuple[str, float | None, list[float] | None]  # name, value, 95% interval
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> "Table":
@@ -47,90 +41,6 @@ def print_tables(*parts: "Table | str", file: TextIO | None = None) -> None:
     console = Console(file=file or sys.stdout, highlight=False)
     for part in parts:
         console.print(part, markup=False)
-
-
-def figures_table(record: Record, figures: Iterable[Figure]) -> "Table":
-    """The figures of a record, a row each."""
-    title = f"{record['run'] or record['data']}, {record['split']}: {record['n']:,} images"
-    rows = (
-        (name, words.number(value), " to ".join(map(words.number, interval or ())))
-        for name, value, interval in figures
-    )
-    return table(title, ("figure", ">value", ">95% interval"), rows)
-
-
-def screening_table(record: Record) -> "Table":
-    """What alarms are worth to those who get them, and whether their probabilities can be
-    believed, by target."""
-    told = [_tell_screening(record[name]) for name in ("referable", "sight_threatening")]
-    rows = [[heading, *(one.get(heading, "n/a") for one in told)] for heading in told[0]]
-    return table("Screening, image by image", ("", ">referable", ">sight-threatening"), rows)
-
-
-def _tell_screening(target: Record) -> dict[str, str]:
-    """Heading -> cell; nothing of a target that the table says nothing of."""
-    counts, judged = target["counts"], target["calibration"] or {}
-    if counts is None:
-        return {}
-    told = {
-        "threshold": words.number(target["threshold"]),
-        "true, false alarms": f"{counts['tp']:,}, {counts['fp']:,}",
-        "missed, rightly passed": f"{counts['fn']:,}, {counts['tn']:,}",
-        "prevalence": words.percent(target["prevalence"]),
-        "PPV": words.figure(target["ppv"]),
-        "NPV": words.figure(target["npv"]),
-        "likelihood ratio +": words.figure(target["likelihood_ratio_positive"]),
-        "likelihood ratio −": words.figure(target["likelihood_ratio_negative"]),
-    }
-    for at in target["at_prevalence"]:
-        where = words.percent(at["prevalence"], 0 if at["prevalence"] * 100 % 1 < 1e-9 else 1)
-        told |= {f"{name} at {where}": words.figure(at[name.lower()]) for name in ("PPV", "NPV")}
-    for heading, name in CALIBRATION.items():
-        if name in judged:
-            told[heading] = words.figure(judged[name])
-    return told
-
-
-def patients_table(record: Record) -> "Table":
-    """The figures of each patient's worst eye."""
-    found = record["per_patient"]
-    rows: list[list[Cell]] = [[name, words.figure(found[name])] for name in ("accuracy", "qwk")]
-    for name in ("referable", "sight_threatening"):
-        rows += [[f"{name}.{key}", words.figure(value)] for key, value in found[name].items()]
-    return table(f"Each patient's worst eye: {found['n']:,} patients", ("figure", ">value"), rows)
-
-
-def confusion_table(record: Record) -> "Table":
-    """Counts and percentages of their row; what was graded right is bold."""
-    names = [f"{entry['grade']} {entry['name']}" for entry in record["per_grade"]]
-    rows: list[list[Cell]] = []
-    for k, (name, counts) in enumerate(zip(names, record["confusion"], strict=True)):
-        total = sum(counts)
-        cells = [f"{n} ({words.percent(n / total, 0)})" if total else f"{n}" for n in counts]
-        rows.append([name, *cells[:k], (cells[k], "bold"), *cells[k + 1 :]])
-    columns = ["true \\ predicted", *(f">{name}" for name in names)]
-    return table("Confusion: rows true, columns predicted", columns, rows)
-
-
-def groups_table(groups: Record) -> "Table":
-    """The figures of each group of `--by`, their intervals below them: beside is no room."""
-    rows = []
-    for group in groups["groups"]:
-        value = "not known" if group["value"] is None else str(group["value"])
-        figures = (group["accuracy"], group["qwk"], group["referable"]["auc"])
-        shown = [words.figure(figure).replace(" (", "\n(") for figure in figures]
-        rows.append([value, words.number(group["n"]), *shown])
-    columns = (groups["column"], ">images", "accuracy", "qwk", "referable AUC")
-    return table(f"by {groups['column']}", columns, rows)
-
-
-def pair_table(pair: Record) -> "Table":
-    """A comparison of two runs; p is Holm's, for as many pairs as there are."""
-    differences, tests = ("qwk", "referable_auc"), ("mcnemar_referable", "mcnemar_grade")
-    rows = [(name, words.difference(pair[name])) for name in differences if pair[name]]
-    rows += [(name, words.mcnemar(pair[name])) for name in tests if pair[name]]
-    columns = ("test", "difference, or right alone; p by Holm")
-    return table(f"{pair['a']} − {pair['b']}", columns, rows)
 
 
 def runs_table(data: Record) -> "Table":

@@ -56,11 +56,11 @@ def test_figures_of_images_that_chose_the_network_are_said_to_be_optimistic(worl
 def test_eval_prints_a_table_and_csv(world):
     shown = dr("eval", world / "runs" / "first", "--format", "table").stdout
     assert "Proliferative" in shown
-    assert "qwk" in shown
+    assert "QWK" in shown
     lines = dr("eval", world / "runs" / "first", "--format", "csv").stdout.splitlines()
     assert lines[0] == "metric,value,low,high"
     assert any(line.startswith("qwk,") for line in lines)
-    assert "calibration.before.nll" in shown
+    assert "NLL before temperature" in shown
 
 
 def test_fail_under_ends_with_3(world):
@@ -89,8 +89,8 @@ def test_eval_compares_two_runs_on_the_same_images(world, tmp_path):
     shown = dr("eval", run, "--against", other, "--format", "table").stdout
     rows = (line.strip().partition("  ") for line in shown.splitlines())
     tests = {name: told.strip() for name, _, told in rows}
-    assert tests["mcnemar_grade"] == "0 : 0, p = 1.000"
-    assert tests["qwk"] == "+0.000, p = 1.000"  # a copy: every replicate is 0, and no interval
+    assert tests["grade, right alone"] == "0 : 0, p = 1.000"
+    assert tests["QWK"] == "+0.000, p = 1.000"  # a copy: every replicate is 0, and no interval
 
 
 def test_eval_compares_many_runs_under_the_rules_asked_for(world, tmp_path):

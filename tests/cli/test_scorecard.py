@@ -1,0 +1,81 @@
+"""What `dr eval` says on a terminal of 80 columns."""
+
+import io
+import re
+
+import pytest
+
+from dr_cli.cli import scorecard, tables
+from dr_cli.grades import Calibration, OperatingPoint, Threshold
+from dr_cli.scoring.record import Context, Scoring, build_record, flatten
+from tests.builders import predictions
+
+
+@pytest.fixture(autouse=True)
+def _narrow(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+
+
+def show(record) -> str:
+    parts = scorecard.show(record, flatten(record | {"subgroups": None, "against": []}))
+    tables.print_tables(*parts, file=(text := io.StringIO()))
+    return text.getvalue()
+
+
+def record(rows, **context):
+    point = OperatingPoint(Threshold(0.412, "youden"), Threshold(0.3, "youden"), "val of it")
+    return build_record(
+        rows, Context(**({"run": "it"} | context)), Calibration(None, 1.2, point), Scoring(50)
+    )
+
+
+def test_figures_are_said_in_words_and_none_is_cut():
+    shown = show(record(predictions.table(60)))
+    assert max(map(len, shown.splitlines())) <= 80
+    assert "it, test: 120 images, 60 patients" in shown
+    assert re.search(r"threshold +0\.412 +youden, val of it", shown)
+    assert "ECE before temperature" in shown
+    assert not re.search(r"\b\w+\.\w*[a-z]", shown.replace("val of it", "")), "a machine's name"
+
+
+def test_baselines_are_named_where_they_are_not_known_too():
+    shown = show(record(predictions.table(60)))
+    assert re.search(r"copying the grade of the other eye +not known", shown)
+    assert re.search(r"always the commonest grade +QWK 0\.000 +accuracy 0\.\d+", shown)
+
+
+@pytest.mark.parametrize(
+    ("fellow", "said"), [(0.0, "above"), (0.999, "below"), (0.85, "not told apart from")]
+)
+def test_the_verdict_goes_by_the_interval(fellow, said):
+    pair = {"accuracy": 0.5, "qwk": fellow}
+    found = record(predictions.table(60), baselines={"majority": None, "fellow_eye": pair})
+    found["qwk"] = {"value": 0.85, "ci95": [0.8, 0.9]}
+    (line,) = scorecard.judge(found)
+    expected = f"QWK 0.850 (0.800–0.900) is {said} copying the grade of the other eye"
+    assert line == f"{expected} ({fellow:.3f})."
+
+
+def test_a_binary_table_shows_what_it_can_tell_alone():
+    shown = show(record(predictions.binary(predictions.table(60))))
+    assert "n/a" not in shown
+    assert "Confusion" not in shown
+    assert re.search(r"AUC +0\.\d+ +0\.", shown)
+
+
+def test_confusion_is_shaded_by_the_row_and_its_headings_are_grades():
+    table = scorecard.confusion_table(record(predictions.table(60)))
+    assert [str(column.header) for column in table.columns] == ["true", "0", "1", "2", "3", "4"]
+    assert scorecard._shade(0.0) == "dim"
+    assert scorecard._shade(0.9) != scorecard._shade(0.3)
+
+
+def test_an_interval_stands_below_its_figure():
+    good, bad = {"value": 0.3, "ci95": [0.2, 0.4]}, {"value": -0.2431, "ci95": [-0.4321, -0.0291]}
+    group = {"value": None, "n": 75, "accuracy": good, "qwk": bad, "referable": {"auc": good}}
+    table = scorecard.groups_table({"column": "eye", "groups": [group]})
+    tables.print_tables(table, file=(text := io.StringIO()))
+    shown = text.getvalue().splitlines()
+    (row,) = (k for k, line in enumerate(shown) if "not known" in line)
+    assert shown[row].split() == ["not", "known", "75", "0.300", "−0.243", "0.300"]
+    assert shown[row + 1].split() == ["(0.200–0.400)", "(−0.432", "to", "−0.029)", "(0.200–0.400)"]
