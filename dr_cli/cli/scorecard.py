@@ -147,10 +147,11 @@ def _tell_screening(target: Record) -> dict[str, str]:
 def patients_table(record: Record) -> "Table":
     """The figures of each patient's worst eye."""
     found = record["per_patient"]
-    rows = [[_name(name), words.figure(found[name])] for name in ("accuracy", "qwk")]
+    told = {_name(name): found[name] for name in ("accuracy", "qwk")}
     for name in ("referable", "sight_threatening"):
-        told = name.replace("_", "-")
-        rows += [[f"{told}, {_name(k)}", words.figure(value)] for k, value in found[name].items()]
+        where = name.replace("_", "-")
+        told |= {f"{where}, {_name(key)}": figure for key, figure in found[name].items()}
+    rows = [(name, words.figure(f)) for name, f in told.items() if f["value"] is not None]
     return table(f"Each patient's worst eye: {found['n']:,} patients", ("figure", ">value"), rows)
 
 
