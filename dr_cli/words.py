@@ -16,6 +16,13 @@ def figure(record: Mapping[str, Any] | None, as_percent: bool = False) -> str:
     return told
 
 
+def signed_figure(record: Mapping[str, Any]) -> str:
+    """A difference with its sign and 95% interval: "−0.041 (−0.072 to −0.011)"."""
+    told = signed(record["value"])
+    low_high = record["ci95"]
+    return f"{told} ({signed(low_high[0])} to {signed(low_high[1])})" if low_high else told
+
+
 def difference(record: Mapping[str, Any] | None) -> str:
     """A difference with its sign, 95% interval and p: "−0.041 (−0.072 to −0.011), p = 0.012"."""
     if not record:

@@ -85,20 +85,43 @@ def doubt_validation(usable: "pd.DataFrame") -> str | None:
     )
 
 
-def score_baselines(table: "pd.DataFrame", split: str = TEST) -> Baselines:
-    """Figures that need no network.
-
-    Always train's majority grade, and the fellow eye's grade (`copy_fellow_eyes`; None where no
-    row of the split has a fellow eye to copy). Undefined figures are None.
-    """
+def predict_baselines(table: "pd.DataFrame", split: str = TEST) -> "pd.DataFrame":
+    """What needs no network predicts for each row of `split`: path, grade, majority, fellow_eye,
+    copied. Empty when there is no train split; see `copy_fellow_eyes`."""
+    rows = table[_select(table["split"].to_numpy(object), split)]
     majority, (predicted, copied) = majority_grade(table), copy_fellow_eyes(table, split)
-    if not len(predicted):
+    if majority is None:
+        rows = rows.head(0)
+    told = rows[["path", "grade"]].reset_index(drop=True)
+    return told.assign(majority=majority or 0, fellow_eye=predicted, copied=copied)
+
+
+def find_copies(copies: "pd.DataFrame", paths: "pd.Series") -> dict[str, NDArray[np.int64]]:
+    """What each baseline of `predict_baselines` says of these images [N], in their order; empty
+    where it says nothing of some of them."""
+    named = copies.drop_duplicates("path").set_index("path").reindex(paths)
+    if named["majority"].isna().any():
+        return {}
+    names = ("majority", "fellow_eye") if copies["copied"].any() else ("majority",)
+    return {name: named[name].to_numpy(np.int64) for name in names}
+
+
+def score_copies(copies: "pd.DataFrame") -> Baselines:
+    """The figures of `predict_baselines`: of train's majority grade, and of the fellow eye's grade
+    (None where no row has a fellow eye to copy). Undefined figures are None."""
+    if copies.empty:
         return dict(NO_BASELINES)
-    grades = table["grade"].to_numpy(np.int64)[_select(table["split"].to_numpy(object), split)]
+    grades, copied = copies["grade"].to_numpy(np.int64), copies["copied"].any()
+    said = {name: copies[name].to_numpy(np.int64) for name in ("majority", "fellow_eye")}
     return {
-        "majority": score_pair(grades, np.full_like(grades, majority)),
-        "fellow_eye": score_pair(grades, predicted) if copied.any() else None,
+        "majority": score_pair(grades, said["majority"]),
+        "fellow_eye": score_pair(grades, said["fellow_eye"]) if copied else None,
     }
+
+
+def score_baselines(table: "pd.DataFrame", split: str = TEST) -> Baselines:
+    """Figures of a split that need no network: see `predict_baselines`, `score_copies`."""
+    return score_copies(predict_baselines(table, split))
 
 
 def majority_grade(table: "pd.DataFrame") -> int | None:

@@ -179,11 +179,11 @@ def _subtract(a: Floats | None, b: Floats | None, units: int) -> dict[str, Any] 
     table does not tell it. units: patients that it rests on."""
     if a is None or b is None or np.isnan(a[0] - b[0]):
         return None
-    drawn = (a - b)[1:]
+    value, drawn = float(a[0] - b[0]), (a - b)[1:]
     return {
         "a": float(a[0]),
         "b": float(b[0]),
-        "difference": float(a[0] - b[0]),
-        "ci95": intervals.difference_interval(drawn, units),
-        "p": intervals.p_value(drawn, units),
+        "difference": value,
+        "ci95": intervals.difference_interval(drawn, value, units),
+        "p": intervals.p_value(drawn, value, units),
     }

@@ -131,15 +131,19 @@ class Figure:
     percent: bool = False
     """Shown as a percentage."""
     proportion: bool = False
-    """A share of images, so that its interval at 0 and 1 is the binomial's."""
+    """A share of images, so that it has the interval of one."""
+    mean_of: str | None = None
+    """The rate of `per_grade` that it is the mean of over the grades, and has its interval from."""
     lower_is_better: bool = False
 
 
 FIGURES: Mapping[str, Figure] = {  # by the path to it in a record, in the order of tables
     "accuracy": Figure("Accuracy", accuracy_of, percent=True, proportion=True),
-    "balanced_accuracy": Figure("Balanced accuracy", balanced_accuracy_of, percent=True),
+    "balanced_accuracy": Figure(
+        "Balanced accuracy", balanced_accuracy_of, percent=True, mean_of="recall"
+    ),
     "qwk": Figure("QWK", quadratic_weighted_kappa_of),
-    "macro_f1": Figure("Macro F1", macro_f1_of, percent=True),
+    "macro_f1": Figure("Macro F1", macro_f1_of, percent=True, mean_of="f1"),
     "mean_absolute_error": Figure(
         "Mean absolute error, grades", mean_absolute_error_of, lower_is_better=True
     ),
@@ -205,7 +209,7 @@ def reliability_curve(grade: ArrayLike, probabilities: NDArray[Any]) -> list[dic
     """
     confidence = probabilities.max(axis=1)
     right = probabilities.argmax(axis=1) == np.asarray(grade)
-    place = np.clip(np.ceil(confidence * BINS).astype(np.int64) - 1, 0, BINS - 1)
+    place = find_bin(confidence)
     n = np.bincount(place, minlength=BINS)
     mean_confidence = divide(np.bincount(place, confidence, BINS), n)
     mean_right = divide(np.bincount(place, right, BINS), n)
@@ -214,6 +218,11 @@ def reliability_curve(grade: ArrayLike, probabilities: NDArray[Any]) -> list[dic
          "confidence": as_plain(mean_confidence[i]), "accuracy": as_plain(mean_right[i])}
         for i in range(BINS)
     ]  # fmt: skip
+
+
+def find_bin(confidence: Floats) -> NDArray[np.int64]:
+    """Which of the `BINS` equal intervals (low, high] each is in, [N] -> [N] from 0 on."""
+    return np.clip(np.ceil(confidence * BINS).astype(np.int64) - 1, 0, BINS - 1)
 
 
 def expected_calibration_error(grade: ArrayLike, probabilities: NDArray[Any]) -> float:

@@ -18,7 +18,13 @@ from dr_cli.labels.layouts import SPLITS
 from dr_cli.runs import Run
 from dr_cli.sample.mark import is_drawn
 from dr_cli.scoring import calibration
-from dr_cli.scoring.baselines import doubt_validation, find_leaks, read_doubles, score_baselines
+from dr_cli.scoring.baselines import (
+    doubt_validation,
+    find_leaks,
+    predict_baselines,
+    read_doubles,
+    score_copies,
+)
 from dr_cli.scoring.comparison import compare
 from dr_cli.scoring.flow import count_failed, describe_flow
 from dr_cli.scoring.intervals import REPLICATES
@@ -259,13 +265,14 @@ def _describe(run: Run, split: str, labels: "pd.DataFrame", again: bool = False)
     cross-validation were each trained on most of them.
     """
     config = run.config()
-    baselines = leaks = leaking = None
+    baselines = copies = leaks = leaking = None
     optimistic: list[str] = []
     judged, doubt = split, None
     if split in ("val", "test"):
         usable = labels[labels["reason"].isna()]
         judged = "test" if config.picked_on_test else split
-        baselines = score_baselines(usable, judged)
+        copies = predict_baselines(usable, judged)
+        baselines = score_copies(copies)
         found = find_leaks(usable, read_doubles(usable), judged)
         leaks, paths = found.count(), usable["path"][usable["split"] == judged]
         leaking = frozenset(paths[found.any])
@@ -286,6 +293,7 @@ def _describe(run: Run, split: str, labels: "pd.DataFrame", again: bool = False)
         split,
         failed=count_failed(labels, asked if split == "all" else [judged]),
         baselines=baselines,
+        copies=copies,
         leaks=leaks,
         leaking=leaking,
         flow=describe_flow(labels),

@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dr_cli import words
 from dr_cli.errors import UnmetError, UsageError
-from dr_cli.grades import NAMES, NUM_GRADES, Calibration, OperatingPoint
-from dr_cli.scoring import intervals, metrics, screening
-from dr_cli.scoring.baselines import NO_BASELINES, Pair, score_pair
+from dr_cli.grades import NUM_GRADES, Calibration, OperatingPoint
+from dr_cli.scoring import honesty, intervals, metrics, per_grade, screening
+from dr_cli.scoring.baselines import NO_BASELINES, Pair, find_copies, score_pair
 from dr_cli.scoring.calibration import retemper
 from dr_cli.scoring.comparison import TESTS
 from dr_cli.scoring.flow import Flow
 from dr_cli.scoring.intervals import UNDEFINED, bound
 from dr_cli.scoring.metrics import FIGURES
+from dr_cli.scoring.per_grade import Rates
 from dr_cli.scoring.predictions import PROBABILITIES, TARGETS, Graded, Sample, check, find_threshold
 
 if TYPE_CHECKING:
@@ -30,7 +32,7 @@ UNKNOWN = Calibration(temperature=None)  # of predictions that nobody says more 
 _BRIEF = ("accuracy", "qwk", "referable")  # of the images that do not leak
 
 Record = dict[str, Any]
-Replicates = Mapping[str, NDArray[Any]]
+Replicates = Mapping[str, NDArray[Any]]  # of the images, then of each replicate, [1 + B, ...]
 APART = (*TARGETS, "per_patient")  # of which a record tells more than a list of figures holds
 UNTOLD = np.full(1, np.nan)  # in place of a figure's value and replicates
 Measure = Callable[["pd.DataFrame"], Record]
@@ -49,6 +51,9 @@ class Context:
     baselines: Mapping[str, Pair | None] | None = None
     """As `score_baselines` gives them; without, the majority grade is that of these images, and
     the fellow eye's grade is not known."""
+    copies: "pd.DataFrame | None" = None
+    """As `predict_baselines` gives them: what the baselines say of each image, so that the network
+    is set against them patient by patient."""
     leaks: Mapping[str, int | None] | None = None
     """As `count_leaks` gives them."""
     leaking: frozenset[str] | None = None
@@ -91,7 +96,9 @@ def build_record(
     point = calibration.operating_point
     sample = Sample.from_table(predictions, point)
     graded = sample.graded
-    found = _replicate(sample, scoring)
+    copies = {} if context.copies is None else find_copies(context.copies, predictions["path"])
+    found = _replicate(sample, scoring, _prepare_further(sample, copies))
+    rates = per_grade.measure_rates(sample, found["confusion"]) if graded else {}
     measure = partial(_measure_part, point=point, scoring=scoring)
     record: Record = {
         "run": context.run,
@@ -102,10 +109,10 @@ def build_record(
         "failed": context.failed,
         "grade_counts": graded and graded.counts.sum(axis=1).tolist(),
         **_measure(sample, found),
-        "calibration": _judge_probabilities(sample, calibration.temperature),
-        "per_grade": _measure_grades(graded) if graded else [],
+        "calibration": _judge_probabilities(sample, calibration.temperature, found),
+        "per_grade": per_grade.measure_grades(graded, sample, rates) if graded else [],
         "confusion": graded and graded.counts.tolist(),
-        "baselines": dict(context.baselines or _score_majority(graded)),
+        "baselines": _tell_baselines(context.baselines or _score_majority(graded), sample, found),
         "leaks": None if context.leaks is None else dict(context.leaks),
         "without_leaks": _measure_clean(predictions, context.leaking, measure),
         "flow": context.flow,
@@ -127,14 +134,17 @@ def doubt_leaks(record: Mapping[str, Any]) -> str | None:
     leaking = (record.get("leaks") or {}).get("fellow_eye_in_train") or 0
     if not fellow or not leaking or fellow["qwk"] is None or record["qwk"]["value"] is None:
         return None
-    qwk, interval = record["qwk"]["value"], record["qwk"]["ci95"]
-    if qwk > fellow["qwk"] and (interval is None or interval[0] > fellow["qwk"]):
+    qwk = record["qwk"]["value"]
+    difference = (fellow.get("difference") or {}).get("qwk") or UNDEFINED
+    interval = difference["ci95"]
+    if qwk > fellow["qwk"] and (interval is None or interval[0] > 0):
         return None
     told = "does not beat" if qwk <= fellow["qwk"] else "is not clearly above"
+    apart = f" (difference {words.signed_figure(difference)})" if interval else ""
     return (
         f"QWK {qwk:.3f} {told} the {fellow['qwk']:.3f} of copying the other eye's grade without "
-        f"a look at the image: {leaking:,} of these {record['n']:,} images have their fellow eye "
-        "in train or val, so split by patient before you trust any of these figures"
+        f"a look at the image{apart}: {leaking:,} of these {record['n']:,} images have their "
+        "fellow eye in train or val, so split by patient before you trust any of these figures"
     )
 
 
@@ -144,13 +154,13 @@ def flatten(record: Mapping[str, Any]) -> list[Row]:
     (`against.NAME.qwk`, with `.p`)."""
     top = dict.fromkeys(name.partition(".")[0] for name in FIGURES)
     calibration, refused = record["calibration"], record["ungradable"] or {}
-    without = refused.get("without")
+    without, errors = refused.get("without"), calibration.get("ci95") or {}
     found = [
         *_rows("", {name: record[name] for name in top}),
         *(row for name in TARGETS for row in _screening_rows(name, record[name])),
         *_plain("per_patient", record["per_patient"] or {}, "n"),
         *_rows("per_patient", record["per_patient"] or {}),
-        *_plain("calibration", calibration, "ece", "brier", "nll"),
+        *((f"calibration.{e}", calibration[e], errors.get(e)) for e in honesty.ERRORS),
         *_plain("calibration.before", calibration["before"] or {}, "ece", "brier", "nll"),
         *_plain("ungradable", refused, "share"),
         *_rows("ungradable.without", {k: without[k] for k in ("accuracy", "qwk") if without}),
@@ -160,6 +170,7 @@ def flatten(record: Mapping[str, Any]) -> list[Row]:
     found += _rows("without_leaks", {k: clean[k] for k in _BRIEF if k in clean})
     for name, pair in record["baselines"].items():
         found += _plain(f"baseline.{name}", pair or {}, "accuracy", "qwk")
+        found += _rows(f"baseline.{name}.less", (pair or {}).get("difference") or {})
     by = record["subgroups"] or {"groups": []}
     for group in by["groups"]:
         value = "not known" if group["value"] is None else group["value"]
@@ -230,8 +241,8 @@ def check_limits(limits: Iterable[str]) -> None:
 # --- the parts of the record
 
 
-def _replicate(sample: Sample, scoring: Scoring) -> Replicates:
-    """What figures are made of, of the images and of each replicate: name -> [1 + B, ...]."""
+def _prepare(sample: Sample) -> dict[str, metrics.Statistic]:
+    """What the headline figures rest on, as functions of how often each patient was drawn."""
     statistics: dict[str, metrics.Statistic] = {}
     if sample.graded:
         statistics["confusion"] = sample.graded.count_by(sample.unit)
@@ -241,6 +252,14 @@ def _replicate(sample: Sample, scoring: Scoring) -> Replicates:
             area = metrics.weigh_roc_area(target.truth, target.score, sample.unit)
             sums = screening.sum_by(target.truth, target.score, sample.unit)
             statistics |= {f"{name}.auc": area, f"{name}.sums": sums}
+    return statistics
+
+
+def _replicate(
+    sample: Sample, scoring: Scoring, further: Mapping[str, metrics.Statistic] | None = None
+) -> Replicates:
+    """What `_prepare` names, and more, of the images as they are and of each replicate."""
+    statistics = _prepare(sample) | dict(further or {})
     return intervals.measure(statistics, sample.units, scoring.bootstrap, scoring.seed)
 
 
@@ -248,12 +267,36 @@ def _measure(sample: Sample, found: Replicates) -> Record:
     """Headline figures with their intervals; those that the table cannot tell are undefined."""
     nothing = np.zeros((1, NUM_GRADES, NUM_GRADES))  # all of whose figures are undefined
     counts = found.get("confusion", nothing)
-    figures: Record = {
-        name: bound(figure.of(counts), sample.units, figure.proportion)
+    rates = per_grade.measure_rates(sample, counts)
+    figures = {
+        name: _measure_figure(figure, sample, figure.of(counts), rates)
         for name, figure in FIGURES.items()
         if figure.of
     }
     return figures | {name: _measure_target(name, sample, found) for name in TARGETS}
+
+
+def _prepare_further(
+    sample: Sample, copies: Mapping[str, NDArray[np.int64]]
+) -> dict[str, metrics.Statistic]:
+    """Of the record's own images alone: errors of the probabilities, and what baselines say."""
+    further = {}
+    if told := _find_probabilities(sample):
+        further["errors"] = honesty.sum_errors(*told, sample.unit, sample.units)
+    if sample.graded:
+        for name, said in copies.items():
+            copied = Graded(sample.graded.truth, said, sample.graded.probabilities)
+            further[f"baseline.{name}"] = copied.count_by(sample.unit)
+    return further
+
+
+def _measure_figure(
+    figure: metrics.Figure, sample: Sample, found: NDArray[Any], rates: Mapping[str, Rates]
+) -> Record:
+    """A figure of confusion counts: of the images, then of each replicate, [1 + B]."""
+    if figure.mean_of and rates:
+        return {"value": metrics.as_plain(found[0]), "ci95": rates[figure.mean_of].bound_mean()}
+    return bound(found, sample.units, figure.proportion, len(sample.unit))
 
 
 def _measure_target(name: str, sample: Sample, found: Replicates) -> Record:
@@ -261,10 +304,11 @@ def _measure_target(name: str, sample: Sample, found: Replicates) -> Record:
         return {figure: dict(UNDEFINED) for figure in ("auc", "sensitivity", "specificity")}
     truth, counts = sample.targets[name].truth, found[name]
     positive, negative = sample.units_with(truth), sample.units_with(~truth)
+    images = int(truth.sum())
     return {
         "auc": bound(found.get(f"{name}.auc", UNTOLD), min(positive, negative)),
-        "sensitivity": bound(screening.sensitivity_of(counts), positive, proportion=True),
-        "specificity": bound(screening.specificity_of(counts), negative, proportion=True),
+        "sensitivity": bound(screening.sensitivity_of(counts), positive, True, images),
+        "specificity": bound(screening.specificity_of(counts), negative, True, len(truth) - images),
     }
 
 
@@ -304,21 +348,33 @@ def _add_threshold(figures: Record, name: str, point: OperatingPoint | None) -> 
     }
 
 
-def _judge_probabilities(sample: Sample, temperature: float | None) -> Record:
-    """Of the five probabilities, or, where they are not known, of referable or not."""
+def _find_probabilities(sample: Sample) -> tuple[NDArray[np.int64], NDArray[np.float64]] | None:
+    """The five, and the grades, or, where they are not known, of referable or not: [N], [N, K].
+    None where only the answers are."""
     target = sample.targets["referable"]
     if sample.graded and sample.graded.probabilities is not None:
-        true, probabilities = sample.graded.truth, sample.graded.probabilities
-    elif target.score is not None:
-        true = target.truth.astype(np.int64)
-        probabilities = np.stack([1 - target.score, target.score], axis=1)
-    else:
+        return sample.graded.truth, sample.graded.probabilities
+    if target.score is None:
+        return None
+    return target.truth.astype(np.int64), np.stack([1 - target.score, target.score], axis=1)
+
+
+def _judge_probabilities(sample: Sample, temperature: float | None, found: Replicates) -> Record:
+    told = _find_probabilities(sample)
+    if told is None:
         nothing = dict.fromkeys(("ece", "brier", "nll", "temperature", "before"))
-        return {**nothing, "curve": []}
+        return {**nothing, "curve": [], "ci95": dict.fromkeys(honesty.ERRORS)}
+    true, probabilities = told
     before = temperature and _measure_honesty(true, retemper(probabilities, temperature))
     after = _measure_honesty(true, probabilities)
     curve = after.pop("curve")
-    return {**after, "temperature": temperature, "before": before, "curve": curve}
+    return {
+        **after,
+        "temperature": temperature,
+        "before": before,
+        "curve": curve,
+        "ci95": honesty.bound_errors(found["errors"]),
+    }
 
 
 def _measure_honesty(true: NDArray[np.int64], probabilities: NDArray[np.float64]) -> Record:
@@ -330,34 +386,43 @@ def _measure_honesty(true: NDArray[np.int64], probabilities: NDArray[np.float64]
     }
 
 
-def _measure_grades(graded: Graded) -> list[Record]:
-    counts, scores = graded.counts, graded.probabilities
-    if scores is None:
-        scores = np.full((len(graded.truth), NUM_GRADES), np.nan)
-    columns: dict[str, Any] = {
-        "precision": metrics.precision_of(counts),
-        "recall": metrics.recall_of(counts),
-        "specificity": metrics.specificity_of(counts),
-        "f1": metrics.f1_of(counts),
-        "auc": [metrics.auc(graded.truth == k, p) for k, p in enumerate(scores.T)],
-    }
-    return [
-        {
-            "grade": grade,
-            "name": NAMES[grade],
-            "support": int(counts[grade].sum()),
-            **{name: metrics.as_plain(column[grade]) for name, column in columns.items()},
-        }
-        for grade in range(NUM_GRADES)
-    ]
-
-
 def _score_majority(graded: Graded | None) -> Record:
     """The best constant grade for these very images, as a baseline."""
     if graded is None:
         return dict(NO_BASELINES)
     constant = np.full_like(graded.truth, np.bincount(graded.truth).argmax())
     return NO_BASELINES | {"majority": score_pair(graded.truth, constant)}
+
+
+def _tell_baselines(
+    baselines: Mapping[str, Pair | None], sample: Sample, found: Replicates
+) -> Record:
+    """Each with `difference`: the network less the baseline on the same patients, in accuracy and
+    QWK; None where nobody knows what the baseline says of each image."""
+    told: Record = {}
+    for name, pair in baselines.items():
+        difference = None
+        if f"baseline.{name}" in found:
+            difference = {
+                figure: _subtract(
+                    FIGURES[figure], found["confusion"], found[f"baseline.{name}"], sample
+                )
+                for figure in ("accuracy", "qwk")
+            }
+        told[name] = pair and {**pair, "difference": difference}
+    return told
+
+
+def _subtract(
+    figure: metrics.Figure, ours: NDArray[Any], theirs: NDArray[Any], sample: Sample
+) -> Record:
+    assert figure.of
+    found = figure.of(ours) - figure.of(theirs)
+    value = float(found[0])
+    if np.isnan(value):
+        return dict(UNDEFINED)
+    drawn = found[1:]
+    return {"value": value, "ci95": intervals.difference_interval(drawn, value, sample.units)}
 
 
 def _measure_gradable(table: "pd.DataFrame", measure: Measure) -> Record | None:
@@ -404,8 +469,8 @@ def _measure_by(by: str, table: "pd.DataFrame", measure: Measure) -> Record:
 
 def _measure_part(table: "pd.DataFrame", point: OperatingPoint | None, scoring: Scoring) -> Record:
     sample = Sample.from_table(table, point)
-    found = _measure(sample, _replicate(sample, scoring))
-    return {"n": len(table), "patients": sample.patients, **found}
+    found = _replicate(sample, scoring)
+    return {"n": len(table), "patients": sample.patients, **_measure(sample, found)}
 
 
 def _find_doubts(record: Record, sample: Sample, point: OperatingPoint | None) -> list[str]:

@@ -54,7 +54,7 @@ def test_the_difference_is_resampled_in_pairs():
         ]
         differences.append(kappas[0] - kappas[1])
     assert pair["qwk"]["ci95"] == pytest.approx(
-        intervals.difference_interval(np.array(differences), 40)
+        intervals.difference_interval(np.array(differences), pair["qwk"]["difference"], 40)
     )
 
 
@@ -116,6 +116,18 @@ def test_tables_about_other_images_or_other_grades_are_refused():
             compare(runs)
     with pytest.raises(UsageError, match=r"b, line 2, column p0"):
         compare([("a", rows), ("b", rows.assign(p0=np.nan))])
+
+
+def test_a_large_difference_stays_significant_among_many_runs():
+    """Twelve runs, 66 pairs: one run is worthless, and every pair with it must tell. A p counted
+    in replicates cannot be below 1 / B, and Holm's correction makes 0.07 of that."""
+    good = table(100)
+    runs = [(f"good {k}", worse(good, 0.2, seed=k)) for k in range(11)]
+    pairs = compare([*runs, ("worthless", worse(good, 0.97))], bootstrap=1000)
+    for test in ("qwk", "referable_auc"):
+        told = [pair[test] for pair in pairs if pair["b"] == "worthless"]
+        assert len(told) == 11
+        assert all(one["p_holm"] < 0.001 and one["ci95"][0] > 0 for one in told)
 
 
 # --- McNemar and Holm

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 import sklearn.metrics as reference
-from scipy.stats import beta, norm, t
+from scipy.special import expit, logit
+from scipy.stats import beta, binomtest, norm, t
 
 from dr_cli.scoring import intervals, metrics
 
@@ -116,7 +117,9 @@ def test_with_many_patients_and_no_bias_the_interval_is_of_plain_percentiles():
     replicates = np.random.default_rng(0).normal(size=20_001)
     plain = pytest.approx(np.percentile(replicates, [2.5, 97.5]), abs=0.005)
     assert intervals.interval(replicates, float(np.median(replicates)), 10**6) == plain
-    assert intervals.difference_interval(replicates, 10**6) == plain
+    assert intervals.difference_interval(replicates, 0.0, 10**6) == pytest.approx(
+        [-1.96, 1.96], abs=0.03
+    )
 
 
 def test_the_interval_moves_for_bias_and_widens_for_few_patients():
@@ -124,7 +127,9 @@ def test_the_interval_moves_for_bias_and_widens_for_few_patients():
     replicates = norm.ppf((np.arange(200_000) + 0.5) / 200_000)
     few = np.sqrt(8 / 7) * t.ppf(0.975, 7)
     assert intervals.interval(replicates, 0.0, 8) == pytest.approx([-few, few], abs=0.01)
-    assert intervals.difference_interval(replicates, 8) == pytest.approx([-few, few], abs=0.01)
+    assert intervals.difference_interval(replicates, 1.0, 8) == pytest.approx(
+        [1 - few, 1 + few], abs=0.01
+    )
     many = norm.ppf(0.975)
     assert intervals.interval(replicates, 0.3, 10**6) == pytest.approx(
         [0.6 - many, 0.6 + many], abs=0.01
@@ -141,8 +146,29 @@ def test_a_share_at_its_end_has_the_exact_binomial_bound():
         0.0,
         pytest.approx(beta.ppf(0.975, 1, 13)),
     ]
-    between = np.linspace(0.4, 0.6, 50)
-    assert intervals.proportion_interval(between, 0.5, 13) == intervals.interval(between, 0.5, 13)
+
+
+def test_a_share_has_wilsons_interval_on_as_many_images_as_its_replicates_are_worth():
+    """40 images of 20 patients: replicates that vary as 40 independent images do, as 20, and as
+    if there were more."""
+    for images, worth in (
+        (40, 40 * (norm.ppf(0.975) / t.ppf(0.975, 19)) ** 2),
+        (20, 20),
+        (500, 40),
+    ):
+        spread = np.sqrt(0.3 * 0.7 / images)
+        replicates = 0.3 + spread * np.tile([-1.0, 1.0], 100)
+        got = intervals.proportion_interval(replicates, 0.3, 20, 40)
+        p = binomtest(300, 1000)
+        middle, half = got[0] / 2 + got[1] / 2, (got[1] - got[0]) / 2
+        z = norm.ppf(0.975)
+        assert middle == pytest.approx((0.3 + z**2 / 2 / worth) / (1 + z**2 / worth)), p
+        assert half > 0
+    exact = binomtest(12, 40).proportion_ci(method="wilson")
+    still = np.full(100, 0.3) + np.tile([-1e-9, 1e-9], 50)  # no spread: all 40 count
+    assert intervals.proportion_interval(still, 0.3, 20, 40) == pytest.approx(list(exact))
+    assert intervals.proportion_interval(still, 0.3, 20) == pytest.approx(list(exact))
+    assert intervals.proportion_interval(np.full(9, np.nan), 0.3, 20) is None
 
 
 @pytest.mark.parametrize("units", [6, 40, 10**6])
@@ -150,13 +176,115 @@ def test_p_is_below_5_percent_where_the_interval_leaves_out_0(units):
     centred = np.random.default_rng(0).normal(size=20_000)
     told = set()
     for shift in np.linspace(0, 4, 41):
-        p = intervals.p_value(centred + shift, units)
-        low, _ = intervals.difference_interval(centred + shift, units)
+        p = intervals.p_value(centred + shift, shift, units)
+        low, _ = intervals.difference_interval(centred + shift, shift, units)
         assert 0 < p <= 1
-        assert intervals.p_value(-centred - shift, units) == pytest.approx(p)
-        if abs(low) > 0.02:  # the one replicate added moves p a little
-            assert (p < 0.05) == (low > 0)
-            told.add(p < 0.05)
+        assert intervals.p_value(-centred - shift, -shift, units) == pytest.approx(p)
+        assert (p < 0.05) == (low > 0)
+        told.add(p < 0.05)
     assert told == {True, False}
-    assert intervals.p_value(np.zeros(100), units) == 1
-    assert intervals.p_value(np.full(100, np.nan), units) is None
+    assert intervals.p_value(np.zeros(100), 0.0, units) == 1
+    assert intervals.p_value(np.full(100, np.nan), 0.1, units) is None
+
+
+def test_p_goes_on_where_replicates_end():
+    """Ten standard errors off 0 among 400 patients: the t distribution's tail, not 1 / 2,000."""
+    replicates = np.random.default_rng(0).normal(10, 1, 2000)
+    error = replicates.std() * np.sqrt(400 / 399)
+    expected = 2 * t.sf(10 / error, 399)
+    assert intervals.p_value(replicates, 10.0, 400) == pytest.approx(expected, rel=1e-6)
+    assert expected < 1e-15
+
+
+def two_rates(rng, patients):
+    """Counts [S, P, 2] of images right among those of a common and of a rare grade, two eyes a
+    patient, and how many there are: 4% of the patients have the rare one."""
+    rare = rng.random(patients) < 0.04
+    images = np.stack([np.where(rare, 0, 2), np.where(rare, 2, 0)], axis=1)
+    return rng.binomial(images, rng.beta([8.0, 2.0], [2.0, 3.0], (patients, 2))), images
+
+
+def test_a_mean_over_grades_is_as_uncertain_as_its_rarest():
+    """800 sets of 100 patients, four of them with the rare grade on average: the mean recall is
+    0.6. Percentiles of replicates held it in 85% of them, and were as wide."""
+    rng, held, percentiles, wider = np.random.default_rng(5), [], [], []
+    weights = every_weight(100, 300)
+    for _ in range(800):
+        right, images = two_rates(rng, 100)
+        if not images[:, 1].any():
+            continue
+        both = np.concatenate([np.ones((1, 100), int), weights])
+        with np.errstate(invalid="ignore", divide="ignore"):
+            rates = (both @ right) / (both @ images)
+        units = (images > 0).sum(axis=0)
+        bounds = [
+            intervals.proportion_interval(rates[1:, k], rates[0, k], units[k], images[:, k].sum())
+            for k in range(2)
+        ]
+        low, high = intervals.mean_interval(rates, bounds)
+        held.append(low <= 0.6 <= high)
+        old = intervals.interval(np.nanmean(rates[1:], axis=1), rates[0].mean(), 100)
+        percentiles.append(old[0] <= 0.6 <= old[1])
+        wider.append((high - low) / (old[1] - old[0]))
+    assert np.mean(held) >= 0.93
+    assert np.mean(percentiles) < 0.90
+    assert np.median(wider) < 1.3
+
+
+def test_the_mean_of_independent_and_of_equal_shares():
+    """Distances add as deviations do: by Pythagoras, or, where shares move together, plainly."""
+    rng = np.random.default_rng(0)
+    value, bounds = np.array([0.5, 0.3]), [[0.4, 0.6], [0.1, 0.5]]
+    apart = np.vstack([value, value + 0.05 * rng.normal(size=(20_000, 2))])
+    half = np.sqrt(0.1**2 + 0.2**2) / 2
+    assert intervals.mean_interval(apart, bounds) == pytest.approx(
+        [0.4 - half, 0.4 + half], abs=1e-3
+    )
+    together = np.vstack([value, value + 0.05 * rng.normal(size=(200, 1))])
+    assert intervals.mean_interval(together, bounds) == pytest.approx([0.25, 0.55])
+    assert intervals.mean_interval(apart, [None, [0.1, 0.5]]) is None
+
+
+def test_a_sum_of_gaps_that_noise_alone_explains_reaches_down_to_0():
+    rng = np.random.default_rng(0)
+    noise = 0.01 * rng.normal(size=(401, 15))
+    low, high = intervals.gap_interval(noise)
+    assert low == 0
+    assert np.abs(noise[0]).sum() <= high < 3 * np.abs(noise[0]).sum()
+    plain = np.quantile(np.abs(noise[0] + noise[1:]).sum(axis=1), [0.025, 0.975])
+    assert plain[0] > 0.05  # what percentiles would say of gaps that are all 0
+    seen = np.full(15, 0.1)
+    low, high = intervals.gap_interval(np.vstack([seen, seen + noise[1:]]))
+    half = 1.96 * 0.01 * np.sqrt(15)
+    assert (low, high) == pytest.approx((1.5 - half, 1.5 + half), abs=0.02)
+    assert intervals.gap_interval(noise[:1]) is None
+
+
+def test_a_skewed_mean_has_the_longer_interval_upwards():
+    rng = np.random.default_rng(1)
+    y, n = rng.exponential(size=60) ** 2, np.ones(60)
+    sums = np.stack([y, n, y**2, y * n, n**2], axis=1)
+    weights = np.concatenate([np.ones((1, 60), int), every_weight(60, 2000)])
+    low, high = intervals.studentised_interval(weights @ sums)
+    assert high - y.mean() > 1.3 * (y.mean() - low) > 0
+    same = np.concatenate([np.ones((1, 60), int), every_weight(60, 50)])
+    equal = np.stack([n, n, n, n, n], axis=1)
+    assert intervals.studentised_interval(same @ equal) is None
+
+
+def test_the_interval_of_an_area_is_delongs_and_knows_fellow_eyes():
+    """Hanley & McNeil's example would do for images; here against all pairs, written out."""
+    rng = np.random.default_rng(2)
+    truth, score = rng.random(80) < 0.4, rng.normal(size=80).round(1)
+    score = score + truth
+    won = (score[truth][:, None] > score[~truth]) + (score[truth][:, None] == score[~truth]) / 2
+    a, v10, v01 = won.mean(), won.mean(axis=1), won.mean(axis=0)
+    error = np.sqrt(v10.var(ddof=1) / len(v10) + v01.var(ddof=1) / len(v01))
+    # images of one class each are patients of their own: the covariance of the two is 0
+    low, high = intervals.area_interval(truth, score, np.arange(80))
+    half = t.ppf(0.975, truth.sum() - 1) * error / (a * (1 - a))
+    assert (low, high) == pytest.approx(tuple(expit(logit(a) + np.array([-half, half]))), rel=1e-6)
+    twice = intervals.area_interval(*(np.repeat(x, 2) for x in (truth, score, np.arange(80))))
+    assert twice == pytest.approx([low, high], rel=1e-6)  # the same image again tells nothing
+    assert intervals.area_interval(truth, truth.astype(float), np.arange(80)) is None
+    assert intervals.area_interval(truth, score, np.zeros(80, int)) is None

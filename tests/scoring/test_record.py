@@ -47,9 +47,14 @@ def test_a_record_has_the_fields_of_the_contract_in_its_order():
     )
     assert {"ece", "brier", "nll", "temperature"} <= set(record["calibration"])
     assert len(record["per_grade"]) == 5
-    assert {"grade", "name", "support", "precision", "recall", "specificity", "f1", "auc"} == set(
-        record["per_grade"][0]
-    )
+    rates = {"precision", "recall", "specificity", "f1", "auc"}
+    assert {"grade", "name", "support", "patients", "ci95"} | rates == set(record["per_grade"][0])
+    for row in record["per_grade"]:
+        assert set(row["ci95"]) == rates
+        assert all(low <= row[name] <= high for name, (low, high) in row["ci95"].items())
+    told = record["calibration"]
+    assert set(told["ci95"]) == {"ece", "brier", "nll"}
+    assert all(low < told[name] < high for name, (low, high) in told["ci95"].items())
     assert set(record["baselines"]) == {"majority", "fellow_eye"}
 
 
@@ -256,26 +261,69 @@ def test_a_run_below_the_fellow_eye_on_a_leaking_split_is_told():
     }
     leaks = {"fellow_eye_in_train": 96, "duplicates_across_splits": 0}
     record = build_record(rows, Context(baselines=fellow, leaks=leaks), scoring=Scoring(100))
-    assert record["baselines"] == fellow
+    nobody_knows = {"difference": None}  # what copying says of each image
+    assert record["baselines"] == {name: {**pair, **nobody_knows} for name, pair in fellow.items()}
     assert record["leaks"] == leaks
     told = doubt_leaks(record)
     assert told in record["warnings"]
     assert "does not beat the 0.950" in told
     assert "96 of these 120 images" in told
-    low = record["qwk"]["ci95"][0]
-    near = {**fellow, "fellow_eye": {"accuracy": 0.8, "qwk": low + 0.001}}
-    assert "not clearly above" in doubt_leaks({**record, "baselines": near})
-    beaten = {**fellow, "fellow_eye": {"accuracy": 0.5, "qwk": low - 0.001}}
-    assert doubt_leaks({**record, "baselines": beaten}) is None
+    qwk = record["qwk"]["value"]
+    for low, words in ((-0.01, "is not clearly above"), (0.01, None)):
+        above = {"value": 0.05, "ci95": [low, 0.11]}
+        pair = {"accuracy": 0.8, "qwk": qwk - 0.05, "difference": {"qwk": above}}
+        told = doubt_leaks({**record, "baselines": {**fellow, "fellow_eye": pair}})
+        assert told is None if words is None else words in told
+    assert "(difference +0.050 (−0.010 to +0.110))" in doubt_leaks(
+        {**record, "baselines": {"fellow_eye": pair | {"difference": {
+            "qwk": {"value": 0.05, "ci95": [-0.01, 0.11]}}}}}
+    )  # fmt: skip
     clean = {"fellow_eye_in_train": 0, "duplicates_across_splits": 0}
     assert doubt_leaks({**record, "leaks": clean}) is None
+
+
+def test_a_network_is_set_against_the_fellow_eye_on_the_same_patients():
+    """The verdict is of the paired difference: an interval of the network alone, held against the
+    baseline as if that were known, says nothing of the two together."""
+    rows = table(80)
+    rng = np.random.default_rng(3)
+    copied = np.where(rng.random(160) < 0.4, rng.integers(0, 5, 160), rows["predicted"])
+    copies = pd.DataFrame(
+        {"path": rows["path"], "grade": rows["grade"], "majority": 0, "fellow_eye": copied,
+         "copied": True}
+    )  # fmt: skip
+    pair = reference.cohen_kappa_score(rows["grade"], copied, weights="quadratic")
+    baselines = {
+        "majority": {"accuracy": 0.4, "qwk": 0.0},
+        "fellow_eye": {"accuracy": 0.5, "qwk": pair},
+    }
+    shuffled = copies.sample(frac=1, random_state=1)
+    context = Context(baselines=baselines, copies=shuffled, leaks={"fellow_eye_in_train": 96})
+    record = plain(build_record(rows, context, scoring=Scoring(500)))
+    ((alone),) = compare([("ours", rows), ("theirs", rows.assign(predicted=copied))], bootstrap=500)
+    found = record["baselines"]["fellow_eye"]["difference"]
+    assert found["qwk"]["value"] == pytest.approx(record["qwk"]["value"] - pair)
+    assert found["qwk"]["ci95"] == pytest.approx(alone["qwk"]["ci95"])
+    assert found["qwk"]["ci95"][0] > 0
+    assert doubt_leaks(record) is None
+    assert record["qwk"]["ci95"][0] < pair + found["qwk"]["value"]
+    majority = record["baselines"]["majority"]["difference"]["accuracy"]
+    assert majority["value"] == pytest.approx(
+        record["accuracy"]["value"] - (rows["grade"] == 0).mean()
+    )
+    told = {name: value for name, value, _ in flatten(record)}
+    assert told["baseline.fellow_eye.less.qwk"] == found["qwk"]["value"]
+    fewer = build_record(
+        rows, Context(baselines=baselines, copies=copies.head(9)), scoring=Scoring(0)
+    )
+    assert fewer["baselines"]["fellow_eye"]["difference"] is None
 
 
 def test_without_baselines_the_majority_is_of_these_images():
     rows = table(60)
     share = rows["grade"].value_counts(normalize=True).max()
     majority = build_record(rows, scoring=Scoring(0))["baselines"]["majority"]
-    assert majority == {"accuracy": pytest.approx(share), "qwk": 0}
+    assert majority == {"accuracy": pytest.approx(share), "qwk": 0, "difference": None}
 
 
 def test_a_record_as_rows_names_every_figure_once_and_in_order():
