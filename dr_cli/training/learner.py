@@ -68,7 +68,7 @@ class Learner:
         self.clock = Clock(self.device, profile)
         self.batch_size = plan.batch_size
         self.micro_batch = plan.batch_size  # halved where memory runs out
-        self.steps = math.ceil(len(plan.indices("train")) / self.batch_size)  # an epoch
+        self.steps = plan.steps  # an epoch
         self.loss = make_training_loss(plan).to(self.device)
         self.optimizer = make_optimizer(network, self.config)
         self.scaler = plan.processor.scaler()
@@ -131,7 +131,7 @@ class Learner:
         start = time.perf_counter() - self.part.seconds
         self.network.train()
         order = draw_order(self.plan, epoch)
-        done = self.part.step * self.batch_size
+        done = min(self.part.step * self.batch_size, len(order))
         totals = torch.tensor(self.part.totals, device=self.device, dtype=torch.float64)
         shown = saved = time.perf_counter()
         rest = batches(self.plan.dataset, order[done:], self.batch_size)
@@ -282,7 +282,7 @@ def _means(totals: Tensor, done: int) -> dict[str, float]:
 def draw_order(plan: Plan, epoch: int) -> NDArray[np.int64]:
     """Which photographs an epoch (from 1) sees, in order; `oversample` draws grades evenly.
 
-    Where the last batch would be a single photograph it is left out: it has no batch statistics.
+    Those of `plan.steps`, decided here for the whole epoch, wherever it is gone on with.
     """
     config, indices = plan.config, plan.indices("train")
     n = len(indices)
@@ -294,7 +294,7 @@ def draw_order(plan: Plan, epoch: int) -> NDArray[np.int64]:
         order = indices[np.minimum(np.searchsorted(edges, draws), n - 1)]
     else:
         order = indices[randomness.order(config.seed, epoch, n)]
-    return order[:-1] if n % plan.batch_size == 1 and n > 1 else order
+    return order[: plan.steps * plan.batch_size]
 
 
 def schedule_rate(config: TrainConfig, position: float, steps: int) -> float:

@@ -55,6 +55,13 @@ class Plan:
         assert self.config.batch_size is not None
         return self.config.batch_size
 
+    @property
+    def steps(self) -> int:
+        """Steps of an epoch, whether begun or gone on with; a last single photograph takes none:
+        it has no batch statistics."""
+        whole, rest = divmod(len(self.indices("train")), self.batch_size)
+        return max(1, whole + (rest > 1))
+
 
 def make_plans(
     config: TrainConfig,

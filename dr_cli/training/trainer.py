@@ -118,7 +118,7 @@ def outline(plan: Plan) -> Outline:
         batch_size=plan.batch_size,
         epochs=config.epochs,
         images=counts,
-        steps_per_epoch=-(-counts["train"] // plan.batch_size),
+        steps_per_epoch=plan.steps,
         device=str(plan.processor.device),
         reason=plan.processor.reason,
     )

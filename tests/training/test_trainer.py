@@ -72,19 +72,32 @@ def test_a_last_single_photograph_is_left_out_whatever_is_resumed(planned):
     assert len(draw_order(dataclasses.replace(planned, rows=rows), 1)) == 24
 
 
-def test_resumed_after_its_last_step_an_epoch_takes_no_further_one(tmp_path):
-    folder = photographs.course(tmp_path / "course", train=25, test=10)
-    config = TrainConfig(size=32, batch_size=8, epochs=1, val="test", save_every=0)
+@pytest.mark.parametrize("train", [24, 25, 26])
+def test_killed_after_any_step_a_run_goes_on_to_the_same_bits(tmp_path, train):
+    """8 a step: nothing over, a single one (which takes no step), two over."""
+    folder = photographs.course(tmp_path / "course", train=train, test=10)
+    config = TrainConfig(size=32, batch_size=8, epochs=2, val="test", save_every=0, ema=0.9)
     plan = make_plans(config, labels.read(folder), device.choose("cpu", "fp32"), cache=False)[0]
-    one, states = learner(plan), []
-    one.train_once(1, lambda: states.append(copy.deepcopy(one.state())))
-    assert [state["part"]["step"] for state in states] == [1, 2, 3]
-    for state in states[1:]:
+    steps = 4 if train == 26 else 3
+    assert trainer.outline(plan).steps_per_epoch == steps
+    states = []
+
+    def finish(one, keep=lambda: None):
+        while not one.done:
+            one.epoch(keep)
+        timed = {"seconds", "images_per_second"}
+        rows = [{k: v for k, v in row.items() if k not in timed} for row in one.rows]
+        return rows, one.best_epoch, [*one.network.state_dict().values(), *one.average]
+
+    one = learner(plan)
+    rows, best, weights = finish(one, lambda: states.append(copy.deepcopy(one.state())))
+    assert [state["part"]["step"] for state in states] == [*range(1, steps + 1)] * 2
+    for state in states:
         other = learner(plan)
         other.load(state)
-        other.train_once(1)
-        for mine, theirs in zip(one.network.parameters(), other.network.parameters(), strict=True):
-            assert torch.equal(mine, theirs)
+        mine, kept, theirs = finish(other)
+        assert (mine, kept) == (rows, best)
+        assert all(torch.equal(a, b) for a, b in zip(weights, theirs, strict=True))
 
 
 def test_the_learning_rate_rises_then_falls_to_nothing():
