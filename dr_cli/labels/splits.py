@@ -23,7 +23,9 @@ from dr_cli.photographs.duplicates import connect
 
 DEFAULT_TEST = 0.2  # by patient, where the data set has no test split to take the share from
 
-_STREAM = 101  # of `randomness`: the order of groups
+# Streams of `randomness`: the order of groups for folds and validation, and for a test split. One
+# stream for both made the validation of seed s the test of seed s + 1, for 99% of its images.
+_ORDER, _TEST = 101, 102
 
 
 def assign(
@@ -53,7 +55,8 @@ def assign(
     if split_by == "patient":
         share = float((split == TEST).sum()) / max(int(use.sum()), 1) or DEFAULT_TEST
         split[use] = TRAIN
-        split[_draw(table, whole, use, share, seed, leave=2)] = TEST  # for train and val
+        leave = 2  # for train and val
+        split[_draw(table, whole, use, share, seed, leave, _TEST)] = TEST
     elif split_by != "dataset":
         raise UsageError(f"--split-by {split_by}: give dataset or patient")
     if val == TEST:
@@ -135,6 +138,7 @@ def _draw(
     fraction: float,
     seed: int,
     leave: int = 1,
+    stream: int = _ORDER,
 ) -> NDArray[np.int64]:
     """Row positions of a part of `pool` with about `fraction` of its images and of each grade.
 
@@ -144,7 +148,7 @@ def _draw(
     next makes good. At least one group is taken and, where there are so many, `leave` are left.
     """
     rows = np.flatnonzero(pool)
-    strata = _Strata(table.iloc[rows], whole[rows], seed)
+    strata = _Strata(table.iloc[rows], whole[rows], seed, stream)
     if strata.groups < 2:
         raise UsageError(
             f"{len(rows)} images of {strata.groups} patient(s) to take a split from: at least 2"
@@ -196,7 +200,9 @@ class _Strata:
     in that order, its counts [grades] float), rare strata first.
     """
 
-    def __init__(self, table: pd.DataFrame, whole: NDArray[np.int64], seed: int) -> None:
+    def __init__(
+        self, table: pd.DataFrame, whole: NDArray[np.int64], seed: int, stream: int = _ORDER
+    ) -> None:
         _, self.group = np.unique(whole, return_inverse=True)
         self.groups = int(self.group.max(initial=-1)) + 1
         self.counts = np.zeros((self.groups, NUM_GRADES), np.int64)
@@ -208,7 +214,7 @@ class _Strata:
         hashes = pd.util.hash_array(names.to_numpy(object), categorize=False)
         lowest = np.full(self.groups, np.iinfo(np.uint64).max, np.uint64)
         np.minimum.at(lowest, self.group, hashes)
-        drawn = randomness.uniform(seed, _STREAM, 0, lowest, 1)[:, 0]
+        drawn = randomness.uniform(seed, stream, 0, lowest, 1)[:, 0]
         self.by_order = np.lexsort((lowest, drawn))
 
     def __iter__(self) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float64]]]:

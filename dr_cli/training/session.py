@@ -132,6 +132,8 @@ def resume(
         if run.finished:
             raise UsageError(f"{run.folder} is finished: all {config.folds} folds are there")
         plans = setting.plan(config, labels, observer)
+        for plan in plans:
+            _check_splits(Run(run.folder / f"fold-{plan.fold}"), plan)
         observer.run(run)
         _fill_folds(run, plans, setting, observer)
         _warn_of_findings(run, observer)
@@ -139,6 +141,7 @@ def resume(
     state = _read_state(run)
     config = _extend(run, config, epochs, len(state["rows"]))
     plan = setting.plan(config, labels, observer)[0]
+    _check_splits(run, plan)
     run["summary.json"].unlink(missing_ok=True)  # not finished any more
     run.write_config(dataclasses.replace(made, options=plan.config.to_dict()))
     observer.run(run)
@@ -222,6 +225,21 @@ def _check_data(run: Run, made: RunConfig, labels: Labels) -> None:
         raise UsageError(
             f"{made.data.source} is not as it was when {run.folder} began (fingerprint {now[:12]}, "
             f"then {then[:12]}): train a new run"
+        )
+
+
+def _check_splits(run: Run, plan: Plan) -> None:
+    """Raises UsageError unless the splits are those that the run began with."""
+    if not run["splits.csv"].is_file():  # a fold that has not begun
+        return
+    began = run.splits()
+    now, then = (
+        dict(zip(t["path"], t["split"].fillna(""), strict=True)) for t in (plan.table, began)
+    )
+    if now != then:
+        raise UsageError(
+            f"{run.folder} began with other splits than would be drawn now (photographs that came "
+            "or went, or another version of dr): train a new run"
         )
 
 

@@ -83,6 +83,17 @@ def test_resume_refuses_what_would_change_the_result(world):
     assert dr("train", "--resume", world / "runs" / "first").exit_code == 2  # finished
 
 
+def test_resume_refuses_other_splits_than_the_run_began_with(world, tmp_path):
+    """Another version of dr may draw others; then a test image would be trained on, unsaid."""
+    shutil.copytree(world / "runs" / "first", tmp_path / "run")
+    kept = tmp_path / "run" / "splits.csv"
+    kept.write_text(kept.read_text().replace(",val,", ",train,"))
+    done = dr("train", "--resume", tmp_path / "run", "--epochs", 3)
+    assert done.exit_code == 2
+    assert "began with other splits" in done.stderr
+    assert (tmp_path / "run" / "summary.json").is_file()  # nothing was touched
+
+
 @pytest.mark.parametrize("wrong", ["5", "-1", "bad", "", "1.5"])
 def test_a_wrong_grade_names_file_row_and_column(tmp_path, wrong):
     photographs.table(tmp_path / "data")

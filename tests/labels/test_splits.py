@@ -1,5 +1,6 @@
 """Patients whole, grades balanced, the same split everywhere."""
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -184,6 +185,16 @@ def test_split_by_patient_keeps_the_test_share() -> None:
     counts = after["split"].value_counts()
     assert abs(counts["test"] - 200) <= 2
     assert abs(counts["val"] - 120) <= 2
+
+
+def test_the_validation_of_a_seed_is_not_the_test_of_another() -> None:
+    """Else who tunes with seed 0 and reports seed 1 reports what he tuned on; by chance a fifth
+    of validation stands in another seed's test."""
+    table = pairs(300)
+    made = [splits.assign(table, seed=seed, split_by="patient")["split"] for seed in range(12)]
+    shared = [(b[a == "val"] == "test").mean() for a, b in itertools.permutations(made, 2)]
+    assert 0.17 < np.mean(shared) < 0.23
+    assert max(shared) < 0.45
 
 
 @pytest.mark.parametrize("val", [0.0, 1.0, -0.1, "half", float("nan")])
