@@ -1,4 +1,4 @@
-"""The program: four commands, and the one place where an error becomes a line and an exit code."""
+"""The program: its commands, and the one place where an error becomes a line and an exit code."""
 
 import io
 import shutil
@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 
 from dr_cli import __version__
 from dr_cli.cli import eval as _eval
+from dr_cli.cli import export as _export
 from dr_cli.cli import help as _help
 from dr_cli.cli import options, predict, report, train
 from dr_cli.errors import DrError
@@ -90,6 +91,7 @@ for _name, _command, _short, _examples in (
     ("eval", _eval.command, "A run -> figures that can be trusted.", _eval.EXAMPLES),
     ("predict", predict.command, "Photographs -> grades.", predict.EXAMPLES),
     ("report", report.command, "Runs -> one page to show.", report.EXAMPLES),
+    ("export", _export.command, "A run -> one file for other programs.", _export.EXAMPLES),
 ):
     app.command(_name, cls=_help.Command, short_help=_short, epilog=_examples)(_command)
 

@@ -14,7 +14,7 @@ from dr_cli.cli.help import SUBJECTS
 from dr_cli.training.config import TrainConfig
 from tests.builders.program import dr
 
-COMMANDS = ("train", "eval", "predict", "report")
+COMMANDS = ("train", "eval", "predict", "report", "export")
 
 
 def ask(*arguments: str, cwd: Path | None = None, **environment: str) -> str:
@@ -58,7 +58,7 @@ def test_a_commands_line_in_the_programs_help_is_whole():
 
 def complete(line: str, cwd: Path) -> list[str]:
     """What bash is offered after this much of a line."""
-    words = {"COMP_WORDS": line, "COMP_CWORD": str(line.count(" "))}
+    words = {"DR_RUNS": "runs", "COMP_WORDS": line, "COMP_CWORD": str(line.count(" "))}
     return ask(cwd=cwd, _DR_COMPLETE="complete_bash", **words).split()
 
 
