@@ -15,7 +15,7 @@ import pytest
 from typer.models import OptionInfo
 from typer.testing import CliRunner
 
-from dr_cli.cli import app, predict, report, train
+from dr_cli.cli import app, export, predict, report, train
 from dr_cli.cli import eval as eval_
 from dr_cli.labels import layouts
 from dr_cli.sample import drawn_set as sample
@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS = {
     "train": train.command, "eval": eval_.command, "predict": predict.command,
-    "report": report.command,
+    "report": report.command, "export": export.command,
 }  # fmt: skip
 OPENS, CLOSES = "<!-- options: python -m tests.test_readme -->\n", "<!-- /options -->\n"
 SHELL = re.findall(r"^```sh\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
@@ -70,7 +70,7 @@ def _choices(kind: typing.Any) -> list[str]:
 
 
 def table() -> str:
-    """Every option of the four commands; a row for those that say the same in several."""
+    """Every option of the commands; a row for those that say the same in several."""
     rows: dict[tuple[str, str, str], list[str]] = {}
     for name, command in COMMANDS.items():
         for row in options(command):

@@ -1,4 +1,4 @@
-"""What holds for all four commands: what they load, and how they refuse."""
+"""What holds for all commands: what they load, and how they refuse."""
 
 import subprocess
 import sys
