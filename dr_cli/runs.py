@@ -1,6 +1,6 @@
 """The run folder: every file name and format of it, one writer and one reader.
 
-    config.json  splits.csv  metrics.csv  model.safetensors  last.pt
+    config.json  splits.csv  hashes.npz  metrics.csv  model.safetensors  last.pt
     predictions-{val,test}.csv  pictures.json  summary.json
     confusion.png  curves.png  log.txt
 
@@ -13,6 +13,7 @@ import json
 import math
 import os
 import re
+import zipfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -24,6 +25,7 @@ from dr_cli.writing import whole, write_json, write_text
 
 if TYPE_CHECKING:
     import pandas as pd
+    from numpy.typing import NDArray
 
     from dr_cli.grades import Calibration
 
@@ -102,6 +104,9 @@ class RunConfig:
     schema: int = SCHEMA
     chosen: "Calibration | None" = None
     """Of a cross-validation what stands for the folds' own choices."""
+    start: Mapping[str, int] | None = None
+    """How many of its "test" images the run that --weights names has learned from or was chosen
+    on, and how many of its "val" images it has learned from; None where that is not known."""
 
     @property
     def picked_on_test(self) -> bool:
@@ -215,6 +220,28 @@ class Run:
         Raises as `predictions`.
         """
         return self._table("splits.csv", SPLITS)
+
+    def write_hashes(self, hashes: "NDArray[Any]", version: int) -> None:
+        """hashes.npz: what its photographs are known again by, a row a row of splits.csv."""
+        import numpy as np
+
+        with whole(self["hashes.npz"]) as aside:
+            np.savez(aside, hashes=hashes, version=version)
+
+    def hashes(self, version: int) -> "NDArray[Any] | None":
+        """hashes.npz; None where the run kept none, as runs of before, or those of another version.
+
+        Raises UsageError where the file cannot be read.
+        """
+        import numpy as np
+
+        if not self["hashes.npz"].is_file():
+            return None
+        try:
+            with np.load(self["hashes.npz"], allow_pickle=False) as kept:
+                return kept["hashes"] if kept["version"] == version else None
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise UsageError(f"{self['hashes.npz']} cannot be read: {error}") from error
 
     def history(self) -> list[dict[str, float | None]]:
         """metrics.csv, a dictionary an epoch; None for an empty field, nan or infinity."""

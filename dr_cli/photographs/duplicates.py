@@ -48,7 +48,14 @@ _NARROW, _WIDE = 1.2, 2.4  # standard deviations whose difference is kept, pixel
 _RADIUS = 26  # of the disc that bits are taken from: the field without its rim
 _FLAT = 0.3  # grey levels; real photographs have 0.6 and more. Less is noise: no hash
 _DECODED_AT = 256  # pixels of the shorter side that a scaled JPEG keeps for the hash
-_VERSION = 2  # of what is kept of a photograph; 2: sizes are upright, scipy blurs
+VERSION = 2
+"""Of what is kept of a photograph; hashes of two versions cannot be compared. 2: sizes are upright,
+scipy blurs."""
+
+HASH = np.dtype([("bits", np.uint64, BITS // 64), ("textured", np.bool_), ("size", np.int32, 2),
+                 ("digest", np.uint8, 16)])  # fmt: skip
+"""What a photograph is known again by: `hash_photograph`'s two, upright width and height (0: it
+could not be read), and a digest of its pixels, decoded to 256 or more of its shorter side."""
 
 
 def _places() -> NDArray[np.int64]:
@@ -65,12 +72,13 @@ _PLACES = _places()
 class Duplicates:
     """exact, near: [N] int64, a number a group, in the order of the paths; near groups hold whole
     exact ones. An image without a double has a number of its own. failed: path -> why it cannot
-    be read. sizes: [N, 2] int64, upright width and height, 0 where unreadable."""
+    be read. sizes: [N, 2] int64, upright width and height, 0 where unreadable. hashes: [N] HASH."""
 
     exact: NDArray[np.int64]
     near: NDArray[np.int64]
     sizes: NDArray[np.int64]
     failed: dict[str, str]
+    hashes: NDArray[np.void]
 
 
 def find(
@@ -95,7 +103,42 @@ def find(
     together = np.stack([firsts, np.arange(len(paths))], axis=1)
     near = connect(len(paths), np.concatenate([near, together]))
     exact = np.unique(firsts, return_inverse=True)[1].astype(np.int64)
-    return Duplicates(exact, near, seen["size"].astype(np.int64), failed)
+    return Duplicates(exact, near, seen["size"].astype(np.int64), failed, _strip(seen))
+
+
+def look(
+    root: Path, paths: Sequence[str], *, workers: int | None = None, observer: Observer = NOTHING
+) -> NDArray[np.void]:
+    """[N] HASH of photographs, decoded now or seen before; see `find`."""
+    return _strip(_see(root, paths, workers or machine.cores(), observer)[0])
+
+
+def match(
+    ours: NDArray[np.void], theirs: NDArray[np.void], observer: Observer = NOTHING
+) -> NDArray[np.int64]:
+    """For each of ours [N] the first of theirs [M] that is its double, exact or near; -1: none.
+
+    Exact is here the same size and the same pixels as decoded for the hash.
+    """
+    known = {_name(row): i for i, row in reversed(list(enumerate(theirs))) if row["size"].any()}
+    exact = np.array([known.get(_name(row), len(theirs)) for row in ours], np.int64)
+    both = np.concatenate([ours, theirs])
+    first, second = find_near(both["bits"], np.flatnonzero(both["textured"]), observer).T
+    across = (first < len(ours)) & (second >= len(ours))
+    np.minimum.at(exact, first[across], second[across] - len(ours))
+    return np.where(exact < len(theirs), exact, -1)
+
+
+def _name(row: np.void) -> bytes:
+    return row["size"].tobytes() + row["digest"].tobytes()
+
+
+def _strip(seen: NDArray[np.void]) -> NDArray[np.void]:
+    """`_SEEN` without what names the file."""
+    hashes = np.zeros(len(seen), HASH)
+    for name in HASH.names or ():
+        hashes[name] = seen[name]
+    return hashes
 
 
 def count(groups: NDArray[np.int64]) -> int:
@@ -170,8 +213,7 @@ _ROWS, _COLUMNS = 32, 1 << 12  # a block of comparisons is 1 MiB: larger ones le
 
 # --- looking ------------------------------------------------------------------------------------
 
-_SEEN = np.dtype([("key", np.uint8, 16), ("bits", np.uint64, BITS // 64), ("textured", np.bool_),
-                  ("size", np.int32, 2), ("digest", np.uint8, 16)])  # fmt: skip
+_SEEN = np.dtype([("key", np.uint8, 16), *HASH.descr])
 
 
 def _see(
@@ -237,7 +279,7 @@ def connect(count: int, pairs: NDArray[np.int64]) -> NDArray[np.int64]:
 
 def _file(root: Path) -> Path:
     name = cache.digest(str(root.resolve()), size=8).hex()
-    return cache.folder() / "hashes" / f"{name}-{_VERSION}-pillow{PIL.__version__}.npy"
+    return cache.folder() / "hashes" / f"{name}-{VERSION}-pillow{PIL.__version__}.npy"
 
 
 def _kept(root: Path) -> dict[bytes, np.void]:

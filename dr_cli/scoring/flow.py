@@ -21,7 +21,7 @@ def describe_flow(labels: "pd.DataFrame") -> Flow:
     patient counts as one. `duplicates`: used images that have a double in the data set, and groups
     of them; None where doubles were not looked for.
     """
-    split = _find_split(labels)
+    split = find_split(labels)
     parts = {"all": labels} | {name: labels[split == name] for name in SPLITS}
     parts |= {None: labels[split.isna()]}  # type: ignore[dict-item]
     return [{"split": name, **_follow(part)} for name, part in parts.items() if len(part)]
@@ -33,12 +33,12 @@ def count_failed(labels: "pd.DataFrame", splits: Sequence[str]) -> int:
     from dr_cli.labels.reading import MISSING, UNREADABLE
 
     lost = labels["reason"].astype(object).fillna("").str.startswith((MISSING, UNREADABLE))
-    split = _find_split(labels)
+    split = find_split(labels)
     asked = split.isin(splits) | (split.isna() & (set(splits) == set(SPLITS)))
     return int((lost & asked).sum())
 
 
-def _find_split(labels: "pd.DataFrame") -> "pd.Series":
+def find_split(labels: "pd.DataFrame") -> "pd.Series":
     """Each row's split, or for one left out that which the data set names; missing without."""
     if "left_out_of" not in labels:
         return labels["split"]

@@ -17,7 +17,7 @@ from dr_cli.grades import Calibration
 from dr_cli.labels.layouts import SPLITS
 from dr_cli.runs import Run
 from dr_cli.sample.mark import is_drawn
-from dr_cli.scoring import calibration
+from dr_cli.scoring import calibration, overlap
 from dr_cli.scoring.baselines import (
     doubt_validation,
     find_leaks,
@@ -107,7 +107,7 @@ def evaluate(
     data, chosen = Path(data), recalibrate(run, rules)
     grader = Grader.load(run.folder, device=device, precision=precision)
     read = reading.read(data, layout=layout, columns=Columns(**(columns or {})), observer=observer)
-    rows, context = _choose_rows(run, read, split, data)
+    rows, context = _choose_rows(run, read, split, data, workers, observer)
     paths, grades, way = rows["path"], rows["grade"], grader.preprocessing
     dataset = FundusDataset(read.root, paths, grades, way, observer=observer, workers=workers)
     for path, reason in dataset.failed:
@@ -226,19 +226,20 @@ def _read_validation(run: Run, flag: str) -> tuple[NDArray[Any], NDArray[Any]]:
 
 
 def _choose_rows(
-    run: Run, read: "Labels", split: str | None, data: Path
+    run: Run, read: "Labels", split: str | None, data: Path, workers: int | None, observer: Observer
 ) -> tuple["pd.DataFrame", Context]:
     """The usable rows of a split (default: test, else val, else all), and what is known of them.
 
-    On the run's own data (the same fingerprint) the splits are the run's; elsewhere those that
-    the data brings, and where it brings none, all of it. Raises UsageError for an empty split.
+    On the run's own photographs the splits are the run's, whatever became of the labels; elsewhere
+    those that the data brings, and where it brings none, all of it, without what the run has seen
+    (`overlap.leave_out_seen`). Raises UsageError where nothing is left.
     """
     from dr_cli.labels.reading import need_images
+    from dr_cli.photographs import duplicates
 
     need_images(read)
-    own = read.fingerprint == run.config().data.fingerprint
-    labels = run.splits() if own else read.table
-    present = list(labels["split"].dropna().unique())
+    labels, differ = overlap.join_splits(run, read) or (read.table, None)
+    present, keep = list(labels["split"].dropna().unique()), split in ("train", "all")
     split = split or next((s for s in ("test", "val") if s in present), "all")
     asked = (labels["split"] == split) | (split == "all")
     rows = labels[labels["reason"].isna() & asked].reset_index(drop=True)
@@ -252,10 +253,27 @@ def _choose_rows(
         context = replace(context, warnings=(DRAWN_EYES,))
     elif run.config().data.drawn:
         context = replace(context, warnings=(DRAWN_ALONE,))
-    if own:
-        return rows, _describe(run, split, labels, again=True)
+    if differ is not None:
+        context = _describe(run, split, labels, again=True)
+        seen, told = overlap.recall(run, rows, differ, keep)
+        return rows, replace(context, seen=seen, warnings=(*context.warnings, *told))
+
+    def look() -> NDArray[np.void]:
+        paths = rows["path"].tolist()
+        return duplicates.look(read.root, paths, workers=workers, observer=observer)
+
+    found = overlap.leave_out_seen(run, read, rows, keep, look)
     failed = count_failed(labels, SPLITS if split == "all" else [split])
-    return rows, replace(context, failed=failed, flow=describe_flow(labels))
+    left = found.mark(labels)
+    return found.rows, replace(
+        context,
+        failed=failed,
+        leaks=found.leaks,
+        leaking=found.leaking,
+        seen=found.seen,
+        flow=describe_flow(left),
+        warnings=(*context.warnings, *found.warnings),
+    )
 
 
 def _describe(run: Run, split: str, labels: "pd.DataFrame", again: bool = False) -> Context:
@@ -284,6 +302,11 @@ def _describe(run: Run, split: str, labels: "pd.DataFrame", again: bool = False)
     if again and len(run.networks()) > 1 and "all" not in optimistic:
         optimistic.append("all")
     warnings = [f"{OPTIMISTIC[why]}: these figures are optimistic" for why in optimistic]
+    if started := (config.start or {}).get(judged):
+        warnings.append(
+            f"the run that --weights names was trained or chosen on {started:,} of these images: "
+            "these figures are optimistic"
+        )
     warnings += [doubt] if doubt else []
     warnings += [DRAWN_EYES] if config.data.drawn else []
     asked = SPLITS if again else [s for s in ("val", "test") if run.has(s)]

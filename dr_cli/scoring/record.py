@@ -58,6 +58,8 @@ class Context:
     """As `count_leaks` gives them."""
     leaking: frozenset[str] | None = None
     """Paths of the images that leak in any way; None where that is not known."""
+    seen: Mapping[str, Any] | None = None
+    """What the run has seen of other data, see README; None on its own."""
     flow: Flow | None = None
     """As `describe_flow` gives it; None where the data set is not known."""
     warnings: tuple[str, ...] = ()
@@ -115,6 +117,7 @@ def build_record(
         "baselines": _tell_baselines(context.baselines or _score_majority(graded), sample, found),
         "leaks": None if context.leaks is None else dict(context.leaks),
         "without_leaks": _measure_clean(predictions, context.leaking, measure),
+        "seen": None if context.seen is None else dict(context.seen),
         "flow": context.flow,
         "per_patient": _measure_patients(sample, scoring),
         "ungradable": _measure_gradable(predictions, measure),

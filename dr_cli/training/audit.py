@@ -26,13 +26,14 @@ class Inspection:
 
     exact, near: [N] int64, the same number for doubles (`duplicates.Duplicates`), a number of
     its own for every other row; sizes: [N, 2] int64 width and height, 0 where not read; failed:
-    path -> why it cannot be read.
+    path -> why it cannot be read; hashes: [N] `duplicates.HASH`, zeros where not read.
     """
 
     exact: NDArray[np.int64]
     near: NDArray[np.int64]
     sizes: NDArray[np.int64]
     failed: dict[str, str]
+    hashes: NDArray[np.void]
 
     @property
     def looked(self) -> bool:
@@ -51,7 +52,9 @@ def inspect(
     sizes = np.zeros((len(table), 2), np.int64)
     sizes[rows] = found.sizes
     exact, near = (_spread(ids, rows, len(table)) for ids in (found.exact, found.near))
-    return Inspection(exact, near, sizes, found.failed)
+    hashes = np.zeros(len(table), duplicates.HASH)
+    hashes[rows] = found.hashes
+    return Inspection(exact, near, sizes, found.failed, hashes)
 
 
 def describe(labels: Labels, table: pd.DataFrame, seen: Inspection) -> dict[str, Any]:

@@ -81,6 +81,9 @@ class TrainConfig:
     split_by: Literal["dataset", "patient"] = _option(
         "dataset", "Keep the data set's own test split, or make a clean one by patient."
     )
+    allow_overlap: bool = _option(
+        False, "Start from --weights RUN though it has seen test images of this run."
+    )
     folds: int | None = _option(
         None, "Cross-validate by patient: this many runs, each holding out another part.", low=2
     )

@@ -14,6 +14,7 @@ import pandas as pd
 
 from dr_cli import runs
 from dr_cli.grades import Calibration
+from dr_cli.photographs import duplicates
 from dr_cli.training import pictures
 from dr_cli.training.trainer import write_findings
 from dr_cli.writing import write_csv
@@ -27,7 +28,8 @@ def pool(run: runs.Run, folds: Sequence[runs.Run]) -> dict[str, Any]:
     write_csv(run["metrics.csv"], runs.METRICS, rows)
     # Each fold was calibrated and decided by its own choices; on other photographs their means do.
     chosen = Calibration.pooled([fold.calibration() for fold in folds])
-    run.write_config(replace(run.config(), chosen=replace(chosen, temperature=None)))
+    chosen = replace(chosen, temperature=None)
+    run.write_config(replace(run.config(), chosen=chosen, start=_add_starts(folds)))
     shown = [entry for fold in folds for entry in fold.pictures()]
     pooled = {"test": pd.concat(tables, ignore_index=True)}
     return write_findings(run, pooled, rows, pictures.pool_pictures(shown))
@@ -42,6 +44,14 @@ def _pool_splits(run: runs.Run, folds: Sequence[runs.Run]) -> None:
         pooled.loc[held, "split"], pooled.loc[held, "fold"] = "test", number
     pooled["left_out_of"] = pooled["reason"].notna().map({True: "test", False: None})
     run.write_table("splits.csv", list(pooled.columns), pooled)
+    if (hashes := folds[0].hashes(duplicates.VERSION)) is not None:  # the rows are the same
+        run.write_hashes(hashes, duplicates.VERSION)
+
+
+def _add_starts(folds: Sequence[runs.Run]) -> dict[str, int] | None:
+    """How many of the held-out images the folds' start has seen (`RunConfig.start`)."""
+    known = [start for fold in folds if (start := fold.config().start)]
+    return {"test": sum(start["test"] for start in known), "val": 0} if known else None
 
 
 def _mean_epochs(folds: Sequence[runs.Run]) -> list[dict[str, Any]]:

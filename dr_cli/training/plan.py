@@ -17,6 +17,7 @@ from dr_cli.labels.layouts import DEFAULT_VAL
 from dr_cli.labels.reading import Labels, leave_out, need_images
 from dr_cli.labels.reading import read as read_labels
 from dr_cli.photographs.crop import Preprocessing
+from dr_cli.scoring.overlap import PATHS_ALONE, find_seen, find_start
 from dr_cli.training import audit
 from dr_cli.training.config import TrainConfig, number
 
@@ -33,6 +34,7 @@ class Plan:
     dataset: FundusDataset
     processor: device.Processor
     fold: int | None = None  # the one that is held out, from 1
+    start: dict[str, int] | None = None  # what --weights has seen of it: see `runs.RunConfig.start`
 
     def indices(self, split: str) -> NDArray[np.int64]:
         """Which rows of `dataset` stand in a split, ascending; with `--val test` val is test."""
@@ -79,6 +81,8 @@ def make_plans(
     cannot be trained on.
     """
     config = replace(config, lr=config.learning_rate)
+    if config.weights:
+        config = replace(config, weights=str(Path(config.weights).resolve()))
     if config.val != "test" and number(config.val) is None:
         config = replace(config, val=str(Path(config.val).resolve()))
         labels = _with_validation(labels, Path(config.val), observer)
@@ -104,7 +108,7 @@ def make_plans(
         _check_splits(plan)
         batch_size = config.batch_size or _choose_batch_size(plan)
         plans.append(replace(plan, config=replace(config, batch_size=batch_size)))
-    return plans
+    return _check_start(plans, observer)
 
 
 def assign_splits(
@@ -170,6 +174,49 @@ def _check_splits(plan: Plan) -> None:
         raise UsageError(f"{root}: the training split holds {held}: {need}")
     if not plan.evaluated:
         raise UsageError(f"{root}: neither validation nor test images: give --val")
+
+
+def _check_start(plans: list[Plan], observer: Observer) -> list[Plan]:
+    """The plans, with what the run that --weights names has seen of their test and validation.
+
+    Raises UsageError where it has seen images that are judged now, unless --allow-overlap.
+    """
+    first = plans[0]
+    start = find_start(first.config.weights)
+    if start is None:
+        if first.config.weights:
+            observer.note(
+                "whether --weights has seen these photographs is not known: no run has it"
+            )
+        return plans
+    paths, hashes = first.table["path"].tolist(), first.inspection.hashes
+    seen = find_seen(start, first.labels.root, paths, lambda: hashes)
+    if not seen.by_pixels:
+        observer.warning(f"--weights {start.folder}: {PATHS_ALONE}")
+    # A test image counts that it learned from or was chosen on, a validation image that it
+    # learned from.
+    counted = {"test": seen.any, "val": seen.stood == "train"}
+    known = {
+        split: [int(mask[plan.table["split"] == split].sum()) for plan in plans]
+        for split, mask in counted.items()
+    }
+    for split in ("test", "val"):
+        images = sum(len(plan.indices(split)) for plan in plans)
+        if not (met := sum(known[split])):
+            continue
+        text = f"--weights {start.folder}: it has seen {met:,} of the {images:,} {split} images"
+        judged = split == "test" or "test" not in plans[0].evaluated
+        if judged and not first.config.allow_overlap:
+            raise UsageError(
+                f"{text} in its own training: take another start, or --allow-overlap, and the "
+                "record says so"
+            )
+        spoilt = "figures are" if judged else "epoch, temperature and thresholds are chosen"
+        observer.warning(f"{text} in its own training: {spoilt} optimistic")
+    return [
+        replace(plan, start={split: counts[k] for split, counts in known.items()})
+        for k, plan in enumerate(plans)
+    ]
 
 
 def _choose_batch_size(plan: Plan) -> int:

@@ -20,6 +20,7 @@ from dr_cli.grades import Calibration
 from dr_cli.labels.reading import count_reasons
 from dr_cli.network.resnet import ResNet, build_resnet, count_parameters, multiply_adds
 from dr_cli.network.weights import load_pretrained, load_start
+from dr_cli.photographs import duplicates
 from dr_cli.plots import lines
 from dr_cli.plots.confusion import ConfusionMatrix
 from dr_cli.sample.mark import is_drawn
@@ -58,6 +59,7 @@ def fill_run(
         own = (*runs.SPLITS, *runs.FURTHER)
         more = [c for c in plan.labels.extra_columns if c not in own]  # for `dr eval --by COLUMN`
         run.write_table("splits.csv", (*own, *more), plan.table)
+        run.write_hashes(plan.inspection.hashes, duplicates.VERSION)
     observer.plan(outline(plan))
     if plan.processor.warning:
         observer.warning(plan.processor.warning)
@@ -140,6 +142,7 @@ def describe_run(plan: Plan) -> runs.RunConfig:
         device=plan.processor.reason,
         precision=plan.processor.precision,
         threads=torch.get_num_threads(),
+        start=plan.start,
     )
 
 

@@ -213,6 +213,17 @@ def test_failed_is_of_the_split_that_is_asked(tmp_path):
     assert failed == {"val": 1, "test": 1, "all": 2}
 
 
+def test_a_start_that_has_seen_the_images_stands_beside_their_figures(tmp_path):
+    run = write_run(tmp_path / "run")
+    told = "was trained or chosen on 7 of these images"
+    assert not any(told in w for w in evaluate(run, bootstrap=0)["warnings"])
+    run.write_config(replace(run.config(), start={"test": 7, "val": 0}))
+    assert any(told in w for w in evaluate(run, bootstrap=0)["warnings"])
+    assert not any(
+        "optimistic" in w and told in w for w in evaluate(run, split="val", bootstrap=0)["warnings"]
+    )
+
+
 def test_a_run_picked_on_test_says_so_in_every_way(tmp_path):
     run = write_run(tmp_path / "run")
     run.write_config(replace(run.config(), options={"val": "test"}))

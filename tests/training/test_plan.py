@@ -3,8 +3,11 @@
 import pytest
 
 from dr_cli import device
+from dr_cli.errors import UsageError
 from dr_cli.labels import reading
 from dr_cli.photographs import duplicates
+from dr_cli.runs import FURTHER, SPLITS, Run
+from dr_cli.training import trainer
 from dr_cli.training.config import TrainConfig
 from dr_cli.training.plan import make_plans
 from tests.builders import photographs
@@ -47,3 +50,54 @@ def test_folds_look_at_the_photographs_once_and_hold_each_out_once(data, monkeyp
     assert held == list(range(40))
     assert all(one.dataset is plans[0].dataset for one in plans)
     assert all(one.config.batch_size for one in plans)
+
+
+@pytest.fixture(scope="module")
+def start(data, tmp_path_factory):
+    """A run folder as far as its photographs go."""
+    run = Run(tmp_path_factory.mktemp("start"))
+    (planned,) = plan(data, split_by="patient")
+    run.write_config(trainer.describe_run(planned))
+    run.write_table("splits.csv", (*SPLITS, *FURTHER), planned.table)
+    run.write_hashes(planned.inspection.hashes, duplicates.VERSION)
+    return run
+
+
+def test_a_start_that_was_trained_on_these_test_photographs_is_refused(data, start):
+    how = {"split_by": "patient", "seed": 9, "val": "0.4"}
+    asked = how | {"weights": str(start.folder)}
+    (free,) = plan(data, **how)
+    was, now = start.splits()["split"], free.table["split"]
+    test = int(((now == "test") & was.isin(["train", "val"])).sum())
+    val = int(((now == "val") & (was == "train")).sum())
+    assert test > 0
+    assert val > 0
+    with pytest.raises(UsageError, match=f"has seen {test} of the 10 test images.*--allow-overlap"):
+        plan(data, **asked)
+    heard = Listener()
+    (planned,) = plan(data, heard, allow_overlap=True, **asked)
+    assert trainer.describe_run(planned).start == {"test": test, "val": val}
+    said = [warning for warning in heard.warnings if "has seen" in warning]
+    assert f"{test} of the 10 test images" in said[0]
+    assert f"{val} of the {len(free.indices('val'))} val images" in said[1]
+
+
+def test_folds_hold_out_what_a_start_has_learned(data, start):
+    with pytest.raises(UsageError, match="of the 40 test images"):
+        plan(data, folds=2, weights=str(start.folder))
+    plans = plan(data, folds=2, weights=str(start.folder), allow_overlap=True)
+    seen = start.splits()["split"].isin(["train", "val"])
+    counts = [int((seen & (one.table["split"] == "test")).sum()) for one in plans]
+    assert [one.start["test"] for one in plans] == counts
+    assert sum(counts) == seen.sum()
+
+
+def test_a_start_on_other_photographs_or_on_the_same_split_is_free(data, start, tmp_path):
+    (same,) = plan(data, split_by="patient", weights=str(start["model.safetensors"]))
+    assert same.start == {"test": 0, "val": 0}
+    heard = Listener()
+    (unknown,) = plan(data, heard, weights=str(tmp_path / "theirs.pth"))
+    assert unknown.start is None
+    assert any("not known" in note for note in heard.notes)
+    other = photographs.course(tmp_path / "other", train=22, test=10, size=70)
+    assert plan(other, weights=str(start.folder))[0].start == {"test": 0, "val": 0}
