@@ -12,7 +12,7 @@ from tests.builders import photographs
 from tests.builders.program import dr
 
 RUN_FILES = {
-    "config.json", "splits.csv", "metrics.csv", "model.safetensors", "last.pt",
+    "config.json", "splits.csv", "hashes.npz", "metrics.csv", "model.safetensors", "last.pt",
     "predictions-val.csv", "predictions-test.csv", "summary.json", "confusion.png", "curves.png",
     "log.txt", "pictures.json",
 }  # fmt: skip
