@@ -22,7 +22,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 PACKAGE = {
     path.relative_to(ROOT).as_posix()
     for path in (ROOT / "dr_cli").rglob("*")
-    if path.is_file() and path.suffix in {".py", ".jinja", ".css", ".typed"}
+    if path.is_file() and path.suffix in {".py", ".jinja", ".css", ".typed", ".npz"}
 }
 
 
@@ -54,7 +54,8 @@ def test_sdist_holds_the_project_and_nothing_else(dist):
 
 
 def test_wheel_holds_templates_styles_and_py_typed(wheel):
-    assert {"dr_cli/py.typed", "dr_cli/report/page.html.jinja", "dr_cli/report/style.css"} < PACKAGE
+    kinds = ("py.typed", "report/page.html.jinja", "report/style.css", "photographs/quality.npz")
+    assert {f"dr_cli/{kind}" for kind in kinds} < PACKAGE
     with zipfile.ZipFile(wheel) as archive:
         held = {name for name in archive.namelist() if ".dist-info/" not in name}
     assert held == PACKAGE

@@ -105,19 +105,19 @@ def load_crop(path: Path | str, preprocessing: Preprocessing, root: Path | str =
     at_least = max(preprocessing.size, _SEEN_AT)
     full = preprocessing.decoding == "full"
     picture, original = decode(root, path, None if full else at_least)
-    found = _locate(picture, preprocessing)
+    found = find_field(picture)
     if found.box.side < preprocessing.size and picture.size != original:
         # A small field in a large picture: decoded again, larger by what it lacks.
         larger = -(-at_least * preprocessing.size // found.box.side)
         picture, original = decode(root, path, larger)
-        found = _locate(picture, preprocessing)
+        found = find_field(picture)
     return _cut(picture, original, found, preprocessing)
 
 
 def from_image(image: Image.Image, preprocessing: Preprocessing) -> Crop:
     """As `load_crop`, of a picture that is already in memory, in any Pillow mode."""
     picture = to_rgb(image)
-    return _cut(picture, picture.size, _locate(picture, preprocessing), preprocessing)
+    return _cut(picture, picture.size, find_field(picture), preprocessing)
 
 
 def measure_field(path: Path | str, root: Path | str = Path()) -> tuple[int, int]:
@@ -143,12 +143,6 @@ def choose_size(sizes: Sequence[tuple[int, int]]) -> int:
     return int(np.clip(median // 32 * 32, 32, 512))
 
 
-def _locate(picture: Image.Image, preprocessing: Preprocessing) -> Field:
-    found = find_field(picture)
-    whole = preprocessing.field == "whole"
-    return found._replace(box=Box(0, 0, *picture.size)) if whole else found
-
-
 def _cut(
     picture: Image.Image, original: tuple[int, int], found: Field, preprocessing: Preprocessing
 ) -> Crop:
@@ -157,7 +151,8 @@ def _cut(
     Only what lies in the picture is resized, to whole pixels of the crop: the source is cut by
     less than one of them at each end, so that the scale stays exactly the same both ways.
     """
-    size, box = preprocessing.size, found.box
+    size = preprocessing.size
+    box = Box(0, 0, *picture.size) if preprocessing.field == "whole" else found.box
     scale = box.side / size  # the picture's pixels a crop pixel
     width, left, right = _span(box.left, box.right, scale)
     height, top, bottom = _span(box.top, box.bottom, scale)
@@ -174,7 +169,7 @@ def _cut(
         box=Box(*(round(end * ratio) for end, ratio in zip(box, ratios, strict=True))),
         origin=((left - x * scale) * enlarged, (top - y * scale) * enlarged),
         scale=scale * enlarged,
-        judgement=quality.judge(found),
+        judgement=quality.judge(picture, found),
     )
 
 

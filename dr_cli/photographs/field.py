@@ -25,8 +25,8 @@ class Field(NamedTuple):
     """What `find_field` found in a picture."""
 
     box: Box
-    thumbnail: Image.Image
-    """The field alone, small: what quality is judged on."""
+    level: float
+    """Of the brightest channel: what is brighter is field, what is darker border."""
     filled: float
     """Part of the box that is brighter than the border; 0 where no field was found."""
 
@@ -51,15 +51,15 @@ def find_field(picture: Image.Image) -> Field:
     step = max(1, max(picture.size) // 256)
     small = picture.reduce(step)
     bright = ImageChops.lighter(ImageChops.lighter(*small.split()[:2]), small.getchannel("B"))
-    mask = np.asarray(bright) > _border_level(bright)
+    level = _border_level(bright)
+    mask = np.asarray(bright) > level
     if not mask.any():
-        return Field(Box(0, 0, *picture.size), small, 0.0)
+        return Field(Box(0, 0, *picture.size), level, 0.0)
     top, bottom = _band(_longest_runs(mask))
     left, right = _band(_longest_runs(mask.T))
     ends = min(right * step, picture.width), min(bottom * step, picture.height)
     inside = mask[top:bottom, left:right]
-    thumbnail = small.crop((left, top, right, bottom))
-    return Field(Box(left * step, top * step, *ends), thumbnail, float(inside.mean()))
+    return Field(Box(left * step, top * step, *ends), level, float(inside.mean()))
 
 
 def _border_level(bright: Image.Image) -> float:

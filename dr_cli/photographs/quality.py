@@ -1,23 +1,38 @@
 """Whether a picture is a photograph that can be graded: the rule, and its version."""
 
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from PIL import ImageFilter
-from PIL.Image import Resampling
+from numpy.typing import NDArray
+from PIL import Image
 
 from dr_cli.photographs.field import Field
+from dr_cli.photographs.measures import measure
 
-VERSION = 1
+VERSION = 2
 """Of the rule; part of the crops' key, because qualities are kept beside them. Whoever changes
-what `judge` gives raises it."""
+what `judge` gives, or the weights, raises it."""
 
-# Over all photographs of IDRiD (516) and APTOS (2,484) the least is 0.41, 0.3% lie below 0.83 and
-# 0.63, and so all are gradable. Black, white, flat colour, noise (uniform, Gaussian, dark), linear
-# and radial gradients, a checkerboard and a page of text score 0, white on black 0.14.
-GRADABLE_FROM = 0.2
-GOOD_FROM = 0.6
+WEIGHTS = Path(__file__).with_name("quality.npz")
+"""Of the network that weighs the measures; made by examples/benchmarks/fit_quality.py."""
+
+REASONS = (
+    "", "too dark", "too bright", "blurred", "too little contrast", "noisy or compressed",
+    "too little of the field", "not a fundus photograph",
+)  # fmt: skip
+"""What the network tells apart; the first is a good photograph."""
+
+QUALITIES = (0.0, 0.3, 0.6, 0.8, 1.0)
+"""What the `levels` in the weights, logits of being good, stand for: the middle of what was
+degraded until its grade was lost; twice as likely good as not; the worst tenth, the middle and the
+best of untouched photographs."""
+GRADABLE_FROM, GOOD_FROM = QUALITIES[1:3]
+
+SMALLEST = 24  # pixels of a field's longer side: in fewer not even a fundus is told from a ball
+SMALL = 96  # below, a microaneurysm is a tenth of a pixel and a bleeding one: never "good"
 
 Verdict = Literal["good", "usable", "reject"]
 
@@ -44,43 +59,39 @@ class Judgement:
         return "good" if self.quality >= GOOD_FROM else "usable"
 
 
-def judge(found: Field) -> Judgement:
-    """Whether a picture's field is a photograph that can be graded.
+def judge(picture: Image.Image, found: Field) -> Judgement:
+    """Whether an RGB picture, in which this field was found, is a photograph that can be graded.
 
-    The worst of these, each 0 to 1: filled (a disc fills 0.79 of its box); bright enough; not
-    washed out; structure of a vessel's size, neither too faint nor stronger than a fundus has;
-    the finest detail against that structure, neither a smooth drawing's nor a page's or noise's.
-    It tells photographs of a fundus from black, white, flat, noise, gradients and pages of text;
-    it is no clinical measure of quality.
+    A small network weighs what `measure` finds. It has learned from photographs degraded by
+    procedure and from pictures of other things, so it tells what a person sees at a glance; it is
+    no clinical measure of quality.
     """
     if found.filled == 0:
         return Judgement(0.0, "no field")
-    rgb = found.thumbnail.resize((128, 128), Resampling.BILINEAR)
-    pixels = np.asarray(rgb)[_MIDDLE].astype(np.float32)
-    green = rgb.getchannel("G")  # where vessels and lesions stand out most
-    blurs = green, green.filter(ImageFilter.BoxBlur(1)), green.filter(ImageFilter.BoxBlur(6))
-    sharp, smooth, surround = (np.asarray(blur)[_MIDDLE].astype(np.float32) for blur in blurs)
-    fine = float(np.abs(sharp - smooth).mean())
-    coarse = float(np.abs(smooth - surround).mean())
-    washed_out = float((pixels.min(axis=2) >= 250).mean())
-    contrast = coarse / (float(surround.mean()) + 4)
-    texture = fine / (coarse + 0.3)  # 0.3: rounding to 8 bits alone
-    parts = (
-        (_ramp(found.filled, 0.4, 0.7), "no field"),
-        (_ramp(float(pixels.max(axis=2).mean()), 20, 60), "too dark"),
-        (_ramp(washed_out, 0.5, 0.1), "too bright"),
-        (_ramp(contrast, 0.004, 0.015), "too little contrast"),
-        (_ramp(contrast, 0.4, 0.2), "not a fundus photograph"),
-        (_ramp(texture, 0.05, 0.15), "blurred"),
-        (_ramp(texture, 1.0, 0.7), "not a fundus photograph"),
-    )
-    worst, reason = min(parts)
-    return Judgement(round(worst, 4), reason if worst < GOOD_FROM else "")
+    if found.box.side < SMALLEST:
+        return Judgement(0.0, "too small")
+    shares = weigh(measure(picture, found))
+    good = float(np.log(shares[0] + 1e-9) - np.log(1 - shares[0] + 1e-9))
+    quality = float(np.interp(good, _weights()["levels"], QUALITIES))
+    reason = REASONS[1 + int(shares[1:].argmax())]
+    if quality >= GRADABLE_FROM and reason == REASONS[-1]:
+        reason = "unlike most fundus photographs"  # such as a pale fundus
+    if quality >= GOOD_FROM and found.box.side < SMALL:
+        quality, reason = GOOD_FROM - 0.01, "too small"
+    return Judgement(round(quality, 4), reason if quality < GOOD_FROM else "")
 
 
-_MIDDLE = (slice(24, 104), slice(24, 104))  # away from the rim, whose edge would pass for detail
+def weigh(measures: NDArray[np.float32]) -> NDArray[np.float64]:
+    """The share of each of `REASONS`, of measures [..., M]: [..., 8], their sum 1."""
+    w = _weights()
+    inputs = np.clip((measures - w["mean"]) / w["deviation"], -5, 5)
+    logits = np.tanh(inputs @ w["hidden"] + w["hidden_bias"]) @ w["out"] + w["out_bias"]
+    powers = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
+    shares: NDArray[np.float64] = powers / powers.sum(axis=-1, keepdims=True)
+    return shares
 
 
-def _ramp(value: float, nothing: float, full: float) -> float:
-    """0 at `nothing`, 1 at `full` and beyond, a straight line between."""
-    return min(1.0, max(0.0, (value - nothing) / (full - nothing)))
+@cache
+def _weights() -> dict[str, NDArray[np.float32]]:
+    with np.load(WEIGHTS) as stored:
+        return dict(stored)

@@ -164,7 +164,7 @@ def test_ungradable_photographs_are_reported_apart(world, tmp_path, monkeypatch)
     monkeypatch.setattr("dr_cli.photographs.quality.GRADABLE_FROM", 0.5)
     judged = iter([0.1, 0.9] * 100)
     monkeypatch.setattr(
-        "dr_cli.photographs.quality.judge", lambda found: Judgement(next(judged), "")
+        "dr_cli.photographs.quality.judge", lambda picture, found: Judgement(next(judged), "")
     )
     data = photographs.course(tmp_path / "data", train=20, test=10, size=60)
     done = dr("train", data, "--size", 32, "--epochs", 1, "--name", "run", "--quiet")

@@ -94,7 +94,9 @@ def test_a_subset_is_numbered_anew_and_leaves_the_whole_alone(photographs):
 def test_a_subset_has_the_qualities_of_its_own_photographs(photographs, monkeypatch):
     scores = iter([0.1, 0.9] * 6)
     monkeypatch.setattr(quality, "VERSION", "of this test")
-    monkeypatch.setattr(quality, "judge", lambda found: quality.Judgement(next(scores), ""))
+    monkeypatch.setattr(
+        quality, "judge", lambda picture, found: quality.Judgement(next(scores), "")
+    )
     part = FundusDataset(*photographs, WAY, workers=1).subset([4, 1, 0])
     rows = part.mark_gradable(pd.DataFrame({"path": part.paths}))
     assert rows["gradable"].tolist() == [0, 1, 0]

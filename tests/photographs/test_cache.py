@@ -427,7 +427,7 @@ def test_a_changed_quality_rule_judges_anew(photographs, monkeypatch):
     folder, paths = photographs
     build(folder, paths)
     monkeypatch.setattr(quality, "VERSION", quality.VERSION + 1)
-    monkeypatch.setattr(quality, "judge", lambda found: quality.Judgement(0.75, ""))
+    monkeypatch.setattr(quality, "judge", lambda picture, found: quality.Judgement(0.75, ""))
     again, load = build(folder, paths)
     assert len(load.asked) == 10
     assert again.quality.tolist() == [0.75] * 10
