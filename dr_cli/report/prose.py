@@ -122,18 +122,16 @@ def _tell_leaks(record: Record) -> Iterator[str]:
     """How many test images are half known from train or val; nothing where that is not known."""
     if (leaks := record.get("leaks")) is None:
         return
+    others = "train" if record.get("split") == "val" else "train or validation"
     found = [
-        f"{leaks[key]:,} of these {record['n']:,} images have {what} in train or validation"
+        f"{leaks[key]:,} of these {record['n']:,} images have {what} in {others}"
         for key, what in (
             ("fellow_eye_in_train", "their fellow eye"),
             ("duplicates_across_splits", "a duplicate"),
         )
         if leaks.get(key)
     ]
-    none = "No fellow eye and no duplicate of these images stands in train or validation."
+    none = f"No fellow eye and no duplicate of these images stands in {others}."
     if leaks.get("duplicates_across_splits") is None or "flow" not in record:  # a run of before
-        none = (
-            "No fellow eye of these images stands in train or validation; duplicates were not "
-            "looked for."
-        )
+        none = f"No fellow eye of these images stands in {others}; duplicates were not looked for."
     yield f"Leaks: {'; '.join(found)}." if found else none

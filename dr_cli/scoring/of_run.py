@@ -297,6 +297,8 @@ def _describe(run: Run, split: str, labels: "pd.DataFrame", again: bool = False)
         doubt = doubt_validation(usable)
         if config.picked_on_test or split == "val":
             optimistic = [judged]
+    elif split == "all" and config.picked_on_test and not again:
+        optimistic = ["test"]
     elif split == "train" or run.has("val"):
         optimistic = [split]
     if again and len(run.networks()) > 1 and "all" not in optimistic:

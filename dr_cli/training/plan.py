@@ -211,7 +211,7 @@ def _check_start(plans: list[Plan], observer: Observer) -> list[Plan]:
                 f"{text} in its own training: take another start, or --allow-overlap, and the "
                 "record says so"
             )
-        spoilt = "figures are" if judged else "epoch, temperature and thresholds are chosen"
+        spoilt = "their figures are" if judged else "what is chosen on them is"
         observer.warning(f"{text} in its own training: {spoilt} optimistic")
     return [
         replace(plan, start={split: counts[k] for split, counts in known.items()})

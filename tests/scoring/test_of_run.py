@@ -235,7 +235,7 @@ def test_a_run_picked_on_test_says_so_in_every_way(tmp_path):
     )
     everything = evaluate(run, split="all", bootstrap=0)
     assert everything["n"] == 40
-    assert any("optimistic" in w for w in everything["warnings"])
+    assert any("chosen on these test" in w for w in everything["warnings"])
 
 
 def test_the_command_line_draws_as_many_replicates_as_the_library():
