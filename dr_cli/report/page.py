@@ -1,7 +1,7 @@
 """The dictionary of `reading.collect` -> an HTML page, a Markdown text, a CSV table."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -11,9 +11,8 @@ from markupsafe import Markup
 
 from dr_cli import grades
 from dr_cli.plots import heat
-from dr_cli.report import gallery, svg
-from dr_cli.report.reading import find_figure, find_value
-from dr_cli.report.svg import Chart, Line, Ridges
+from dr_cli.report import answers, band, charts, gallery, svg
+from dr_cli.report.figures import find_figure, find_value, show
 from dr_cli.scoring.metrics import FIGURES
 from dr_cli.scoring.record import Record
 from dr_cli.words import difference, figure, mcnemar, number, p_value, percent, scaled, signed
@@ -63,11 +62,6 @@ PAIRS = (
 )
 
 
-def show(record: Record, name: str) -> str:
-    """A figure of a record with its interval, as everybody reads it."""
-    return figure(find_figure(record, name), FIGURES[name].percent)
-
-
 def render(data: Record) -> str:
     """One self-contained HTML page of what `collect` returned: no network, no library."""
     environment = jinja2.Environment(
@@ -78,11 +72,14 @@ def render(data: Record) -> str:
         "percent": percent, "number": number, "p_value": p_value, "signed": signed,
         "stacked": _stack, "shade": svg.shade,
     }  # fmt: skip
+    best = next(run for run in data["runs"] if run["name"] == data["best"])
     return environment.get_template("page.html.jinja").render(
-        data=data, names=grades.NAMES, columns=TABLE, pairs=PAIRS, figures=FIGURES, show=show,
-        find_figure=find_figure, matrices=_tabulate_differences(data),
-        charts=_chart_comparison(data["runs"]), charts_of=_chart_run, swatch=svg.draw_swatch,
-        heat=heat.VIRIDIS.split()[::3], heat_opacity=heat.STRONGEST, most_bytes=gallery.MOST_BYTES,
+        data=data, best=best, names=grades.NAMES, columns=TABLE, pairs=PAIRS, figures=FIGURES,
+        show=show, find_figure=find_figure, matrices=_tabulate_differences(data),
+        tiles=band.list_tiles(best["record"]), charts=charts.compare_runs(data["runs"], best),
+        charts_of=charts.describe_run, swatch=svg.draw_swatch, questions=answers.QUESTIONS,
+        of_confusion=answers.of_confusion, zip=zip, heat=heat.VIRIDIS.split()[::3],
+        heat_opacity=heat.STRONGEST, most_bytes=gallery.MOST_BYTES,
     )  # fmt: skip
 
 
@@ -171,131 +168,3 @@ def _tabulate_differences(data: Record) -> list[Record]:
         if cells and len(names) > 2:
             found.append({"title": title, "count": len(cells) // 2, "rows": rows})
     return found
-
-
-# ---------------------------------------------------------------- charts
-
-
-DIAGONAL = Line("chance", [(0, 0), (1, 1)], svg.NEUTRAL, True, marked=False)
-_NAMES = {"train": "training", "val": "validation", "test": "testing"}  # of a split's line
-
-
-def trace_metric(runs: Sequence[Record], first: str, metric: str) -> list[Line]:
-    """A metric against epoch: for every run the split `first`, dashed, and testing.
-
-    Validation stands for testing where there was none.
-    """
-    lines = []
-    for i, run in enumerate(runs):
-        last = "test" if _pick_points(run, f"test_{metric}") else "val"
-        for split in dict.fromkeys((first, last)):
-            if points := _pick_points(run, f"{split}_{metric}"):
-                lines.append(Line(f"{run['name']}, {_NAMES[split]}", points, i, split != last))
-    return lines
-
-
-def trace_rocs(runs: Sequence[Record]) -> list[Line]:
-    """Chance, and the ROC of referable retinopathy of every run that has one; [] without any."""
-    lines = [
-        Line(f"{run['name']}, AUC {show(run['record'], 'referable.auc')}", run["curves"]["roc"], i)
-        for i, run in enumerate(runs)
-        if run["curves"]["roc"]
-    ]
-    return lines and [DIAGONAL, *lines]
-
-
-def _chart_comparison(runs: Sequence[Record]) -> list[Chart]:
-    """The course's figure (accuracy against epoch in training and testing, every run), QWK, and
-    for several runs what their time of training bought, a point a run."""
-    accuracy = trace_metric(runs, "train", "accuracy")
-    times = [
-        Line(f"{run['name']}, {run['seconds']:,.0f} s, QWK {number(qwk)}", [(minutes, qwk)], i)
-        for i, run in enumerate(runs)
-        if (qwk := find_value(run["record"], "qwk")) is not None
-        and (minutes := (run["seconds"] or 0) / 60)
-    ]
-    return [
-        Chart("Accuracy against epoch", accuracy, "Accuracy", percent=True),
-        Chart("QWK against epoch", trace_metric(runs, "val", "qwk"), "QWK"),
-        Chart(
-            "QWK against time of training", times if len(times) > 1 else [],
-            "QWK", "minutes", wide=True,
-        ),
-    ]  # fmt: skip
-
-
-def _chart_run(run: Record, style: int) -> list[Chart | Ridges]:
-    """The charts of one run: its epochs' and its predictions'."""
-    loss = [
-        Line(_NAMES[split], points, style, split == "train")
-        for split in ("train", "val")
-        if (points := _pick_points(run, f"{split}_loss"))
-    ]
-    rate = [Line("learning rate", _pick_points(run, "lr"), style)]
-    names = [f"{grade} {name}" for grade, name in enumerate(grades.NAMES)]
-    expected = list(zip(names, run["curves"]["expected"], strict=True))
-    return [
-        Chart("Loss against epoch", loss, "loss"),
-        Chart("Learning rate against epoch", rate, "learning rate"),
-        Chart("Where the time went", _trace_times(run, style), "seconds an epoch", from_zero=True),
-        Chart(
-            "Referable retinopathy: ROC", _trace_operating_point(run, style),
-            "sensitivity", "1 − specificity", square=True,
-        ),
-        Chart(
-            "Reliability: is 80% sure right in 80%?", _trace_reliability(run, style),
-            "share right", "probability of the likeliest grade", square=True,
-        ),
-        Ridges(
-            "Expected grade by true grade", expected, (0, grades.NUM_GRADES - 1),
-            "expected grade", style,
-        ),
-    ]  # fmt: skip
-
-
-def _trace_times(run: Record, style: int) -> list[Line]:
-    """Seconds of each epoch; their sums in the legend."""
-    lines = []
-    whole = sum(training + predicting for _, training, predicting in run["phases"]) or 1
-    for k, what in ((1, "training"), (2, "predicting validation and test")):
-        total = sum(row[k] for row in run["phases"])
-        points = [(row[0], row[k]) for row in run["phases"]]
-        name = f"{what}: {total:,.0f} s ({percent(total / whole, 0)})"
-        lines.append(Line(name, points, style, k == 1))
-    return lines
-
-
-def _trace_operating_point(run: Record, style: int) -> list[Line]:
-    """The ROC with the point on it that the run calls referable from."""
-    record, roc = run["record"], run["curves"]["roc"]
-    if not roc:
-        return []
-    lines = [DIAGONAL, Line(f"AUC {show(record, 'referable.auc')}", roc, style, marked=False)]
-    sensitivity, specificity, threshold = (
-        find_value(record, f"referable.{part}")
-        for part in ("sensitivity", "specificity", "threshold")
-    )
-    if None not in (sensitivity, specificity):
-        name = (
-            f"operating point {number(threshold)}: "
-            f"sensitivity {percent(sensitivity)}, specificity {percent(specificity)}"
-        )
-        lines.append(Line(name, [(1 - specificity, sensitivity)], style))
-    return lines
-
-
-def _trace_reliability(run: Record, style: int) -> list[Line]:
-    bins = run["curves"]["reliability"]
-    return [replace(DIAGONAL, name="perfect")] + [
-        Line(f"{when} temperature", [(sure, right) for sure, right, _ in bins[when]], style, dashed)
-        for when, dashed in (("before", True), ("after", False))
-        if bins[when]
-    ]
-
-
-def _pick_points(run: Record, column: str) -> list[tuple[float, float]]:
-    return [
-        (row["epoch"], row[column])
-        for row in run["history"]
-        if row.get("epoch") is not None and row.get(column) is not None
-    ]

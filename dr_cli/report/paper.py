@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dr_cli.plots.lines import MARKERS, OKABE_ITO
-from dr_cli.report.page import trace_metric, trace_rocs
+from dr_cli.report.charts import trace_metric, trace_rocs
 from dr_cli.report.svg import MOST_MARKERS, Line
 from dr_cli.scoring.record import Record
 

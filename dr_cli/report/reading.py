@@ -11,6 +11,7 @@ import os
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
+from datetime import date
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -20,6 +21,7 @@ from dr_cli.errors import DrError, UsageError
 from dr_cli.events import NOTHING, Observer
 from dr_cli.labels import splits
 from dr_cli.report import command, curves, gallery, prose
+from dr_cli.report.figures import find_figure, find_value
 from dr_cli.report.finding import Found, find_runs, tell_progress
 from dr_cli.runs import SAMPLE_FOLDER, DataRecord, Run, counted_split
 from dr_cli.scoring.of_run import compare_runs
@@ -52,10 +54,12 @@ def collect(
     runs, told, left_out = _read_all(find_runs(folders), no_pictures, observer)
     _share_pictures(told)
     best, chosen_by = _choose_best(told)
+    runs, told = _put_best_first(runs, told, best)
     comparisons = _compare(runs, told)
     return {
         "schema": 1,
         "version": __version__,
+        "date": date.today().isoformat(),
         "intended_use": prose.INTENDED_USE,
         "card": prose.write_card(told),
         "pictures": not no_pictures,
@@ -67,19 +71,6 @@ def collect(
         "comparisons": comparisons or [],
         "runs": told,
     }
-
-
-def find_value(record: Any, name: str) -> Any:
-    """The value of a figure such as "qwk" or "referable.auc"; None where it is undefined."""
-    found = find_figure(record, name)
-    return found.get("value") if isinstance(found, Mapping) else found
-
-
-def find_figure(record: Any, name: str) -> Any:
-    """What a record holds of a figure, {"value", "ci95"} or the value; None without it."""
-    for key in name.split("."):
-        record = record.get(key) if isinstance(record, Mapping) else None
-    return record
 
 
 # ---------------------------------------------------------------- one run
@@ -232,6 +223,19 @@ def _choose_best(runs: Sequence[Record]) -> tuple[Record, str]:
     scores = [find_value(run[by], "qwk") for run in runs]
     known = [-math.inf if score is None else score for score in scores]
     return runs[known.index(max(known))], "validation QWK" if by == "val" else "test QWK"
+
+
+def _put_best_first(
+    runs: Sequence[Run], told: Sequence[Record], best: Record
+) -> tuple[list[Run], list[Record]]:
+    """The best, then the others by the QWK that the page shows of them."""
+
+    def rank(pair: tuple[Run, Record]) -> tuple[bool, float]:
+        qwk = find_value(pair[1]["record"], "qwk")
+        return pair[1] is not best, math.inf if qwk is None else -qwk
+
+    ordered = sorted(zip(runs, told, strict=True), key=rank)
+    return [run for run, _ in ordered], [record for _, record in ordered]
 
 
 def _compare(runs: Sequence[Run], told: Sequence[Record]) -> list[Record] | None:

@@ -39,6 +39,16 @@ class Line:
     style: int = 0
     dashed: bool = False
     marked: bool = True
+    kept: float | None = None
+    """The x whose point has a ring: the epoch whose weights were kept."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A level that needs no network, from side to side, with its name on it."""
+
+    name: str
+    y: float
 
 
 @dataclass(frozen=True)
@@ -51,11 +61,11 @@ class Axes:
     y_label: str
     percent: bool = False
     ticked: bool = True  # numbers on the y axis
-    left: int = 84
-    width: int = 640
-    height: int = 400
+    left: int = 64
+    width: int = 520
+    height: int = 340
 
-    right, top, bottom = 14, 14, 52
+    right, top, bottom = 16, 34, 54
 
     def px(self, x: float) -> float:
         low, high = self.x
@@ -71,13 +81,11 @@ class Axes:
     def draw(self, inside: Iterable[Markup], described: str) -> Markup:
         """The whole picture: grid, tick labels, axis names, then `inside`."""
         foot, middle = self.height - 10, (self.left + self.width - self.right) / 2
-        side = (self.top + self.height - self.bottom) / 2
         return Markup(
-            '<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}">{}{}'
-            '<text transform="translate(17,{}) rotate(-90)" text-anchor="middle">{}</text></svg>'
+            '<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}">{}{}{}</svg>'
         ).format(
             self.width, self.height, described, self._grid() + Markup("").join(inside),
-            _label(middle, foot, self.x_label), side, self.y_label,
+            _label(middle, foot, self.x_label), _label(2, 18, self.y_label, "start"),
         )  # fmt: skip
 
     def rule(self, y: float) -> Markup:
@@ -88,8 +96,8 @@ class Axes:
     def _grid(self) -> Markup:
         grid = Markup("")
         for y in place_ticks(*self.y) if self.ticked else ():
-            told = f"{y:.0%}" if self.percent else f"{y:.10g}"
-            grid += self.rule(y) + _label(self.left - 8, self.py(y) + 5, told, "end")
+            told = _tell_tick(y, self.percent)
+            grid += self.rule(y) + _label(self.left - 8, self.py(y) + 6, told, "end")
         for x in place_ticks(*self.x, whole=self.x_label == "epoch"):
             grid += _label(self.px(x), self.height - self.bottom + 21, f"{x:.10g}")
         return grid
@@ -121,6 +129,14 @@ class Chart:
     """No point lies on the frame's left or right edge."""
     from_zero: bool = False
     """The y axis starts there."""
+    rules: Sequence[Rule] = ()
+    answers: Sequence[str] = ()
+    """What it is, what is good, what it is here: a sentence or two each."""
+
+    @property
+    def shown(self) -> bool:
+        """Whether there is a point to draw."""
+        return any(line.points for line in self.lines)
 
     def draw(self) -> Markup:
         """With a description for those who cannot see it; "" where there is no point."""
@@ -128,15 +144,20 @@ class Chart:
         if not lines:
             return Markup("")
         xs, ys = ([point[k] for line in lines for point in line.points] for k in (0, 1))
+        ys += [rule.y for rule in self.rules]
         x = y = (0.0, 1.0)
         if not self.square:
             x = _widen(xs, 0.05 if self.wide else 0)
             y = _widen(ys, 0.05, 1 if self.percent else None)
         if self.from_zero:
             y = (0, 1.05 * max(ys) or 1)
-        axes = Axes(x, y, self.x_label, self.y_label, self.percent)
+        widest = max(len(_tell_tick(tick, self.percent)) for tick in place_ticks(*y))
+        axes = Axes(x, y, self.x_label, self.y_label, self.percent, left=20 + 10 * widest)
         ends = [f"{a.name}: from {a.points[0][1]:.3g} to {a.points[-1][1]:.3g}" for a in lines]
-        return axes.draw((_draw_line(axes, a) for a in lines), f"{self.title}. {'. '.join(ends)}")
+        ends += [f"{rule.name}: {rule.y:.3g}" for rule in self.rules]
+        inside = [_draw_line(axes, line) for line in lines]
+        inside += [_draw_rule(axes, rule) for rule in self.rules]
+        return axes.draw(inside, f"{self.title}. {'. '.join(ends)}")
 
 
 @dataclass(frozen=True)
@@ -148,11 +169,13 @@ class Ridges:
     x: tuple[float, float]
     x_label: str
     style: int
-    lines = ()  # none needs a legend
+    answers: Sequence[str] = ()
+    lines: Sequence[Line] = ()  # none needs a legend
+    shown = True
 
     def draw(self) -> Markup:
         """With a description for those who cannot see it."""
-        axes = Axes(self.x, (0, len(self.rows)), self.x_label, "", ticked=False, left=184)
+        axes = Axes(self.x, (0, len(self.rows)), self.x_label, "", ticked=False, left=170)
         width = (self.x[1] - self.x[0]) / len(self.rows[0][1])
         inside = []
         for foot, (name, counts) in zip(reversed(range(len(self.rows))), self.rows, strict=True):
@@ -169,8 +192,8 @@ class Ridges:
 
 
 def draw_swatch(line: Line) -> Markup:
-    """A short piece of a line, for the legend beside a chart, about (108, 22)."""
-    axes = Axes((0, 2), (0, 2), "", "", width=146, height=82)
+    """A short piece of a line, for the legend below a chart, from (64, 44) to (130, 44)."""
+    axes = Axes((0, 2), (0, 2), "", "", width=146, height=108)
     xs = (0, 1, 2) if len(line.points) > 1 else (1,)
     return _draw_line(axes, replace(line, name="", points=[(x, 1) for x in xs]))
 
@@ -194,6 +217,17 @@ def _luminance(colour: Sequence[int]) -> float:
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
+def _tell_tick(y: float, percent: bool) -> str:
+    return f"{y:.0%}" if percent else f"{y:.10g}".replace("-", "−")
+
+
+def _draw_rule(axes: Axes, rule: Rule) -> Markup:
+    """The level, and its name in the middle: curves begin and end at the sides."""
+    y, end = axes.py(rule.y), axes.width - axes.right
+    line = Markup('<path class="rule" d="M{},{}H{}"/>').format(axes.left, y, end)
+    return line + _label((axes.left + end) / 2, y - 6, rule.name)
+
+
 def _label(x: float, y: float, told: str, anchor: str = "middle") -> Markup:
     return Markup('<text x="{}" y="{}" text-anchor="{}">{}</text>').format(x, y, anchor, told)
 
@@ -213,6 +247,9 @@ def _draw_line(axes: Axes, line: Line) -> Markup:
         marks += Markup('<path d="{}" transform="translate({},{})">{}</path>').format(
             MARKERS[line.style % len(MARKERS)], *places[i], title
         )
+    for (x, _), place in zip(line.points, places, strict=True):
+        if x == line.kept:
+            marks += Markup('<circle class="kept" cx="{}" cy="{}" r="11"/>').format(*place)
     return Markup('<g class="line{}" style="--c:{}"><path class="stroke" d="M{}"/>{}</g>').format(
         " dashed" if line.dashed else "", colour, "L".join(f"{x},{y}" for x, y in places), marks
     )

@@ -151,6 +151,7 @@ def test_both_schemes_can_be_read(opened: Any, scheme: str) -> None:
 
 
 def test_pictures_stand_side_by_side(opened: Any) -> None:
+    _unfold(opened)
     for pixels in (390, 1280):
         _width(opened, pixels)
         pairs = opened.execute_script("""
@@ -174,16 +175,81 @@ def test_print_on_a4_has_no_overflow(opened: Any) -> None:
     _width(opened, 688)  # 182 mm, A4 less its margins, in CSS pixels
     opened.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
     opened.execute_script("dispatchEvent(new Event('beforeprint'))")
-    assert (
-        len(opened.find_elements("css selector", "details[open]")) == 4
-    )  # a run each, and the pairs
+    unfolded = opened.find_elements("css selector", "details[open]")
+    assert len(unfolded) == 3 * 3 + 1  # figures, charts and the making of each run; the pairs
+    asked = opened.find_elements("css selector", ".ask")
+    assert len(asked) > 9
+    assert not any(one.is_displayed() for one in asked)
     assert _overflow(opened) <= 0
     cut = opened.execute_script(
         "return [...document.querySelectorAll('.wide')].filter(e => e.scrollWidth > 690).length"
     )
     assert cut == 0
     opened.execute_script("dispatchEvent(new Event('afterprint'))")
-    assert opened.find_elements("css selector", "details[open]") == []
+    assert len(opened.find_elements("css selector", "details[open]")) == 2  # of the best run
+
+
+@pytest.mark.parametrize(("pixels", "most"), [(1280, 6_000), (390, 13_000)])
+def test_three_runs_are_not_too_long(opened: Any, pixels: int, most: int) -> None:
+    _width(opened, pixels)
+    assert opened.execute_script("return document.documentElement.scrollHeight") < most
+
+
+def test_the_contents_lead_everywhere_from_the_best_run_down(opened: Any) -> None:
+    links = opened.find_elements("css selector", "nav a")
+    assert [link.text[:8] for link in links] == [
+        "Summary", "Comparis", "resnet50", "resnet18", "a-run-wi", "Model ca"
+    ]  # fmt: skip
+    for link in links:
+        target = link.get_attribute("href").partition("#")[2]
+        assert opened.find_element("id", target).tag_name == "h2"
+
+
+def test_no_chart_stands_alone_in_half_a_row(opened: Any) -> None:
+    _unfold(opened)
+    rows = opened.execute_script("""
+      return [...document.querySelectorAll(".charts")].map(box => {
+        const rows = {};
+        for (const figure of box.children) {
+          const {top, width} = figure.getBoundingClientRect();
+          rows[top] = (rows[top] ?? 0) + width / box.clientWidth;
+        }
+        return Object.values(rows);
+      });
+    """)
+    assert len(rows) == 4
+    assert min(min(row) for row in rows) > 0.9
+
+
+def test_no_two_texts_of_a_chart_overlap(opened: Any) -> None:
+    """The learning rate's title stood on its ticks at 390 px."""
+    for pixels in (390, 1280):
+        _width(opened, pixels)
+        _unfold(opened)
+        found = opened.execute_script("""
+          const overlap = (a, b) => Math.min(a.right, b.right) - Math.max(a.left, b.left) > 1
+            && Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 3;
+          return [...document.querySelectorAll(".chart")].flatMap(chart => {
+            const texts = [...chart.querySelectorAll("text")];
+            const boxes = texts.map(text => text.getBoundingClientRect());
+            return texts.flatMap((text, i) => texts.slice(i + 1)
+              .filter((_, j) => overlap(boxes[i], boxes[i + 1 + j]))
+              .map(other => `${text.textContent} on ${other.textContent}`));
+          });
+        """)
+        assert found == []
+
+
+def test_a_cut_table_says_that_it_scrolls(opened: Any) -> None:
+    told = "return getComputedStyle(document.querySelector('.wide'), '::before').content"
+    assert opened.execute_script(told) == "none"
+    _width(opened, 390)
+    opened.execute_script("dispatchEvent(new Event('resize'))")
+    assert "scrolls sideways" in opened.execute_script(told)
+
+
+def _unfold(browser: Any) -> None:
+    browser.execute_script("for (const x of document.querySelectorAll('.part')) x.open = true")
 
 
 def test_every_control_has_a_name(opened: Any) -> None:

@@ -22,7 +22,7 @@ from dr_cli import words
 from dr_cli.errors import UsageError
 from dr_cli.grades import Calibration
 from dr_cli.plots import heat
-from dr_cli.report import curves, gallery, page, paper, reading, svg
+from dr_cli.report import answers, band, charts, curves, gallery, page, paper, reading, svg
 from dr_cli.runs import DataRecord, ModelRecord, Run, RunConfig, read_record
 from dr_cli.scoring.metrics import FIGURES, Figure
 from tests.builders.runs import edit, figure, jpeg, replace_in, write_pictures, write_run
@@ -64,7 +64,7 @@ def test_dictionary_is_plain_json(runs: Path) -> None:
     data = reading.collect([runs])
     assert json.loads(json.dumps(data, allow_nan=False)) == data
     assert data["warnings"] == []
-    assert [run["name"] for run in data["runs"]] == ["resnet18", "resnet50-pretrained"]
+    assert [run["name"] for run in data["runs"]] == ["resnet50-pretrained", "resnet18"]
     assert data["runs"][0]["history"][0]["test_qwk"] is None  # an empty cell
     assert data["runs"][0]["seconds_per_epoch"] == 17.5
 
@@ -211,10 +211,10 @@ def test_page_is_whole_and_reaches_for_nothing(runs: Path) -> None:
             if target is not None and target != "data:,":
                 assert target.removeprefix("#") in ids, (tag, key, target)
     assert not re.search(r"https?://|@import|url\(", html)
-    assert (
-        sum(tag == "table" and attrs.get("class") == "confusion" for tag, attrs in elements.tags)
-        == 2
-    )
+    matrices = [
+        a for tag, a in elements.tags if tag == "table" and "confusion" in a.get("class", "")
+    ]
+    assert len(matrices) == 1 + 2 + 2  # the best's in the summary, all side by side, one a run
     assert "no diagnosis" in elements.text
     assert "n/a" in elements.text  # the undefined referable AUC
     assert len(html) < 400_000
@@ -228,6 +228,61 @@ def test_comparison_chart_holds_every_run_and_split(runs: Path) -> None:
     assert lines == [(" dashed", "0"), ("", "0"), (" dashed", "1"), ("", "1")]
     for text in ("resnet18, training", "resnet50-pretrained, testing"):
         assert text in html
+
+
+def test_curves_have_the_baselines_and_the_kept_epoch(runs: Path) -> None:
+    for name in ("resnet18", "resnet50-pretrained"):
+        with edit(runs / name / "summary.json") as told:
+            told["test"]["baselines"]["fellow_eye"] = {"accuracy": 0.8, "qwk": 0.7}
+    accuracy, qwk, _ = charts.compare_runs(*collected(runs))
+    assert [(rule.name, rule.y) for rule in accuracy.rules] == [
+        ("commonest grade", 0.33), ("other eye's grade", 0.8)
+    ]  # fmt: skip
+    assert [rule.y for rule in qwk.rules] == [0.0, 0.7]
+    assert [line.kept for line in accuracy.lines] == [None, 3, None, 3]
+    drawn = accuracy.draw()
+    assert drawn.count('class="rule"') == drawn.count('class="kept"') == 2
+    with edit(runs / "resnet18" / "summary.json") as told:
+        told["test"]["baselines"]["fellow_eye"]["qwk"] = 0.6
+    _, qwk, _ = charts.compare_runs(*collected(runs))
+    assert [rule.y for rule in qwk.rules] == [0.0], "it is not the same for both"
+
+
+def collected(runs: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    told = reading.collect([runs])["runs"]
+    return told, told[0]
+
+
+def test_the_band_says_each_figure_beside_what_needs_no_network(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    with edit(run / "summary.json") as told:
+        told["test"]["baselines"]["fellow_eye"] = {"accuracy": 0.8, "qwk": -0.1}
+    qwk, accuracy, auc, found, passed = band.list_tiles(reading.collect([run])["runs"][0]["record"])
+    assert (qwk.value, qwk.interval) == ("0.580", "0.530–0.630")
+    assert qwk.against == "commonest grade: 0.000, other eye's grade: −0.100"
+    assert qwk.levels == (0.0, 0.0), "a level below 0 stands at the end of the line"
+    assert qwk.gauge == pytest.approx({"value": 0.58, "low": 0.53, "high": 0.63})
+    assert "commonest grade: 33.0%, other eye's grade: 80.0%" in accuracy.against
+    assert (auc.value, auc.interval, auc.gauge) == ("n/a", "", None)
+    assert found.heading == "Sensitivity, referable at 0.310"
+    assert (found.value, passed.value) == ("85.0%", "80.0%")
+    assert "everybody: 100%" in found.against
+
+
+def test_each_figure_answers_what_is_asked_of_it(runs: Path) -> None:
+    text = Elements(page.render(reading.collect([runs]))).text
+    assert text.count("What is it?") == text.count("What is good?") == 1 + 3 + 2 * 6
+    assert "it finds 85 of 100 eyes with referable retinopathy, misses 15, and refers 20" in text
+    assert "Validation's is lowest in epoch 4 of 4; it was still falling" in text
+
+
+def test_the_answers_of_a_confusion_matrix_count_its_cells() -> None:
+    counts = [[9, 0, 1, 0, 2], [0, 5, 0, 0, 0], [3, 1, 6, 0, 0], [0, 0, 0, 4, 0], [1, 0, 0, 0, 7]]
+    *_, here = answers.of_confusion({"confusion": counts, "n": 39})
+    assert here == (
+        "Of 22 images of grade 2 or more, 5 are called 0 or 1; "
+        "7 of 39 images are off by more than one grade."
+    )
 
 
 def test_confusion_cells_agree_with_the_images_listed(runs: Path) -> None:
@@ -246,7 +301,7 @@ def test_a_cell_lists_the_most_confident(
     capped = reading.collect([runs / "resnet18"])["runs"][0]["cells"]["0-0"]
     assert capped == whole[:listed]
     monkeypatch.setattr(reading, "MOST_IN_CELLS", 2)  # of two runs, one image each
-    assert reading.collect([runs])["runs"][0]["cells"]["0-0"] == whole[:1]
+    assert reading.collect([runs])["runs"][1]["cells"]["0-0"] == whole[:1]
     assert capped[0]["probability"] == max(image["probability"] for image in whole)
 
 
@@ -273,8 +328,8 @@ def test_everything_from_outside_is_escaped(tmp_path: Path) -> None:
 
 def test_command_repeats_the_run(runs: Path) -> None:
     commands = [run["command"] for run in reading.collect([runs])["runs"]]
-    assert commands[0] == "dr train /data/secret-clinic --epochs 4 --size 224"
-    assert commands[1] == (
+    assert commands[1] == "dr train /data/secret-clinic --epochs 4 --size 224"
+    assert commands[0] == (
         "dr train /data/secret-clinic --arch resnet50 --pretrained --epochs 4 --size 224"
     )
 
@@ -366,7 +421,7 @@ def test_splits_and_the_fellow_eyes_in_train(runs: Path) -> None:
 
 def test_csv_and_markdown_say_what_the_page_says(runs: Path) -> None:
     data = reading.collect([runs])
-    first, second = csv.DictReader(page.to_csv(data).splitlines())
+    second, first = csv.DictReader(page.to_csv(data).splitlines())
     assert second["name"] == "resnet50-pretrained"
     assert float(second["qwk"]) == pytest.approx(0.68)
     assert float(second["qwk_low"]) == pytest.approx(0.63)
@@ -375,7 +430,7 @@ def test_csv_and_markdown_say_what_the_page_says(runs: Path) -> None:
     blocks = [block.splitlines() for block in text.split("\n\n") if block.startswith("|")]
     assert [len(block) for block in blocks] == [4, 3]  # runs; pairs of runs
     assert all(len({line.count("|") for line in block}) == 1 for block in blocks)
-    assert "0.680 (0.630–0.730)" in blocks[0][3]
+    assert "0.680 (0.630–0.730)" in blocks[0][2]
     assert blocks[1][2].startswith("| resnet")
     assert "no diagnosis" in text
 
@@ -450,7 +505,7 @@ def test_long_names_are_not_cut_from_the_legend(tmp_path: Path) -> None:
 def test_every_pair_of_runs_is_compared(runs: Path) -> None:
     data = reading.collect([runs])
     [pair] = data["comparisons"]
-    assert (pair["a"], pair["b"]) == ("resnet18", "resnet50-pretrained")
+    assert (pair["a"], pair["b"]) == ("resnet50-pretrained", "resnet18")
     tables = [Run(runs / name).predictions("test") for name in (pair["a"], pair["b"])]
     kappas = [
         sklearn.metrics.cohen_kappa_score(table["grade"], table["predicted"], weights="quadratic")
@@ -565,9 +620,9 @@ def test_time_against_quality_has_a_point_a_run(runs: Path) -> None:
 def test_pictures_are_shown_with_what_was_said_of_them(runs: Path) -> None:
     entries = write_pictures(runs / "resnet18")
     data = reading.collect([runs])
-    assert data["runs"][0]["pictures"] == entries
-    assert data["runs"][0]["pictures_left_out"] == 0
-    assert data["runs"][1]["pictures"] == []
+    assert data["runs"][1]["pictures"] == entries
+    assert data["runs"][1]["pictures_left_out"] == 0
+    assert data["runs"][0]["pictures"] == []
     html = page.render(data)
     shown = [attrs for tag, attrs in Elements(html).tags if tag == "img"]
     wanted = [entry[what] for entry in entries for what in ("photograph", "heatmap")]
@@ -657,7 +712,7 @@ def test_a_pictures_name_is_escaped(tmp_path: Path) -> None:
 def test_the_key_has_the_heatmaps_colours(runs: Path) -> None:
     write_pictures(runs / "resnet18")
     html = page.render(reading.collect([runs]))
-    key = html[html.index('<linearGradient id="heat-1">') :].split("</linearGradient>")[0]
+    key = html[html.index('<linearGradient id="heat-2">') :].split("</linearGradient>")[0]
     stops = re.findall(r'offset="(.*?)" stop-color="#(\w+)" stop-opacity="(.*?)"', key)
     assert [colour for _, colour, _ in stops] == heat.VIRIDIS.split()[::3]
     assert (stops[0][::2], stops[-1][::2]) == (("0", "0"), ("1", "0.6"))
@@ -697,7 +752,7 @@ def test_without_pictures_no_path_of_the_machine_is_left(tmp_path: Path) -> None
 
 def test_where_the_time_went(runs: Path) -> None:
     write_splits(runs / "resnet50-pretrained", "a,0,,,test,")
-    first, second = reading.collect([runs])["runs"]
+    second, first = reading.collect([runs])["runs"]
     assert first["phases"][1] == [2, 10, 7]  # 580 at 58 images a second, of 17 s
     assert second["phases"] == []  # it says not how many images it trained on
     html = page.render(reading.collect([runs]))
