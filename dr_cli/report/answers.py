@@ -6,11 +6,13 @@ Each function gives those three answers; "here" is computed from the run that th
 from collections.abc import Sequence
 
 from dr_cli.grades import NUM_GRADES, REFERABLE_FROM
-from dr_cli.report.figures import find_value, show
+from dr_cli.report.figures import find_figure, find_value, show
 from dr_cli.scoring.record import Record
-from dr_cli.words import number, percent
+from dr_cli.words import figure, number, percent
 
 QUESTIONS = ("What is it?", "What is good?", "What is it here?")
+
+EVEN = 0.005  # between confidence and the share right: nothing to speak of
 
 Answers = tuple[str, str, str]
 
@@ -133,13 +135,54 @@ def of_reliability(run: Record) -> Answers:
     bins = run["curves"]["reliability"]["after"]
     total = sum(n for _, _, n in bins) or 1
     gap = sum((sure - right) * n for sure, right, n in bins) / total
-    tends = "surer than it is right" if gap > 0 else "less sure than it is right"
+    tends = "It is surer than right" if gap > 0 else "It is less sure than right"
+    here = f"{tends}, by {percent(abs(gap))} on average"
+    if abs(gap) < EVEN:
+        here = "On average it is neither too sure nor too modest"
     return (
         "Whether a probability can be taken at its word: of the images of which the network is 80% "
         "sure, are 80% right?",
         "Points on the diagonal. Below it the network is too sure of itself, above it too modest.",
-        f"It is {tends}, by {percent(abs(gap))} on average; the points lie "
+        f"{here}; the points lie "
         f"{percent(find_value(run['record'], 'calibration.ece'))} from the diagonal (ECE).",
+    )
+
+
+def of_honesty(run: Record) -> Answers:
+    """Of the probability of referable retinopathy against the share that is so."""
+    judged = find_figure(run["record"], "referable.calibration") or {}
+    return (
+        "Of the images to which the network gives this probability of referable retinopathy, how "
+        "many are referable?",
+        "Points on the diagonal, slope 1 and intercept 0. A slope below 1 says that the "
+        "probabilities are too extreme, an intercept below 0 that they are too high.",
+        f"Slope {figure(judged.get('slope'))}, intercept {figure(judged.get('intercept'))}; "
+        f"{figure(judged.get('observed_expected'))} referable images for each one expected.",
+    )
+
+
+def of_benefit(run: Record) -> Answers:
+    """Of the decision curve of referable retinopathy."""
+    curve = find_figure(run["record"], "referable.decision_curve") or {}
+    best = [
+        at
+        for at, gain, everybody in zip(
+            *(curve.get(key, ()) for key in ("threshold", "network", "refer_all")), strict=True
+        )
+        if gain > max(0, everybody)
+    ]
+    here = "Nowhere better than referring everybody or nobody."
+    if best:
+        here = (
+            f"Better than referring everybody and nobody at {len(best)} of "
+            f"{len(curve['threshold'])} thresholds, from {best[0]:.2f} to {best[-1]:.2f}."
+        )
+    return (
+        "True alarms for each image, less the needless ones, which weigh more the higher the "
+        "probability from which one acts: at 0.10 nine needless visits weigh as much as one eye "
+        "found.",
+        "The network's line above both others at the thresholds that a clinic would act from.",
+        here,
     )
 
 

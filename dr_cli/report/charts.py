@@ -5,12 +5,13 @@ from dataclasses import replace
 
 from dr_cli import grades
 from dr_cli.report import answers, svg
-from dr_cli.report.figures import find_value, show
+from dr_cli.report.figures import find_figure, find_value, show
 from dr_cli.report.svg import Chart, Line, Ridges, Rule
 from dr_cli.scoring.record import Record
 from dr_cli.words import number, percent
 
 DIAGONAL = Line("chance", [(0, 0), (1, 1)], svg.NEUTRAL, True, marked=False)
+LEAST_BENEFIT = -0.05  # below it a decision curve falls out of its frame
 _NAMES = {"train": "training", "val": "validation", "test": "testing"}  # of a split's line
 
 
@@ -98,6 +99,16 @@ def describe_run(run: Record, style: int) -> list[Chart | Ridges]:
             "share right", "probability of the likeliest grade", square=True,
             answers=answers.of_reliability(run),
         ),
+        Chart(
+            "Referable: probability against what is so", _trace_honesty(run, style),
+            "share that is referable", "probability of referable", square=True,
+            answers=answers.of_honesty(run),
+        ),
+        Chart(
+            "Decision curve: what acting on it gains", _trace_benefit(run, style),
+            "net benefit, referable", "threshold probability", rules=(Rule("refer nobody", 0.0),),
+            answers=answers.of_benefit(run),
+        ),
         Ridges(
             "Expected grade by true grade", expected, (0, grades.NUM_GRADES - 1),
             "expected grade", style, answers=answers.of_expected(run),
@@ -150,6 +161,29 @@ def _trace_reliability(run: Record, style: int) -> list[Line]:
         for when, dashed in (("before", True), ("after", False))
         if bins[when]
     ]
+
+
+def _trace_honesty(run: Record, style: int) -> list[Line]:
+    """Predicted against observed share of referable images; [] in older records."""
+    curve = find_figure(run["record"], "referable.calibration.curve") or []
+    points = [(part["predicted"], part["observed"]) for part in curve if part["n"]]
+    lines = [replace(DIAGONAL, name="perfect"), Line(run["name"], points, style)]
+    return lines if points else []
+
+
+def _trace_benefit(run: Record, style: int) -> list[Line]:
+    """Net benefit of the network and of referring everybody, as far as it is worth a look."""
+    curve = find_figure(run["record"], "referable.decision_curve")
+    if not curve:
+        return []
+    lines = []
+    for key, name, of in (
+        ("refer_all", "refer everybody", svg.NEUTRAL), ("network", run["name"], style)
+    ):  # fmt: skip
+        pairs = zip(curve["threshold"], curve[key], strict=True)
+        points = [(at, gain) for at, gain in pairs if gain > LEAST_BENEFIT]
+        lines.append(Line(name, points, of, of == svg.NEUTRAL, marked=False))
+    return lines
 
 
 def _pick_points(run: Record, column: str) -> list[tuple[float, float]]:

@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from dr_cli import grades
 from dr_cli.plots import heat
-from dr_cli.report import answers, band, charts, gallery, svg
+from dr_cli.report import alarm, answers, band, charts, gallery, svg
 from dr_cli.report.figures import find_figure, find_value, show
 from dr_cli.scoring.metrics import FIGURES
 from dr_cli.scoring.record import Record
@@ -69,8 +69,8 @@ def render(data: Record) -> str:
         autoescape=True, trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     environment.filters |= {
-        "percent": percent, "number": number, "p_value": p_value, "signed": signed,
-        "stacked": _stack, "shade": svg.shade,
+        "percent": percent, "number": number, "figure": figure, "p_value": p_value,
+        "signed": signed, "stacked": _stack, "shade": svg.shade,
     }  # fmt: skip
     best = next(run for run in data["runs"] if run["name"] == data["best"])
     return environment.get_template("page.html.jinja").render(
@@ -78,8 +78,9 @@ def render(data: Record) -> str:
         show=show, find_figure=find_figure, matrices=_tabulate_differences(data),
         tiles=band.list_tiles(best["record"]), charts=charts.compare_runs(data["runs"], best),
         charts_of=charts.describe_run, swatch=svg.draw_swatch, questions=answers.QUESTIONS,
-        of_confusion=answers.of_confusion, zip=zip, heat=heat.VIRIDIS.split()[::3],
-        heat_opacity=heat.STRONGEST, most_bytes=gallery.MOST_BYTES,
+        of_confusion=answers.of_confusion, zip=zip, tell_alarm=alarm.tell_alarm,
+        tabulate_alarm=alarm.tabulate_alarm, tabulate_units=alarm.tabulate_units,
+        heat=heat.VIRIDIS.split()[::3], heat_opacity=heat.STRONGEST, most_bytes=gallery.MOST_BYTES,
     )  # fmt: skip
 
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from dr_cli.scoring.record import Record, doubt_leaks
-from dr_cli.words import figure, number, percent
+from dr_cli.words import figure, number, percent, signed_figure
 
 INTENDED_USE = (
     "For research and teaching. This is no medical device: it makes no diagnosis, "
@@ -98,6 +98,7 @@ def warn(runs: Sequence[Record], comparable: bool) -> Iterator[str]:
 def _tell_baselines(baselines: Record) -> Iterator[str]:
     told = [
         f"{what} scores QWK {number(base['qwk'])} and accuracy {percent(base['accuracy'])}"
+        + _tell_difference(base.get("difference") or {})
         for key, what in (
             ("majority", "always predicting the commonest grade"),
             ("fellow_eye", "copying the grade of the patient's other eye"),
@@ -106,6 +107,14 @@ def _tell_baselines(baselines: Record) -> Iterator[str]:
     ]
     if told:
         yield f"For comparison, {', and '.join(told)}."
+
+
+def _tell_difference(difference: Record) -> str:
+    """How much more the network has on the same patients; nothing in older records."""
+    qwk = difference.get("qwk") or {}
+    if qwk.get("value") is None:
+        return ""
+    return f" (the network's QWK less its: {signed_figure(qwk)})"
 
 
 def _name_data(run: Record) -> str:
