@@ -175,7 +175,7 @@ class Ridges:
 
     def draw(self) -> Markup:
         """With a description for those who cannot see it."""
-        axes = Axes(self.x, (0, len(self.rows)), self.x_label, "", ticked=False, left=170)
+        axes = Axes(self.x, (0, len(self.rows)), self.x_label, "", ticked=False, left=188)
         width = (self.x[1] - self.x[0]) / len(self.rows[0][1])
         inside = []
         for foot, (name, counts) in zip(reversed(range(len(self.rows))), self.rows, strict=True):
