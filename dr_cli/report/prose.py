@@ -28,6 +28,16 @@ LIMITS = (
     "from the training data's own source says little about another clinic's. An interval "
     "tells how far chance in the choice of patients reaches, and nothing of such shifts."
 )
+REPORTING = (
+    "Of what STARD-AI and TRIPOD+AI ask for this page holds, where a run's record has it: the flow "
+    "of photographs and patients with the reasons why some were left out; the data, their splits "
+    "and leaks; the network with every option and version; the threshold and where it was chosen; "
+    "2×2 counts, sensitivity, specificity and predictive values with 95% intervals; "
+    "discrimination, calibration and net benefit; figures by grade and by patient. Only you can "
+    "tell: who the patients were, how and when they were chosen, their age, sex, ethnicity and "
+    "kind of diabetes, the cameras; who graded, and how disagreements were settled; who is to use "
+    "it, where and for what; registration, ethics and funding."
+)
 NAMES = {"train": "training", "val": "validation", "test": "test"}  # of splits, before "images"
 
 
@@ -56,6 +66,7 @@ def write_card(runs: Sequence[Record]) -> list[dict[str, str]]:
         ("Data", ". ".join(dict.fromkeys(told)) + "."),
         ("Metrics", METRICS),
         ("Limits", LIMITS),
+        ("For a paper", REPORTING),
     )
     return [{"title": title, "text": text} for title, text in parts]
 

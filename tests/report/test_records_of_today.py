@@ -105,3 +105,11 @@ def test_an_older_record_has_none_of_it(tmp_path: Path) -> None:
     assert alarm.tabulate_units(old["record"]) is None
     assert len(charts.describe_run(old, 0)) == 6
     assert "Photographs and patients" not in page.render(reading.collect([tmp_path / "old"]))
+
+
+def test_the_card_says_what_guidelines_ask_for_and_what_only_a_person_can_tell(run: Path) -> None:
+    data = reading.collect([run])
+    card = {item["title"]: item["text"] for item in data["card"]}
+    assert "STARD-AI and TRIPOD+AI" in card["For a paper"]
+    for form in (page.render(data), page.to_markdown(data)):
+        assert "Only you can tell: who the patients were" in form
