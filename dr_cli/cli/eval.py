@@ -126,6 +126,7 @@ def command(
     grade_column: options.GradeColumn = None,
     patient_column: options.PatientColumn = None,
     split_column: options.SplitColumn = None,
+    grade_map: options.GradeMap = None,
     device: options.Device = "auto",
     precision: options.Precision = "auto",
     quiet: options.Quiet = False,
@@ -153,7 +154,8 @@ def command(
                 bootstrap=bootstrap, by=by, prevalences=prevalences, layout=layout,
                 device=device, precision=precision,
                 columns={"image": image_column, "grade": grade_column,
-                         "patient": patient_column, "split": split_column},
+                         "patient": patient_column, "split": split_column,
+                         "grade_map": grade_map},
                 workers=workers, batch_size=batch_size, tta=tta, observer=console,
             )  # fmt: skip
         for warning in record["warnings"]:

@@ -62,6 +62,13 @@ ImageColumn = column("names the image")
 GradeColumn = column("holds the grade")
 PatientColumn = column("names the patient")
 SplitColumn = column("holds train, val or test")
+GradeMap = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MAP", rich_help_panel=DATA,
+        help='What the values of the grade column, or folders\' names, mean: "1=0,2=1,U=".',
+    ),
+]  # fmt: skip
 Quiet = Annotated[
     bool,
     typer.Option("--quiet", "-q", help="Warnings and errors only.", rich_help_panel=OUTPUT),

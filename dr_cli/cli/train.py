@@ -76,6 +76,7 @@ def command(
     grade_column: options.GradeColumn = None,
     patient_column: options.PatientColumn = None,
     split_column: options.SplitColumn = None,
+    grade_map: options.GradeMap = None,
     layout: options.Layout = "auto",
     device: options.Device = "auto",
     precision: options.Precision = "auto",
@@ -91,7 +92,8 @@ def command(
         refused: dict[str, Any] = {flag(field): field not in RESUMABLE for field in chosen}
         refused |= {"--config": config, "--dry-run": dry_run}
         refused |= {f"--{key}-column": column for key, column in columns.items()}
-        _refuse(data, refused | {"--name": name, "--layout": layout != "auto"})
+        refused |= {"--grade-map": grade_map, "--name": name, "--layout": layout != "auto"}
+        _refuse(data, refused)
     else:
         values = read_config(config) if config else {}
         settled = TrainConfig.from_dict(values | chosen, str(config or "command line"))
@@ -99,7 +101,8 @@ def command(
     from dr_cli.labels.columns import Columns
     from dr_cli.training import session
 
-    how = session.Setting(layout, Columns(**columns), device, precision, workers, profile)
+    said = Columns(**columns, grade_map=grade_map)
+    how = session.Setting(layout, said, device, precision, workers, profile)
     with Console(quiet) as console:
         if dry_run:
             _show(session.dry_run(data, settled, how, observer=console), form)

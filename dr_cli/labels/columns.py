@@ -7,6 +7,7 @@ import dataclasses
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dr_cli.errors import UsageError
+from dr_cli.grades import NUM_GRADES
 from dr_cli.labels import layouts, tables
 from dr_cli.labels.layouts import Layout
 from dr_cli.labels.listing import clean
+from dr_cli.labels.scale import Scale, find_doubt, offer_map, suggest_map
 from dr_cli.labels.tables import Table, quote
 from dr_cli.photographs.decoding import EXTENSIONS
 
@@ -26,18 +29,31 @@ NO_GRADE = -1
 
 UNGRADABLE = "ungradable"
 REPEATED = "named twice"
+UNGRADED = "no grade"
+MAPPED_OUT = "left out by --grade-map"
 
+_FEW = 15  # different values in a column that a map is offered for
 _UNKNOWN = ["", "nan", "na", "n/a", "none", "null"]  # how tables say that a patient is not known
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Column names that a person gave; each wins over what would be recognised."""
+    """Column names that a person gave, and what its grades mean (`--grade-map`, see `Scale.read`);
+    each wins over what would be recognised. Raises UsageError for a map that is none."""
 
     image: str | None = None
     grade: str | None = None
     patient: str | None = None
     split: str | None = None
+    grade_map: str | None = None
+
+    def __post_init__(self) -> None:
+        _ = self.scale
+
+    @cached_property
+    def scale(self) -> Scale:
+        """What the values of the grade column, or the names of folders, mean."""
+        return Scale.read(self.grade_map)
 
     @property
     def counted(self) -> bool:
@@ -50,8 +66,9 @@ class Columns:
         return {what: name for what, name in dataclasses.asdict(self).items() if name}
 
     def flags(self) -> list[str]:
-        """As they were given: `--image-column name`."""
-        return [f"--{what}-column {name}" for what, name in self.to_record().items()]
+        """The columns as they were given: `--image-column name`."""
+        given = self.to_record()
+        return [f"--{what}-column {name}" for what, name in given.items() if what != "grade_map"]
 
 
 def is_counted(column: str) -> bool:
@@ -134,7 +151,7 @@ class ColumnReader:
         if known:
             return known if self.layout.side_of else known[:1]
         others = [column for column in table.columns if column != image]
-        graded = [c for c in others if layouts.parse_grade(str(table.cells[c].iloc[0])) is not None]
+        graded = [c for c in others if self.given.scale.knows(str(table.cells[c].iloc[0]))]
         if len(graded) == 1:
             return graded
         raise UsageError(
@@ -144,26 +161,67 @@ class ColumnReader:
 
     def _read_grades(self, columns: Sequence[str]) -> tuple[NDArray[np.int8], NDArray[Any]]:
         """Each row's grade ([N] int8, -1: none) and reason ([N] object). Raises UsageError."""
-        table, layout = self.table, self.layout
+        table, layout, scale = self.table, self.layout, self.given.scale
         cells = table.cells[columns[0]]
         for column in columns[1:]:
             cells = cells.where(cells != "", table.cells[column])
-        meant = np.array([layouts.parse_grade(cell) for cell in cells], object)
+        meant = np.array([scale.grade(cell) for cell in cells], object)
         grade = np.where(pd.isna(meant), NO_GRADE, meant).astype(np.int8)
         reason = np.full(len(grade), None, object)
-        for word in layout.ungradable:
-            reason[(cells == word).to_numpy(bool)] = f"{UNGRADABLE} (grade {word})"
+        if scale.meant is None:
+            self._refuse_doubt(cells, columns[0])
+            for word in layout.ungradable:
+                reason[(cells == word).to_numpy(bool)] = f"{UNGRADABLE} (grade {word})"
+        for word in filter(scale.leaves_out, cells.unique()):
+            reason[(cells == word).to_numpy(bool)] = f"{MAPPED_OUT} ({word})"
         if layout.gradable and (gradable := table.find((layout.gradable,))):
             ungradable = table.cells[gradable].isin(["0", "0.0"]).to_numpy(bool)
             reason[ungradable], grade[ungradable] = UNGRADABLE, NO_GRADE
+        empty = (grade == NO_GRADE) & pd.isna(reason) & cells.str.lower().isin(_UNKNOWN).to_numpy()
+        if empty.any():
+            self._tell_empty(np.flatnonzero(empty), int(pd.isna(reason).sum()), columns[0])
+            reason[empty] = UNGRADED
         wrong = np.flatnonzero((grade == NO_GRADE) & pd.isna(reason))
         if len(wrong):
-            word = cells.iloc[wrong[0]]
-            what = f"'{word}' is not a grade 0-4" if word else "no grade is given"
-            if word == "5":
-                what += " (5 means ungradable in DDR and DeepDRiD: take such rows out)"
+            what = self._explain_value(cells.iloc[wrong[0]], cells)
             raise table.error(int(wrong[0]), columns[0], what)
         return grade, reason
+
+    def _refuse_doubt(self, cells: pd.Series, column: str) -> None:
+        """Raise UsageError where the column may hold another scale; a layout whose 5 is known to
+        mean ungradable is doubted only with all of 1-5 and no 0."""
+        words = [word for word in cells.unique() if word]
+        if self.layout.ungradable and {*map(layouts.parse_number, words)} != {*range(1, 6)}:
+            return
+        if doubt := find_doubt(words):
+            raise UsageError(f"{self.table.path}, column '{column}': {doubt}")
+
+    def _tell_empty(self, rows: NDArray[np.intp], of: int, column: str) -> None:
+        """Rows without a grade are left out and said; where they are more than half of those that
+        could have one, the column is the wrong one: UsageError."""
+        if 2 * len(rows) > of:
+            what = (
+                f"no grade is given, in {len(rows)} of {of} rows: is this the column of grades?"
+                " (--grade-column decides)"
+            )
+            raise self.table.error(int(rows[0]), column, what)
+        first = self.table.rows[rows[0]]
+        self.notes.append(
+            f"{self.table.path.name}: {len(rows)} of {of} rows have no grade and are left out (the"
+            f" first is row {first}, column '{column}')"
+        )
+
+    def _explain_value(self, word: str, cells: pd.Series) -> str:
+        """Why a cell is no grade, and what to do."""
+        if self.given.scale.meant is not None:
+            return f"'{word}' is not in --grade-map"
+        what = f"'{word}' is not a grade 0-4"
+        if word == "5":
+            kept = {str(n): n if n < NUM_GRADES else None for n in range(NUM_GRADES + 1)}
+            what += f" (5 means ungradable in DDR and DeepDRiD: {offer_map(kept)} leaves it out)"
+        elif cells.nunique() <= _FEW and (offer := suggest_map([w for w in cells.unique() if w])):
+            what += f"; say what the values mean: {offer}"
+        return what
 
     def _read_patients(self, column: str) -> NDArray[Any]:
         """A column's cells, None where they say that nobody knows."""
@@ -173,7 +231,8 @@ class ColumnReader:
     def _read_eyes(self, column: str) -> NDArray[Any] | None:
         """A column's cells as "left"/"right"/None; None when it holds anything else."""
         codes, words = pd.factorize(self.table.cells[column])
-        keys = [tables.simplify(word).removesuffix("_eye") for word in words]
+        coded = dict(self.layout.eye_codes)
+        keys = [coded.get(w, tables.simplify(w).removesuffix("_eye")) for w in words]
         if not {*keys} <= {"", *layouts.EYES}:
             return None
         return np.array([layouts.EYES.get(key) for key in keys], object)[codes]
@@ -197,18 +256,20 @@ class ColumnReader:
     def _mark_repeats(self, rows: pd.DataFrame, image: str) -> None:
         """A name that stands twice in one split of a table counts once; with two grades nobody
         can say which is right, and the table is refused."""
-        later = rows.duplicated(["name", "split"])
+        graded = rows["reason"] != UNGRADED  # such a row beside a graded one says nothing
+        order = rows[graded.to_numpy(bool)].index.append(rows[~graded.to_numpy(bool)].index)
+        later = rows.loc[order].duplicated(["name", "split"]).reindex(rows.index)
         if not later.any():
             return
-        first = rows.groupby(["name", "split"], dropna=False)["grade"].transform("first")
-        if (differ := rows["grade"] != first).any():
-            two = int(np.argmax(differ))
-            alike = (rows["name"] == rows["name"][two]) & (rows["grade"] != rows["grade"][two])
-            one = int(np.argmax(alike))
+        first = rows[graded].groupby(["name", "split"], dropna=False)["grade"].transform("first")
+        if (differ := rows["grade"][graded] != first).any():
+            two = int(differ.index[int(np.argmax(differ))])
+            alike = graded & (rows["name"] == rows["name"][two])
+            one = int(np.argmax(alike & (rows["grade"] != rows["grade"][two])))
             numbers = self.table.rows
             raise UsageError(
                 f"{self.table.path}, rows {numbers[one]} and {numbers[two]}, column '{image}':"
                 f" '{rows['name'][two]}' is graded {rows['grade'][one]} and {rows['grade'][two]};"
                 " keep one of them"
             )
-        rows.loc[later & rows["reason"].isna(), "reason"] = REPEATED
+        rows.loc[later & (rows["reason"].isna() | ~graded), "reason"] = REPEATED

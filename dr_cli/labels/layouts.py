@@ -60,6 +60,10 @@ class Layout:
     gradable: str | None = None
     """A column of 0/1 that must be there; rows with 0 are left out and counted, and may have no
     grade."""
+    eye_codes: tuple[tuple[str, str], ...] = ()
+    """(cell of the eye column, eye), where that says neither left nor right."""
+    stacked: tuple[str, ...] = ()
+    """Columns that each name an image of the same eye: a row becomes as many."""
     side_of: tuple[tuple[str, str], ...] = ()
     """(grade column, eye): a row graded in this column is of this eye, whatever its name says."""
     name_pattern: str | None = None
@@ -136,6 +140,52 @@ LAYOUTS = (
         grade=("level",),
         split=("usage",),
     ),
+    # https://physionet.org/content/brazilian-ophthalmological (labels.csv, fundus_photos/)
+    Layout(
+        "brset",
+        "BRSET, graded on the ICDR scale",
+        {None: r".*\.csv"},
+        image=("image_id",),
+        grade=("dr_icdr",),
+        patient=("patient_id",),
+        eye=("exam_eye",),
+        # As version 1.0.2 has it. Earlier ones have sides exchanged here and there; a fellow eye
+        # is the patient's other one all the same.
+        eye_codes=(("1", "right"), ("2", "left")),
+    ),
+    # https://physionet.org/content/mbrset (labels_mbrset.csv)
+    Layout(
+        "mbrset",
+        "mBRSET, photographs of a handheld camera",
+        {None: r".*\.csv"},
+        image=("file",),
+        grade=("final_icdr",),
+        patient=("patient",),
+        eye=("laterality",),
+    ),
+    # https://doi.org/10.6084/m9.figshare.12570770 (drLabels.csv grades on three scales)
+    Layout(
+        "sustech",
+        "SUSTech-SYSU, the ICDR grades",
+        {None: r"dr_?labels\.csv"},
+        image=("fundus_images",),
+        grade=("dr_grade_international_clinical_dr_severity_scale",),
+        eye=("left_versus_right_eye_left_0_right_1",),
+        eye_codes=(("0", "left"), ("1", "right")),
+        ungradable=("5",),  # laser spots or scars
+    ),
+    # https://github.com/FDU-VTS/DRTiD (two photographs of an eye, one grade; no patients)
+    Layout(
+        "drtid",
+        "DRTiD, two fields an eye",
+        {TRAIN: r".*dr_?grade_?training.*\.csv", TEST: r".*dr_?grade_?testing.*\.csv"},
+        own_folders=False,
+        image=("macula", "optic_disc"),
+        stacked=("macula", "optic_disc"),
+        grade=("grade",),
+        eye=("lr",),
+        name_pattern=r"^(?P<patient>.+)_[12](?P<eye>)$",  # an eye's two fields stay together
+    ),
     # https://www.kaggle.com/c/aptos2019-blindness-detection
     Layout(
         "aptos",
@@ -158,6 +208,23 @@ LAYOUTS = (
     Layout(FOLDERS, "one folder a grade"),
 )
 """In the order of trial: an entry that asks for more comes first."""
+
+FOREIGN = {
+    r"(^|.*/)0\.3\.DR1(/.*|$)": "JSIEC grades DR1 to DR3 on a scale of its own, not 0-4: say what"
+    ' they mean, such as --grade-map "0.0.Normal=0,0.3.DR1=1,…"; other folders are left out',
+    r"(^|.*/)e[-_]?oph?tha([-_].*)?(/.*|$)": "E-ophtha marks lesions and has no grades:"
+    " nothing that this program could learn from",
+}
+"""Sets whose folders look like grades and are none: folder's path -> what to say."""
+
+FOREIGN_COLUMNS = {
+    "ophthalmologic_department": "Messidor (1) grades 0-3 on a scale of its own, by counts of"
+    " lesions, whose 3 holds severe and proliferative eyes alike: take Messidor-2 with its"
+    ' adjudicated grades, or say what you want it to mean, such as --grade-map "0=0,1=1,2=2,3=3"',
+    "left_diagnostic_keywords": "ODIR names diagnoses in words, a patient a row, most without a"
+    " stage of retinopathy: it has no grades to read",
+}
+"""The same of tables: a column that only they have -> what to say."""
 
 BY_NAME = {layout.name: layout for layout in LAYOUTS}
 
@@ -199,13 +266,32 @@ def parse_folder(folder: str) -> str | None:
 def parse_grade(text: str) -> int | None:
     """The grade 0-4 that a cell or a folder's name means; None if it means none.
 
-    Understood: "2", "2.0", "grade_2", "class 2", "Moderate", "moderate_NPDR", "2 - Moderate DR",
-    "No DR", "Proliferate_DR". A number and a name that contradict each other mean none.
+    Understood: "2", "2.0", "grade_2", "class 2", "R2", "Moderate", "moderate_NPDR",
+    "2 - Moderate DR", "No DR", "Proliferate_DR". A number and a name that contradict each other
+    mean none.
     """
     text = text.strip().lower()
     if re.fullmatch(r"[-+]?[\d.]+", text):
         return int(text[0]) if re.fullmatch(r"[0-4](\.0*)?", text) else None
-    words = re.sub(r"[\W_]+", " ", re.sub(r"([a-z])(\d)", r"\1 \2", text))
-    parts = _GRADE_FILLERS.sub(" ", words).split()
+    if re.fullmatch("r[0-4]", text):  # the Scottish scale; `scale` tells it from the English one
+        return int(text[1])
+    parts = _split_words(text)
     meant = {int(part) if re.fullmatch("[0-4]", part) else _GRADE_WORDS.get(part) for part in parts}
     return meant.pop() if len(meant) == 1 else None
+
+
+@functools.cache
+def parse_number(text: str) -> int | None:
+    """The number in a cell or a folder's name that says nothing else, on whatever scale: "5",
+    "5.0", "class 5", "-1"; None for all else."""
+    text = text.strip().lower()
+    if re.fullmatch(r"-?\d+(\.0*)?", text):
+        return int(text.partition(".")[0])
+    parts = _split_words(text)
+    return int(parts[0]) if len(parts) == 1 and re.fullmatch("[0-9]{1,4}", parts[0]) else None
+
+
+def _split_words(text: str) -> list[str]:
+    """The words of a lower-case text, without those that only say that it is a grade."""
+    words = re.sub(r"[\W_]+", " ", re.sub(r"([a-z])(\d)", r"\1 \2", text))
+    return _GRADE_FILLERS.sub(" ", words).split()

@@ -19,9 +19,17 @@ from dr_cli.errors import UsageError
 from dr_cli.events import NOTHING, Observer
 from dr_cli.grades import NUM_GRADES
 from dr_cli.labels import eyes, layouts, matching, recognise, tables
-from dr_cli.labels.columns import COLUMNS, NO_GRADE, UNGRADABLE, ColumnReader, Columns
+from dr_cli.labels.columns import (
+    COLUMNS,
+    MAPPED_OUT,
+    NO_GRADE,
+    UNGRADABLE,
+    ColumnReader,
+    Columns,
+)
 from dr_cli.labels.listing import LABEL_SUFFIXES, Listing, add_outside, scan
 from dr_cli.labels.recognise import Recognised
+from dr_cli.labels.scale import find_doubt
 from dr_cli.labels.tables import Table, quote
 from dr_cli.photographs import packed
 
@@ -75,8 +83,7 @@ def read(
     """
     given = Path(root).expanduser()
     columns = columns or Columns()
-    if layout != "auto" and layout not in layouts.BY_NAME:
-        raise UsageError(f"no layout '{layout}'; known are {quote(layouts.BY_NAME)}")
+    check_layout(layout)
     if not given.exists():
         raise UsageError(f"{given}: no such folder or table")
     if not given.is_dir() and given.suffix.lower() not in LABEL_SUFFIXES:
@@ -94,6 +101,12 @@ def read(
         observer.warning(warning)
     source, name = given.resolve(), fit.layout.name
     return Labels(listing.root, name, table, notes, extra, source, columns, fingerprint(table))
+
+
+def check_layout(name: str) -> None:
+    """Raise UsageError for a layout that nobody knows."""
+    if name != "auto" and name not in layouts.BY_NAME:
+        raise UsageError(f"no layout '{name}'; known are {quote(layouts.BY_NAME, 20)}")
 
 
 def need_images(labels: Labels) -> None:
@@ -142,7 +155,7 @@ def _read_rows(fit: Recognised) -> pd.DataFrame:
             " columns"
         )
     if fit.layout.name == layouts.FOLDERS:
-        return _read_folders(fit.listing)
+        return _read_folders(fit)
     return _read_stacks(fit.listing.root, fit.tables[None])
 
 
@@ -189,6 +202,8 @@ def _read_table(fit: Recognised, split: str | None) -> pd.DataFrame:
         table = tables.read(path, header=layout.first_row is None)
     if not len(table):
         raise UsageError(f"{table.path}: an empty data set: no row below the header")
+    if layout.stacked:
+        table = tables.stack(table, layout.stacked)
     return ColumnReader(table, layout, fit.columns, fit.notes).read(split, name.rpartition("/")[0])
 
 
@@ -215,15 +230,47 @@ def _join(names: Path, grades: Path) -> Table:
     return Table(grades, cells, right.rows)
 
 
-def _read_folders(listing: Listing) -> pd.DataFrame:
-    meant = recognise.grade_folders(set(listing.folders), at_least=1)
-    known = [meant.get(folder, (NO_GRADE, folder)) for folder in listing.folders]
-    rows = pd.DataFrame(known, columns=["grade", "rest"]).astype({"grade": np.int8})
-    of_5 = rows["rest"].str.split("/").str[-1] == "5"
+def _read_folders(fit: Recognised) -> pd.DataFrame:
+    """Class folders: the grade is in a folder's name. Raises UsageError where the names may be
+    another scale."""
+    listing, scale = fit.listing, fit.columns.scale
+    meant = recognise.grade_folders(set(listing.folders), scale, at_least=1)
+    if scale.meant is None and (doubt := find_doubt(_name_beside(listing, meant))):
+        raise UsageError(f"{listing.root}, folders: {doubt}")
+    known = [meant.get(folder, (None, folder)) for folder in listing.folders]
+    rows = pd.DataFrame(known, columns=["name", "rest"])
+    grades = [None if name is None else scale.grade(name) for name, _ in known]
+    rows["grade"] = np.array([NO_GRADE if grade is None else grade for grade in grades], np.int8)
+    last = rows["rest"].str.split("/").str[-1]
+    of_5 = last.map(layouts.parse_number) == NUM_GRADES
     reason = of_5.map({True: f"{UNGRADABLE} (grade 5)", False: NO_GRADE_FOLDER}).astype(object)
+    if scale.meant is not None:
+        reason = f"{MAPPED_OUT} (" + rows["name"].astype(object) + ")"
+        reason = reason.where(rows["name"].notna(), NO_GRADE_FOLDER)
     rows["reason"] = reason.where(rows["grade"] == NO_GRADE, None)
+    if unused := scale.unused(name for name, _ in meant.values()):
+        fit.warnings.append(f"--grade-map names {quote(unused)}, which no folder is called")
+    lost = sorted(set(rows["rest"][rows["reason"] == NO_GRADE_FOLDER]) - {""})
+    if lost:
+        n = int((rows["reason"] == NO_GRADE_FOLDER).sum())
+        fit.warnings.append(
+            f"{n} images are left out, because their folders are no grade: {quote(lost, 4)}"
+            " (--grade-map says what folders mean)"
+        )
     split = np.array([layouts.parse_folder(rest) for rest in rows["rest"]], object)
-    return rows.assign(path=listing.paths, patient=None, eye=None, split=split).drop(columns="rest")
+    rows = rows.assign(path=listing.paths, patient=None, eye=None, split=split)
+    return rows.drop(columns=["name", "rest"])
+
+
+def _name_beside(listing: Listing, meant: Mapping[str, tuple[str, str]]) -> set[str]:
+    """The names of the folders that stand where grades do."""
+    homes = {folder: folder.split("/").index(name) for folder, (name, _) in meant.items()}
+    above = {"/".join(folder.split("/")[:place]) for folder, place in homes.items()}
+    names = {name for name, _ in meant.values()}
+    for folder in set(listing.folders):
+        parts = folder.split("/")
+        names |= {parts[i] for i in range(len(parts)) if "/".join(parts[:i]) in above}
+    return names
 
 
 def _read_stacks(root: Path, name: str) -> pd.DataFrame:

@@ -8,14 +8,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dr_cli.errors import UsageError
+from dr_cli.grades import NUM_GRADES
 from dr_cli.labels import layouts, tables
 from dr_cli.labels.columns import Columns, is_counted
 from dr_cli.labels.layouts import Layout
 from dr_cli.labels.listing import Listing
+from dr_cli.labels.scale import Scale, suggest_map
 from dr_cli.labels.tables import quote
 from dr_cli.photographs import packed
 from dr_cli.photographs.decoding import EXTENSIONS
 
+ITSELF = Scale()  # values mean what they say
+_OFFERED = 40  # folders' names that a map is offered for
 _PEEKED = 300  # tables whose first row is looked at; a folder of annotations may hold thousands
 _NOT_LABELS = re.compile(r"sample_?submission|challenge\d_upload", re.IGNORECASE)  # empty forms
 
@@ -52,6 +56,8 @@ def recognise(listing: Listing, name: str, columns: Columns) -> Recognised:
     if not fitting:
         raise UsageError(search.explain(name))
     best, *others = fitting
+    if columns.grade_map is None:
+        search.refuse_foreign(best)
     also = [o.layout.name for o in others if o.layout.name not in (layouts.TABLE, layouts.FOLDERS)]
     if also:
         best.notes.append(
@@ -66,7 +72,7 @@ def is_data(first: Sequence[str], columns: Columns) -> bool:
     if columns.counted and not any(map(is_counted, first)):
         return True
     suffixes = [Path(cell).suffix.lower() in EXTENSIONS for cell in first]
-    return any(suffixes) and any(layouts.parse_grade(cell) is not None for cell in first)
+    return any(suffixes) and any(map(columns.scale.knows, first))
 
 
 def find_beside(listing: Listing, table: str, pattern: str) -> str | None:
@@ -77,26 +83,28 @@ def find_beside(listing: Listing, table: str, pattern: str) -> str | None:
     return next(matches, None)
 
 
-def grade_folders(folders: Iterable[str], at_least: int = 2) -> dict[str, tuple[int, str]]:
-    """Folder -> (grade, its path without the part that names the grade); {} unless `at_least`
-    different grades are named and the folders beside them could be grades too.
+def grade_folders(
+    folders: Iterable[str], scale: Scale = ITSELF, at_least: int = 2
+) -> dict[str, tuple[str, str]]:
+    """Folder -> (the part of its path that names its grade, or is left out by the map; the path
+    without it); {} unless `at_least` different grades are named and the folders beside them could
+    be grades too.
 
     Folders of patients "1", "2", ... "265" are no grades: one beside them says so.
     """
-    beside_them: dict[str, set[str]] = {}
-    meant: dict[str, tuple[int, str]] = {}
+    beside: dict[str, set[str]] = {}
+    meant: dict[str, tuple[str, str]] = {}
     for folder in folders:
         parts = folder.split("/")
         for place in range(len(parts) - 1, -1, -1):
-            beside_them.setdefault("/".join(parts[:place]), set()).add(parts[place])
-            grade = layouts.parse_grade(parts[place])
-            if grade is not None and folder not in meant:
-                meant[folder] = grade, "/".join(parts[:place] + parts[place + 1 :])
-    for names in beside_them.values():
-        counted = any(name.isdecimal() and int(name) > 5 for name in names)
-        if counted and any(layouts.parse_grade(name) is not None for name in names):
+            beside.setdefault("/".join(parts[:place]), set()).add(parts[place])
+            if scale.knows(parts[place]) and folder not in meant:
+                meant[folder] = parts[place], "/".join(parts[:place] + parts[place + 1 :])
+    for names in beside.values() if scale.meant is None else ():
+        counted = any(name.isdecimal() and int(name) > NUM_GRADES for name in names)
+        if counted and any(map(scale.knows, names)):
             return {}
-    return meant if len({grade for grade, _ in meant.values()}) >= at_least else {}
+    return meant if len({scale.grade(name) for name, _ in meant.values()}) >= at_least else {}
 
 
 class _Search:
@@ -111,8 +119,9 @@ class _Search:
         """The layout with its tables, or None."""
         fit = Recognised(self.listing, self.columns, layout)
         if layout.name == layouts.FOLDERS:
-            at_least = 1 if self.forced else 2
-            return fit if grade_folders(set(self.listing.folders), at_least) else None
+            scale = self.columns.scale
+            at_least = 1 if self.forced or scale.meant else 2
+            return fit if grade_folders(set(self.listing.folders), scale, at_least) else None
         if layout.name == layouts.TABLE:
             return self._take_any(fit)
         for split in layout.files:
@@ -194,10 +203,14 @@ class _Search:
         listing = self.listing
         if not len(listing) and not listing.tables:
             return f"{listing.root}: an empty data set: no image and no table in it"
+        csv = [table for table in listing.tables if not table.endswith(".npz")]
+        if self.columns.grade_map is None and (foreign := self._find_foreign(csv[:_PEEKED], True)):
+            return f"{listing.root}: {foreign}"
+        if not csv and name in ("auto", layouts.FOLDERS) and (folders := self._explain_folders()):
+            return f"{listing.root}: {folders}"
         asked = "a known layout" if name == "auto" else f"layout '{name}'"
         if flags := self.columns.flags():
             asked = f"a table with {' and '.join(flags)}"
-        csv = [table for table in listing.tables if not table.endswith(".npz")]
         seen = [f"{t} with {quote(self._first_row(t), 8)}" for t in csv[:3] if self._first_row(t)]
         faults = itertools.islice(filter(None, map(self._find_fault, listing.tables)), 3)
         return (
@@ -207,6 +220,37 @@ class _Search:
             f"{''.join(f'; {fault}' for fault in faults)}"
             f"; name the columns with --image-column and --grade-column ('column 1', 'column 2' of"
             f" a table without titles), or give --layout, one of {', '.join(layouts.BY_NAME)}"
+        )
+
+    def refuse_foreign(self, fit: Recognised) -> None:
+        """Raise UsageError where the tables, or folders, are known to hold no grades 0-4."""
+        if foreign := self._find_foreign(list(fit.tables.values()), not fit.tables):
+            raise UsageError(f"{self.listing.root}: {foreign}")
+
+    def _find_foreign(self, names: Sequence[str], folders: bool) -> str | None:
+        """What to say of a set whose tables or folders look like grades and are none."""
+        for table in names:
+            for title in map(tables.simplify, self._first_row(table)):
+                if said := layouts.FOREIGN_COLUMNS.get(title):
+                    return f"{table}: {said}"
+        for pattern, said in layouts.FOREIGN.items() if folders else ():
+            if any(re.match(pattern, f, re.IGNORECASE) for f in set(self.listing.folders)):
+                return said
+        return None
+
+    def _explain_folders(self) -> str | None:
+        """Which folders' names were not understood, and the map that would do; None where they
+        do not look like grades."""
+        last = {folder.rpartition("/")[2] for folder in self.listing.folders}
+        names = sorted(name for name in last if name and layouts.parse_folder(name) is None)
+        unknown = [name for name in names if not self.columns.scale.knows(name)]
+        if self.columns.grade_map is not None:
+            return f"--grade-map names none of the folders {quote(names)}"
+        if len(names) > _OFFERED or (offer := suggest_map(names)) is None:
+            return None
+        return (
+            f"the folders {quote(unknown)} are not understood as grades 0-4; look this over, and"
+            f" give it (a folder with no grade in it is left out): {offer}"
         )
 
     def _find_fault(self, table: str) -> str:

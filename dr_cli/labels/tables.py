@@ -79,6 +79,19 @@ class Table:
         return UsageError(f"{self.path}, row {self.rows[position]}, column '{column}': {what}")
 
 
+def stack(table: Table, columns: Iterable[str]) -> Table:
+    """The table with a row for each filled cell of `columns` (as `simplify` spells them; those
+    that are there), all of which then stand in the first of them; a row's own stay together."""
+    found = [column for name in columns if (column := table.find((name,)))]
+    rest = table.cells.drop(columns=found[1:])
+    parts = [rest.assign(**{found[0]: table.cells[column]}) for column in found]
+    order = np.tile(np.arange(len(table)), len(found)).argsort(kind="stable")
+    cells = pd.concat(parts, ignore_index=True).iloc[order]
+    filled = (cells[found[0]] != "").to_numpy(bool)
+    rows = np.tile(table.rows, len(found))[order]
+    return Table(table.path, cells[filled].reset_index(drop=True), rows[filled])
+
+
 def quote(names: Iterable[str], limit: int = 12) -> str:
     """`a, b, c` for a sentence, cut after `limit` names."""
     names = [repr(name) for name in names]

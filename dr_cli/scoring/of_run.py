@@ -15,7 +15,7 @@ from dr_cli.errors import UsageError
 from dr_cli.events import NOTHING, Observer
 from dr_cli.grades import Calibration
 from dr_cli.labels.layouts import SPLITS
-from dr_cli.runs import Run
+from dr_cli.runs import DataRecord, Run
 from dr_cli.sample.mark import is_drawn
 from dr_cli.scoring import calibration, overlap
 from dr_cli.scoring.baselines import (
@@ -88,7 +88,8 @@ def evaluate(
     else all. bootstrap: replicates of the 95% intervals over patients; 0 gives none. by: a column
     of the labels to give the figures by, too. prevalences: shares of people, in ]0, 1[, in which
     predictive values are told. columns: the names of a table's columns, by "image", "grade",
-    "patient", "split". tta: the mean over four flips.
+    "patient", "split", and "grade_map"; the run's own data are read as it read
+    them. tta: the mean over four flips.
 
     The record goes into JSON as it is; README names its fields. Rates, AUC, ECE and probabilities
     are in [0, 1], kappa in [-1, 1], mean_absolute_error in grades, nll in nats. Raises UsageError
@@ -106,7 +107,10 @@ def evaluate(
 
     data, chosen = Path(data), recalibrate(run, rules)
     grader = Grader.load(run.folder, device=device, precision=precision)
-    read = reading.read(data, layout=layout, columns=Columns(**(columns or {})), observer=observer)
+    said, made = Columns(**(columns or {})), run.config().data
+    if layout == "auto" and not said.to_record() and _is_own(data, made):
+        layout, said = made.layout, Columns(**made.columns)  # as it was understood then
+    read = reading.read(data, layout=layout, columns=said, observer=observer)
     rows, context = _choose_rows(run, read, split, data, workers, observer)
     paths, grades, way = rows["path"], rows["grade"], grader.preprocessing
     dataset = FundusDataset(read.root, paths, grades, way, observer=observer, workers=workers)
@@ -223,6 +227,11 @@ def _read_validation(run: Run, flag: str) -> tuple[NDArray[Any], NDArray[Any]]:
         raise UsageError(f"{flag} is chosen on validation predictions: {run.folder} has none")
     table = run.predictions("val")
     return table["grade"].to_numpy(), table[PROBABILITIES].to_numpy()
+
+
+def _is_own(data: Path, made: DataRecord) -> bool:
+    """Whether data is the folder, or the table, that a run was trained on."""
+    return str(data.expanduser().resolve()) in (made.source, made.root)
 
 
 def _choose_rows(

@@ -13,6 +13,7 @@ from dr_cli.dataset.dataset import FundusDataset, measured_size
 from dr_cli.errors import UsageError
 from dr_cli.events import NOTHING, Observer
 from dr_cli.labels import splits
+from dr_cli.labels.columns import Columns
 from dr_cli.labels.layouts import DEFAULT_VAL
 from dr_cli.labels.reading import Labels, leave_out, need_images
 from dr_cli.labels.reading import read as read_labels
@@ -148,7 +149,8 @@ def assign_splits(
 
 def _with_validation(labels: Labels, val: Path, observer: Observer) -> Labels:
     """With --val PATH: the labels, and that data set's rows as validation."""
-    other = read_labels(val, observer=observer)
+    same = Columns(grade_map=labels.columns.grade_map)
+    other = read_labels(val, columns=same, observer=observer)
     need_images(other)
     more = other.table.copy()
     more["path"] = [(other.root.resolve() / path).as_posix() for path in more["path"]]

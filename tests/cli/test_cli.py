@@ -94,7 +94,7 @@ def test_resume_refuses_other_splits_than_the_run_began_with(world, tmp_path):
     assert (tmp_path / "run" / "summary.json").is_file()  # nothing was touched
 
 
-@pytest.mark.parametrize("wrong", ["5", "-1", "bad", "", "1.5"])
+@pytest.mark.parametrize("wrong", ["5", "-1", "bad", "1.5"])
 def test_a_wrong_grade_names_file_row_and_column(tmp_path, wrong):
     photographs.table(tmp_path / "data")
     table = tmp_path / "data" / "labels.csv"
@@ -220,6 +220,33 @@ def test_resume_knows_the_table_and_the_validation_that_were_given(tmp_path, mon
     assert "20 train, 10 val" in done.stderr
     assert done.stderr.count("layout: ") == 2  # of each of the two, once
     assert "asked for" not in done.stderr  # its precision is the one that this machine would take
+
+
+def test_a_grade_map_is_kept_for_eval_and_resume(tmp_path, monkeypatch):
+    monkeypatch.setenv("DR_RUNS", str(tmp_path / "runs"))
+    table = photographs.table(tmp_path / "table", 40)
+    with (table / "labels.csv").open() as file:
+        for row in csv.DictReader(file):
+            stage = tmp_path / "data" / str(int(row["stage"]) + 1)
+            stage.mkdir(parents=True, exist_ok=True)
+            shutil.copy(table / "images" / row["photo"], stage)
+    done = dr("train", tmp_path / "data", "--size", 32, "--epochs", 1, "--name", "run")
+    assert done.exit_code == 2
+    shifted = "1=0,2=1,3=2,4=3,5=4"
+    assert f'--grade-map "{shifted}"' in done.stderr
+    assert dr("train", tmp_path / "data", "--grade-map", "1=9").exit_code == 2
+    run = tmp_path / "runs" / "run"
+    given = ("--grade-map", shifted, "--size", 32, "--epochs", 1, "--name", "run")
+    done = dr("train", tmp_path / "data", *given)
+    assert done.exit_code == 0, done.output
+    assert json.loads((run / "config.json").read_text())["data"]["columns"] == {
+        "grade_map": shifted
+    }
+    done = dr("eval", run, tmp_path / "data", "--split", "all", "--bootstrap", 0)
+    assert done.exit_code == 0, done.output
+    assert sum(json.loads(done.stdout)["grade_counts"]) == 40
+    assert dr("train", "--resume", run, "--epochs", 2).exit_code == 0
+    assert "--grade-map" in dr("train", "--resume", run, "--grade-map", shifted).stderr
 
 
 def test_copies_of_validation_photographs_in_training_are_told(tmp_path, monkeypatch):

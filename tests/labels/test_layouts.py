@@ -1,5 +1,6 @@
 """Every known layout, made anew in miniature: its column names, quirks and folders."""
 
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -109,6 +110,45 @@ def deepdrid(root: Path) -> Path:
     })  # fmt: skip
 
 
+def brset(root: Path) -> Path:
+    return put(root, {
+        "labels.csv": "image_id,patient_id,camera,patient_sex,exam_eye,DR_SDRG,DR_ICDR,quality\n"
+            "img00001,1,Canon CR,1,1,0,0,Adequate\nimg00002,1,Canon CR,1,2,3,3,Inadequate\n",
+        **images("fundus_photos/img00001.jpg", "fundus_photos/img00002.jpg"),
+    })  # fmt: skip
+
+
+def mbrset(root: Path) -> Path:
+    return put(root, {
+        "labels_mbrset.csv": "patient,age,sex,file,laterality,final_quality,final_icdr\n"
+            "1,50,0,1.1.jpg,right,yes,2.0\n1,50,0,1.3.jpg,left,yes,4.0\n"
+            "2,60,1,2.1.jpg,right,no,\n",
+        **images("images/1.1.jpg", "images/1.3.jpg", "images/2.1.jpg"),
+    })  # fmt: skip
+
+
+def sustech(root: Path) -> Path:
+    head = ("Fundus_images,left_versus_right_eye(left_0_right_1),"
+            "DR_grade(International_Clinical_DR_Severity_Scale),"
+            "DR_grade(American_Academy_of_Ophthalmology),DR_grade(Scottish_DR_grading_protocol)\n"
+            )  # fmt: skip
+    return put(root, {
+        "originalImages/drLabels.csv": head + "0001.jpg,0,0,0,0\n0002.jpg,1,3,3,4\n"
+            "0003.jpg,1,5,5,5\n",
+        "originalImages/c5_DR_reclassified.csv": head + "0003.jpg,1,2,2,2\n",
+        **images("originalImages/0001.jpg", "originalImages/0002.jpg", "originalImages/0003.jpg"),
+    })  # fmt: skip
+
+
+def drtid(root: Path) -> Path:
+    grades = "Ground Truths/DR_grade/"
+    return put(root, {
+        grades + "a. DR_grade_Training.csv": "ID,Grade,Macula,Optic disc,LR\n7,2,7_1,7_2,L\n",
+        grades + "b. DR_grade_Testing.csv": "ID,Grade,Macula,Optic disc,LR\n8,0,8_1,8_2,R\n",
+        **images(*(f"Original Images/{name}.jpg" for name in ("7_1", "7_2", "8_1", "8_2"))),
+    })  # fmt: skip
+
+
 def retinamnist(root: Path) -> Path:
     root.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(0)
@@ -169,6 +209,17 @@ EXPECTED: dict[Callable[[Path], Path], tuple[str, list[tuple[str, int, str | Non
         (FUNDUS + "regular-fundus-training/Images/56/56_r3.jpg", 1, "train"),
         (FUNDUS + "regular-fundus-validation/Images/265/265_l1.jpg", 3, "val"),
         (FUNDUS + "Online-Challenge1&2-Evaluation/Images/347/347_l1.jpg", 4, "test"),
+    ]),
+    brset: ("brset", [
+        ("fundus_photos/img00001.jpg", 0, None), ("fundus_photos/img00002.jpg", 3, None),
+    ]),
+    mbrset: ("mbrset", [("images/1.1.jpg", 2, None), ("images/1.3.jpg", 4, None)]),
+    sustech: ("sustech", [
+        ("originalImages/0001.jpg", 0, None), ("originalImages/0002.jpg", 3, None),
+    ]),
+    drtid: ("drtid", [
+        ("Original Images/7_1.jpg", 2, "train"), ("Original Images/7_2.jpg", 2, "train"),
+        ("Original Images/8_1.jpg", 0, "test"), ("Original Images/8_2.jpg", 0, "test"),
     ]),
     retinamnist: ("retinamnist", [
         ("retinamnist.npz#train/0", 0, "train"), ("retinamnist.npz#train/1", 4, "train"),
@@ -358,6 +409,166 @@ def test_numbered_patients_are_no_grades(tmp_path: Path) -> None:
     put(tmp_path, images(*(f"{patient}/left.jpg" for patient in range(9))))
     with pytest.raises(UsageError, match="looked for"):
         reading.read(tmp_path)
+
+
+def test_brset_and_mbrset_tell_patients_and_eyes(tmp_path: Path) -> None:
+    table = reading.read(brset(tmp_path / "brset")).table
+    assert table["eye"].tolist() == ["right", "left"], "exam_eye 1 and 2"
+    assert table["patient"].tolist() == ["1", "1"]
+    data = reading.read(mbrset(tmp_path / "mbrset"))
+    assert data.table["eye"].tolist() == ["right", "left", "right"]
+    assert data.table["patient"].tolist() == ["1", "1", "2"]
+    assert reading.count_reasons(data.table) == {"no grade": 1}
+
+
+def test_sustech_leaves_treated_eyes_out(tmp_path: Path) -> None:
+    data = reading.read(sustech(tmp_path))
+    assert data.table["eye"].tolist() == ["left", "right", "right"]
+    assert reading.count_reasons(data.table) == {"ungradable (grade 5)": 1}
+
+
+def test_drtid_keeps_the_two_fields_of_an_eye_together(tmp_path: Path) -> None:
+    table = reading.read(drtid(tmp_path)).table
+    assert table["patient"].tolist() == ["7", "7", "8", "8"]
+    assert table["eye"].tolist() == ["left", "left", "right", "right"]
+
+
+def test_fgadr_is_a_table_without_titles(tmp_path: Path) -> None:
+    put(tmp_path, {"Seg-set/DR_Seg_Grading_Label.csv": "0000_1.png,3\n0001_2.png,0\n",
+                   **images("Seg-set/Original_Images/0000_1.png",
+                            "Seg-set/Original_Images/0001_2.png")})  # fmt: skip
+    assert [grade for _, grade, _ in rows(reading.read(tmp_path))] == [3, 0]
+
+
+# --- scales that are not 0-4 --------------------------------------------------------------------
+
+SHIFTED = '--grade-map "1=0,2=1,3=2,4=3,5=4"'
+
+
+@pytest.mark.parametrize("name", ["{}", "class {}", "Grade_{}", "train/{}"])
+def test_folders_1_to_5_are_a_shifted_scale_and_refused(tmp_path: Path, name: str) -> None:
+    """Taken as 1-4 and "ungradable", every eye would be one grade off, in silence."""
+    put(tmp_path, images(*(f"{name.format(n)}/{n}.jpg" for n in range(1, 6))))
+    with pytest.raises(UsageError, match="may be a scale from 1 on") as error:
+        reading.read(tmp_path)
+    said = str(error.value)
+    assert said.count("--grade-map") == 2, "as a shifted one, and with 5 for ungradable"
+    if name == "{}":
+        assert SHIFTED in said
+        assert said.endswith('if 5 means ungradable: --grade-map "1=1,2=2,3=3,4=4,5="')
+    data = reading.read(tmp_path, columns=Columns(grade_map=paste(said)))
+    assert sorted(grade for _, grade, _ in rows(data)) == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("first", [1, -1, 10])
+def test_a_column_with_a_constant_offset_is_refused_with_a_map(tmp_path: Path, first: int) -> None:
+    cells = "".join(f"{n}.png,{first + n}\n" for n in range(5))
+    put(tmp_path, {"t.csv": "image,grade\n" + cells, **images(*(f"{n}.png" for n in range(5)))})
+    with pytest.raises(
+        UsageError, match=f"t.csv, column 'grade': .* scale from {first} on"
+    ) as said:
+        reading.read(tmp_path)
+    data = reading.read(tmp_path, columns=Columns(grade_map=paste(str(said.value))))
+    assert [grade for _, grade, _ in rows(data)] == [0, 1, 2, 3, 4]
+
+
+def test_ddr_of_five_grades_without_0_is_doubted(tmp_path: Path) -> None:
+    put(tmp_path, {"train.txt": "".join(f"{n}.jpg {n}\n" for n in range(1, 6))})
+    with pytest.raises(UsageError, match="may be a scale from 1 on"):
+        reading.read(tmp_path)
+
+
+def paste(said: str) -> str:
+    """The first map that a message offers, as a shell hands it on."""
+    return shlex.split(said[said.index("--grade-map") :].replace("; ", " "))[1]
+
+
+def test_folders_that_are_not_understood_are_named_with_a_map_to_paste(tmp_path: Path) -> None:
+    """The seven of https://zenodo.org/records/4647952, whose scale splits severe and PDR."""
+    names = ["1. No DR signs", "2. Mild (or early) NPDR", "3. Moderate NPDR", "4. Severe NPDR",
+             "5. Very Severe NPDR", "6. PDR", "7. Advanced PDR", "8. Cataract, dense"]  # fmt: skip
+    put(tmp_path, images(*(f"{name}/{i}.jpg" for i, name in enumerate(names))))
+    with pytest.raises(
+        UsageError, match=r"the folders '1\. No DR signs', .* not understood"
+    ) as said:
+        reading.read(tmp_path)
+    assert "--image-column" not in str(said.value)
+    data = reading.read(tmp_path, columns=Columns(grade_map=paste(str(said.value))))
+    assert [grade for _, grade, _ in rows(data)] == [0, 1, 2, 3, 3, 4, 4]
+    out = data.table["reason"].dropna().tolist()
+    assert out == ["left out by --grade-map (8. Cataract, dense)"]
+
+
+def test_r0_to_r4_are_known_and_r3_without_r4_is_doubted(tmp_path: Path) -> None:
+    put(tmp_path, images(*(f"R{n}/{n}.jpg" for n in range(5))))
+    assert [grade for _, grade, _ in rows(reading.read(tmp_path))] == [0, 1, 2, 3, 4]
+    (tmp_path / "R4" / "4.jpg").unlink()
+    with pytest.raises(UsageError, match="English scale, whose R3 is proliferative"):
+        reading.read(tmp_path)
+    columns = Columns(grade_map="R0=0,R1=1,R2=3,R3=4")
+    assert [grade for _, grade, _ in rows(reading.read(tmp_path, columns=columns))] == [0, 1, 3, 4]
+
+
+def test_a_map_decides_for_folders_and_says_what_it_does_not_name(tmp_path: Path) -> None:
+    put(tmp_path, images("0/a.jpg", "B/b.jpg", "U/c.jpg", "x/d.jpg"))
+    columns, listener = Columns(grade_map="0=3, b=0,U=-,gone=1"), Listener()
+    data = reading.read(tmp_path, columns=columns, observer=listener)
+    assert rows(data) == [("0/a.jpg", 3, None), ("B/b.jpg", 0, None)]
+    assert reading.count_reasons(data.table) == {"left out by --grade-map (U)": 1,
+                                                 reading.NO_GRADE_FOLDER: 1}  # fmt: skip
+    assert any("names 'gone', which no folder" in warning for warning in listener.warnings)
+    assert any("no grade: 'x'" in warning for warning in listener.warnings)
+    assert data.columns.to_record() == {"grade_map": "0=3, b=0,U=-,gone=1"}
+
+
+def test_a_map_decides_for_tables_and_refuses_what_it_does_not_name(tmp_path: Path) -> None:
+    put(tmp_path, {"t.csv": "image,level\na,none\nb,severe\nc,9\n",
+                   **images("a.png", "b.png", "c.png")})  # fmt: skip
+    data = reading.read(tmp_path, columns=Columns(grade_map="None=0,severe=4,9="))
+    assert rows(data) == [("a.png", 0, None), ("b.png", 4, None)]
+    with pytest.raises(UsageError, match=r"row 4, column 'level': '9' is not in --grade-map"):
+        reading.read(tmp_path, columns=Columns(grade_map="None=0,severe=4"))
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [("", "is empty"), ("1", "VALUE=GRADE"), ("1=7", "'1=7': give"), ("=1", "VALUE=GRADE"),
+     ("1=0,1.0=2", "'1.0' twice")],
+)  # fmt: skip
+def test_a_map_that_is_none_is_refused_before_anything_is_read(text: str, why: str) -> None:
+    with pytest.raises(UsageError, match=why):
+        Columns(grade_map=text)
+
+
+@pytest.mark.parametrize(
+    ("files", "why"),
+    [
+        ({"Annotation_Base11.csv": "Image name;Ophthalmologic department;Retinopathy grade;"
+          "Risk of macular edema\na.tif;LaTIM;3;1\n", "a.tif": b""}, "Messidor .1. grades 0-3"),
+        ({"full_df.csv": "ID,Left-Fundus,Right-Fundus,Left-Diagnostic Keywords,target,filename\n"
+          "0,0_left.jpg,0_right.jpg,cataract,\"[1, 0]\",0_right.jpg\n"}, "ODIR names diagnoses"),
+        (images("a/0.0.Normal/1.JPG", "a/0.3.DR1/2.JPG", "a/1.0.DR2/3.JPG"), "JSIEC grades DR1"),
+        (images("e_optha_MA/MA/x/1.jpg", "e_optha_MA/healthy/y/2.jpg"), "E-ophtha marks lesions"),
+    ],
+    ids=["messidor", "odir", "jsiec", "eophtha"],
+)  # fmt: skip
+def test_sets_on_another_scale_or_without_grades_say_so(
+    tmp_path: Path, files: dict[str, str | bytes], why: str
+) -> None:
+    put(tmp_path, files)
+    with pytest.raises(UsageError, match=why):
+        reading.read(tmp_path)
+
+
+def test_messidor_and_jsiec_are_read_by_a_map(tmp_path: Path) -> None:
+    put(tmp_path, {"m/b.csv": "Image name;Ophthalmologic department;Retinopathy grade\na.tif;X;3\n",
+                   "m/a.tif": b"", **images("j/0.0.Normal/1.jpg", "j/0.3.DR1/2.jpg", "j/8.MH/3.jpg")
+                   })  # fmt: skip
+    messidor = reading.read(tmp_path / "m", columns=Columns(grade_map="0=0,1=1,2=2,3=3"))
+    assert rows(messidor) == [("a.tif", 3, None)]
+    jsiec = reading.read(tmp_path / "j", columns=Columns(grade_map="0.0.Normal=0,0.3.DR1=1"))
+    assert [grade for _, grade, _ in rows(jsiec)] == [0, 1]
+    assert reading.count_reasons(jsiec.table) == {reading.NO_GRADE_FOLDER: 1}
 
 
 # --- which of several ---------------------------------------------------------------------------

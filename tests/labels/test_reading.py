@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from dr_cli.errors import DrError, UsageError
 from dr_cli.labels import layouts, reading, tables
-from dr_cli.labels.columns import COLUMNS, REPEATED, Columns
+from dr_cli.labels.columns import COLUMNS, REPEATED, UNGRADED, Columns
 from dr_cli.labels.matching import CONTESTED
 from tests.builders.listener import Listener
 from tests.builders.tables import images, put, rows, workbook
@@ -334,7 +334,8 @@ def test_a_folder_of_links_is_followed(tmp_path: Path) -> None:
         ("image,grade\n\na,0\n\nb,-1\n", "row 5, column 'grade': '-1' is not a grade 0-4"),
         ("image,grade\na,1.5\n", "row 2, column 'grade': '1.5' is not"),
         ("image,grade\na,\n", "row 2, column 'grade': no grade is given"),
-        ("image,grade\na,nan\n", "row 2, column 'grade': 'nan' is not"),
+        ("image,grade\na,nan\n", "row 2, column 'grade': no grade is given, in 1 of 1 rows"),
+        ("image,grade\na,\nb,2\nc,\n", "row 2, column 'grade': no grade is given, in 2 of 3 rows"),
         ("image,level\na,five\n", "row 2, column 'level': 'five' is not"),
         ("image,grade\na,5\n", "row 2, column 'grade': '5' is not a grade 0-4 (5 means ungradable"),
         ("image,grade\n,1\n", "row 2, column 'image': no image is named"),
@@ -386,6 +387,24 @@ def test_a_name_that_stands_twice_counts_once(tmp_path: Path) -> None:
     data = reading.read(tmp_path)
     assert reading.count_reasons(data.table) == {REPEATED: 1}
     assert data.table["reason"].tolist() == [None, None, REPEATED]
+
+
+def test_a_row_without_a_grade_is_left_out_and_said(tmp_path: Path) -> None:
+    """Of a table mostly empty the column is the wrong one: see what is refused above."""
+    table(tmp_path, "image,grade\na,1\nb,\nc,nan\nd,4\nb,2\n", "a.png", "b.png", "c.png", "d.png")
+    listener = Listener()
+    data = reading.read(tmp_path, observer=listener)
+    assert rows(data) == [("a.png", 1, None), ("d.png", 4, None), ("b.png", 2, None)]
+    assert reading.count_reasons(data.table) == {UNGRADED: 1, REPEATED: 1}
+    said = "labels.csv: 2 of 5 rows have no grade and are left out (the first is row 3, column"
+    assert any(said in note for note in listener.notes)
+
+
+def test_words_that_are_no_grade_get_a_map_to_paste(tmp_path: Path) -> None:
+    table(tmp_path, "image,stage\na,1: none\nb,2: mild\nc,3: moderate\n")
+    said = refusal(tmp_path)
+    assert "row 2, column 'stage': '1: none' is not a grade 0-4; say what the values mean" in said
+    assert said.endswith('--grade-map "1: none=0,2: mild=1,3: moderate=2"')
 
 
 def test_folders_that_cannot_be_opened_are_said(tmp_path: Path) -> None:
@@ -466,7 +485,8 @@ def test_any_table_is_read_or_refused_in_one_line(
         else:
             said = ""
             assert len(data.table) <= len(cells), "never more rows than lines"
-            assert data.table["grade"].isin(range(5)).all()
+            graded = data.table[data.table["reason"] != UNGRADED]
+            assert graded["grade"].isin(range(5)).all()
         assert "\n" not in said
 
 
