@@ -2,28 +2,10 @@
 
 import os
 import sys
-from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
-
-@dataclass
-class Passed:
-    """What was passed over in folders, so that it can be said."""
-
-    files: Counter[str] = field(default_factory=Counter)
-    """Files that are not named as photographs, by their extension; "" for none."""
-    folders: list[str] = field(default_factory=list)
-    """Folders that could not be opened, each with the reason."""
-
-    def tell(self) -> str:
-        """ "3 .dcm, 2 without an extension"; the most frequent first, "" where there was none."""
-        kinds = self.files.most_common()
-        told = [f"{n:,} {kind or 'without an extension'}" for kind, n in kinds[:6]]
-        if rest := sum(n for _, n in kinds[6:]):
-            told.append(f"{rest:,} others")
-        return ", ".join(told)
+from dr_cli.photographs.passed import Passed
 
 
 def list_photographs(

@@ -134,8 +134,7 @@ def _watch(
 
 def _tell_passed(passed: Passed, names: Sequence[str], console: Console) -> None:
     if passed.files:
-        dicom = "; DICOM: export it as PNG or JPEG first" * (".dcm" in passed.files)
-        console.note(f"passed over in {', '.join(names)}: {passed.tell()}{dicom}")
+        console.note(f"passed over in {', '.join(names)}: {passed.tell()}")
     for folder in passed.folders:
         console.warning(f"{folder}: not looked into")
 

@@ -5,8 +5,9 @@ The order in which a file system lists its files never matters.
 
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from dr_cli.errors import UsageError
 from dr_cli.labels import tables
 from dr_cli.photographs.decoding import EXTENSIONS
+from dr_cli.photographs.passed import Passed
 
 LABEL_SUFFIXES = tables.SUFFIXES | {".npz"}
 
@@ -31,13 +33,16 @@ class Listing:
 
     paths: [N] str, the images, posix, relative to `root`, absolute outside it; by folder, then by
     name. tables: relative paths of what may hold labels; shut: folders that cannot be opened, and
-    whatever has a name that is no valid text.
+    whatever has a name that is no valid text; passed: the other files, counted; alone: nothing was
+    looked for, because a table was given by itself.
     """
 
     root: Path
     paths: NDArray[Any]
     tables: Sequence[str] = ()
     shut: Sequence[str] = ()
+    passed: Passed = field(default_factory=Passed)
+    alone: bool = False
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -78,7 +83,21 @@ def scan(root: Path) -> Listing:
         ]
     label_files = sorted(file for file in files if _suffix(file) in LABEL_SUFFIXES)
     shut = sorted(path.encode(errors="backslashreplace").decode() for path in shut)
-    return Listing(root, _take_images(files), label_files, shut)
+    others = Counter(map(_suffix, files))
+    passed = {kind: n for kind, n in others.items() if kind not in LABEL_SUFFIXES | EXTENSIONS}
+    return Listing(root, _take_images(files), label_files, shut, Passed(Counter(passed)))
+
+
+def look_near(listing: Listing, names: pd.Series) -> Listing:
+    """The listing with the images in its root and in the folders that names give from there."""
+    folders = {"", *(name.rpartition("/")[0] for name in names)}
+    files: set[str] = set()
+    for folder in folders:
+        if not folder.startswith(("/", "../")) and "/../" not in folder:
+            there = next(os.walk(listing.root / folder), ("", [], []))[2]
+            files.update(f"{folder}/{name}" if folder else name for name in there)
+    seen = (file for file in files if not os.path.basename(file).startswith("."))
+    return replace(listing, paths=np.concatenate([_take_images(seen), listing.paths]))
 
 
 def add_outside(listing: Listing, names: pd.Series) -> Listing:

@@ -7,6 +7,7 @@ its place, with a reason.
 """
 
 import hashlib
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -27,7 +28,7 @@ from dr_cli.labels.columns import (
     ColumnReader,
     Columns,
 )
-from dr_cli.labels.listing import LABEL_SUFFIXES, Listing, add_outside, scan
+from dr_cli.labels.listing import LABEL_SUFFIXES, Listing, add_outside, look_near, scan
 from dr_cli.labels.recognise import Recognised
 from dr_cli.labels.scale import find_doubt
 from dr_cli.labels.tables import Table, quote
@@ -88,7 +89,10 @@ def read(
         raise UsageError(f"{given}: no such folder or table")
     if not given.is_dir() and given.suffix.lower() not in LABEL_SUFFIXES:
         raise UsageError(f"{given}: give a folder, or a table (.csv, .tsv, .txt, .xlsx, .npz)")
-    listing = scan(given) if given.is_dir() else replace(scan(given.parent), tables=[given.name])
+    if given.is_dir():
+        listing = scan(given)
+    else:  # what lies around it is looked for when its names are known
+        listing = Listing(given.parent, np.array([], object), [given.name], alone=True)
     fit = recognise.recognise(listing, layout, columns)
     rows = eyes.read_names(_read_rows(fit), fit.layout)
     extra = tuple(column for column in rows.columns if column not in COLUMNS)
@@ -96,8 +100,9 @@ def read(
     notes = (f"layout: {fit.layout.title}; {fit.describe()}", *fit.notes)
     for note in notes:
         observer.note(note)
-    shut = (f"{listing.root / f}: cannot be opened, or has no valid name" for f in listing.shut)
-    for warning in [*shut, *fit.warnings]:
+    if listing.passed.files:
+        observer.note(f"passed over in {listing.root}: {listing.passed.tell()}")
+    for warning in [*_tell_shut(listing), *fit.warnings]:
         observer.warning(warning)
     source, name = given.resolve(), fit.layout.name
     return Labels(listing.root, name, table, notes, extra, source, columns, fingerprint(table))
@@ -163,12 +168,14 @@ def _read_tables(fit: Recognised) -> pd.DataFrame:
     parts = [_read_table(fit, split) for split in fit.tables]
     names = pd.concat([part["name"] for part in parts])
     listing = add_outside(fit.listing, names)
-    shared = bool(eyes.take_stems(names).duplicated().any())
-    for part, (split, table) in zip(parts, fit.tables.items(), strict=True):
-        home, _, file = table.rpartition("/")
-        folder = split if fit.layout.own_folders else None
-        part["index"], choices = matching.take_images(part, folder, listing, home, shared)
-        fit.warnings.extend(f"{file}: {choice}" for choice in choices)
+    if fit.listing.alone:
+        listing = look_near(listing, names)
+    choices = _take_images(fit, parts, listing)
+    if fit.listing.alone and any((part["index"] < 0).any() for part in parts):
+        listing = add_outside(replace(scan(fit.listing.root), tables=fit.listing.tables), names)
+        fit.warnings.extend(_tell_shut(listing))
+        choices = _take_images(fit, parts, listing)
+    fit.warnings.extend(choices)
     rows = pd.concat(parts, ignore_index=True)
     matching.mark_contested(rows)
     pattern = re.compile(fit.layout.pairs or "", re.IGNORECASE)
@@ -179,6 +186,9 @@ def _read_tables(fit: Recognised) -> pd.DataFrame:
     index = rows["index"].to_numpy()
     there = index >= 0
     unnamed = np.delete(listing.paths, index[there])
+    if fit.listing.alone:  # its own folders' images; what else lies around is no part of the set
+        own = {listing.folders[i] for i in index[there]}
+        unnamed = unnamed[[os.path.dirname(path) in own for path in unnamed]]
     if len(unnamed):
         fit.notes.append(
             f"{len(unnamed)} images are in no table and stand aside (such as {unnamed[0]})"
@@ -187,6 +197,24 @@ def _read_tables(fit: Recognised) -> pd.DataFrame:
     rows.loc[there, "path"] = listing.paths[index[there]]
     rows.loc[~there & rows["reason"].isna(), "reason"] = MISSING
     return rows.drop(columns=["name", "index"])
+
+
+def _take_images(fit: Recognised, parts: list[pd.DataFrame], listing: Listing) -> list[str]:
+    """Each table's rows get the `index` of their image in the listing; returns what was chosen
+    between several, a sentence each."""
+    names = pd.concat([part["name"] for part in parts])
+    shared = bool(eyes.take_stems(names).duplicated().any())
+    sentences = []
+    for part, (split, table) in zip(parts, fit.tables.items(), strict=True):
+        home, _, file = table.rpartition("/")
+        folder = split if fit.layout.own_folders else None
+        part["index"], choices = matching.take_images(part, folder, listing, home, shared)
+        sentences += [f"{file}: {choice}" for choice in choices]
+    return sentences
+
+
+def _tell_shut(listing: Listing) -> list[str]:
+    return [f"{listing.root / f}: cannot be opened, or has no valid name" for f in listing.shut]
 
 
 def _read_table(fit: Recognised, split: str | None) -> pd.DataFrame:

@@ -202,7 +202,8 @@ class _Search:
         """One line: what was looked for, what was found, what to do next."""
         listing = self.listing
         if not len(listing) and not listing.tables:
-            return f"{listing.root}: an empty data set: no image and no table in it"
+            passed = f" (passed over: {told})" if (told := listing.passed.tell()) else ""
+            return f"{listing.root}: an empty data set: no image and no table in it{passed}"
         csv = [table for table in listing.tables if not table.endswith(".npz")]
         if self.columns.grade_map is None and (foreign := self._find_foreign(csv[:_PEEKED], True)):
             return f"{listing.root}: {foreign}"

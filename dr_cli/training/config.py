@@ -114,6 +114,8 @@ class TrainConfig:
             raise UsageError("--folds splits by patient already: leave --split-by out")
         if self.folds and not 0 < (number(self.val) or 0) < 1:
             raise UsageError("--folds takes validation from the other folds: give --val FRACTION")
+        if (share := number(self.val)) is not None and not 0 < share < 1:
+            raise UsageError(f"--val {self.val}: give a fraction between 0 and 1, a path, or test")
         if not self.ema < 1:
             raise UsageError(f"--ema is {self.ema}: a decay lies in [0, 1), such as 0.99")
         if not self.label_smoothing < 1:

@@ -21,7 +21,7 @@ from dr_cli.photographs import cache
 from dr_cli.runs import Run, RunConfig, check_name, counted_split, new_run, runs_folder
 from dr_cli.sample import drawn_set
 from dr_cli.training import audit, crossval, trainer
-from dr_cli.training.config import TrainConfig
+from dr_cli.training.config import TrainConfig, number
 from dr_cli.training.plan import Plan, assign_splits, make_plans
 
 
@@ -79,6 +79,7 @@ def train(
     """
     # What can fail at once fails before photographs are decoded and a folder is made for nothing.
     _refuse_ranks()
+    _refuse_early(config, setting)
     folder = runs_folder() if runs is None else Path(runs)
     check_name(folder, name)
     network = trainer.start_network(config, observer)
@@ -164,6 +165,7 @@ def dry_run(
     where not one image is there.
     """
     _refuse_ranks()
+    _refuse_early(config, setting)
     labels = setting.read(data, observer)
     if not labels.images_found:
         seen = audit.inspect(labels)
@@ -262,6 +264,16 @@ def _extend(run: Run, config: TrainConfig, epochs: int | None, done: int) -> Tra
     if run.finished and done >= config.epochs:
         raise UsageError(f"{run.folder} is finished after {done} epochs: --epochs N goes further")
     return config
+
+
+def _refuse_early(config: TrainConfig, setting: Setting) -> None:
+    """Raises UsageError for what can be known before eyes are drawn, or a folder is read."""
+    reading.check_layout(setting.layout)
+    choose(setting.device, setting.precision)
+    if config.val != "test" and number(config.val) is None and not Path(config.val).exists():
+        raise UsageError(
+            f"--val {config.val}: no such folder or table; or give a fraction, or test"
+        )
 
 
 def _refuse_ranks() -> None:

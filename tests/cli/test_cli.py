@@ -249,6 +249,36 @@ def test_a_grade_map_is_kept_for_eval_and_resume(tmp_path, monkeypatch):
     assert "--grade-map" in dr("train", "--resume", run, "--grade-map", shifted).stderr
 
 
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        (("--val", "2"), "--val 2: give a fraction between 0 and 1"),
+        (("--val", "nan"), "--val nan: give a fraction"),
+        (("--val", "nowhere"), "--val nowhere: no such folder or table"),
+        (("--layout", "kaggle"), "no layout 'kaggle'; known are"),
+        (("--grade-map", "1:0"), "--grade-map, '1:0': give VALUE=GRADE"),
+    ],
+)
+@pytest.mark.parametrize("more", [(), ("--dry-run",)])
+def test_bad_values_fail_before_an_eye_is_drawn(tmp_path, monkeypatch, given, why, more):
+    monkeypatch.setenv("DR_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("DR_DATA", raising=False)
+    done = dr("train", *given, *more)
+    assert done.exit_code == 2
+    assert why in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1, "not a word of what was read"
+    assert not (tmp_path / "cache").exists()
+
+
+def test_files_that_are_no_photographs_are_counted(tmp_path):
+    data = photographs.course(tmp_path / "data")
+    for name in ("a.dcm", "b.dcm", "c.psd", "d.heic"):
+        (data / name).touch()
+    done = dr("train", data, "--dry-run", "--size", 32)
+    told = next(line for line in done.stderr.splitlines() if line.startswith("passed over in"))
+    assert all(kind in told for kind in ("2 .dcm", "1 .psd", "1 .heic", "; DICOM: export it"))
+
+
 def test_copies_of_validation_photographs_in_training_are_told(tmp_path, monkeypatch):
     monkeypatch.setenv("DR_RUNS", str(tmp_path / "runs"))
     data = photographs.table(tmp_path / "data", 40)

@@ -286,6 +286,36 @@ def test_two_names_for_one_file_leave_neither_wrong(tmp_path: Path) -> None:
     assert reading.count_reasons(reading.read(tmp_path).table) == {reading.MISSING: 2}
 
 
+def test_of_a_table_given_by_itself_only_its_own_folders_count(tmp_path: Path) -> None:
+    put(tmp_path, images("near/c.png", "siblings/x.png", "siblings/deep/y.png", "z.png"))
+    for name in ("near/a", "a"):  # by its folder, and found below
+        (tmp_path / "near" / "a.png").touch()
+        listener = Listener()
+        table(tmp_path, f"image,grade\n{name},1\n")
+        data = reading.read(tmp_path / "labels.csv", observer=listener)
+        assert rows(data) == [("near/a.png", 1, None)]
+        aside = [note for note in listener.notes if "aside" in note]
+        assert aside == ["1 images are in no table and stand aside (such as near/c.png)"]
+
+
+def test_a_table_that_names_its_folders_looks_into_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table(tmp_path, "image,grade\nnear/a.png,1\nb.png,2\n", "near/a.png", "b.png", "far/c.png")
+    monkeypatch.setattr(reading, "scan", lambda root: pytest.fail("the whole folder is walked"))
+    assert len(rows(reading.read(tmp_path / "labels.csv"))) == 2
+
+
+def test_what_is_passed_over_is_counted(tmp_path: Path) -> None:
+    put(tmp_path, {"0/a.png": b"", "1/b.png": b"", "0/c.dcm": b"", "0/d.HEIC": b"", "1/e": b""})
+    listener = Listener()
+    reading.read(tmp_path, observer=listener)
+    told = next(note for note in listener.notes if note.startswith("passed over"))
+    assert all(kind in told for kind in ("1 .dcm", "1 .heic", "1 without", "; DICOM"))
+    put(tmp_path / "only", {"c.dcm": b""})
+    assert "no table in it (passed over: 1 .dcm; DICOM" in refusal(tmp_path / "only")
+
+
 def test_hidden_files_and_circles_of_links_are_passed_over(tmp_path: Path) -> None:
     table(
         tmp_path,
