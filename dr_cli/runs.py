@@ -13,15 +13,19 @@ import json
 import math
 import os
 import re
+import secrets
+import shlex
+import shutil
+import time
 import zipfile
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dr_cli.errors import DrError, UsageError
-from dr_cli.writing import whole, write_json, write_text
+from dr_cli.writing import sweep, whole, write_json, write_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -180,6 +184,35 @@ class Run:
     def finished(self) -> bool:
         """A finished run is one that has summary.json."""
         return self["summary.json"].is_file()
+
+    @contextmanager
+    def hold(self) -> Iterator[None]:
+        """For a block the run is this process's alone; what killed ones left aside is swept.
+
+        Raises UsageError where another process trains it. The system frees the lock of a process
+        that dies; on a drive without locks there is none.
+        """
+        from filelock import FileLock, Timeout
+
+        lock = FileLock(self[".lock"], fallback_to_soft=False)
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            raise UsageError(f"{self.folder} is being trained by another process") from None
+        except OSError:
+            pass
+        try:
+            sweep(self.folder)
+            yield
+        finally:
+            with suppress(OSError):
+                self[".lock"].unlink(missing_ok=True)
+            lock.release()
+
+    def tell_way_on(self) -> str:
+        """What a person types to go on with it."""
+        further = " --epochs N" if self.finished else ""
+        return f"go on with: dr train --resume {shlex.quote(str(self.folder))}{further}"
 
     def _read_json(self, name: str) -> Any:
         """One of its JSON files. UsageError where it is not there or no JSON."""
@@ -391,22 +424,48 @@ def check_name(root: Path, name: str | None) -> None:
     if name in ("", ".", "..") or re.search(r"[/\\\0]", name):
         raise UsageError(f"--name {name!r} is no plain folder name; $DR_RUNS says where runs go")
     if (root / name).exists():
-        raise UsageError(f"{root / name} exists: choose another --name, or --resume it")
+        way = Run(root / name).tell_way_on()
+        raise UsageError(f"{root / name} exists: choose another --name, or {way}")
 
 
-def new_run(root: Path, name: str | None, default: str) -> Run:
+def new_run(root: Path, name: str | None, default: str, config: RunConfig) -> Run:
     """Makes the folder of a new run: `name`, or the next free one of `default`, `default-2`, ….
 
-    Raises UsageError as `check_name` does, DrError where no folder can be made.
+    It appears with its config.json in it: a run that is there can be gone on with. Raises
+    UsageError as `check_name` does, DrError where no folder can be made.
     """
     check_name(root, name)
     names = [name] if name else [default, *(f"{default}-{k}" for k in range(2, 10_000))]
     try:
         root.mkdir(parents=True, exist_ok=True)
-        for each in names:  # mkdir decides: two processes never share a folder
-            with suppress(FileExistsError):
-                (root / each).mkdir()
-                return Run(root / each)
+        aside = Run(root / f".new-run-{secrets.token_hex(4)}")
+        try:
+            _sweep_new(root)
+            aside.write_config(config)
+            for each in names:
+                if not (root / each).exists() and _rename(aside.folder, root / each):
+                    return Run(root / each)
+        finally:
+            shutil.rmtree(aside.folder, ignore_errors=True)
     except OSError as error:
         raise DrError(f"{root}: no run folder can be made: {error.strerror or error}") from error
     raise DrError(f"{root} holds {names[-1]}, and all before it: give another --name")
+
+
+def _rename(folder: Path, to: Path) -> bool:
+    """The rename decides: two processes never share a folder. False where another one was first."""
+    try:
+        folder.rename(to)
+    except OSError:
+        if to.exists():
+            return False
+        raise
+    return True
+
+
+def _sweep_new(root: Path) -> None:
+    """Removes what was left by processes killed while they made a folder, which takes no minute."""
+    for path in root.glob(".new-run-*"):
+        with suppress(OSError):
+            if time.time() - path.stat().st_mtime > 60:
+                shutil.rmtree(path)

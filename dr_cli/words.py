@@ -69,6 +69,11 @@ def scaled(value: float | None, by: float, unit: str) -> str:
     return "n/a" if value is None else f"{value / by:.3g} {unit}"
 
 
+def count(n: int, what: str) -> str:
+    """A number of things: "1 epoch", "2,000 epochs"."""
+    return f"{n:,} {what}" + "s" * (n != 1)
+
+
 def size(count: int) -> str:
     """Bytes of memory or disk: "1.5 GiB", "12.0 MiB"; less than none is none."""
     return f"{count / 2**30:.1f} GiB" if count >= 2**29 else f"{max(0, count) / 2**20:.1f} MiB"

@@ -4,11 +4,14 @@ import csv
 import io
 import json
 import os
+import re
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+_ASIDE = re.compile(r"\..+\.[0-9a-f]{8}(\.[^.]+)?")
 
 
 @contextmanager
@@ -24,6 +27,13 @@ def whole(path: Path) -> Iterator[Path]:
         os.replace(aside, path)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def sweep(folder: Path) -> None:
+    """Removes what killed processes left aside, below `folder` too; nobody may be writing there."""
+    for path in folder.rglob(".*"):
+        if _ASIDE.fullmatch(path.name):
+            path.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

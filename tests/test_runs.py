@@ -96,6 +96,56 @@ def test_metrics_are_numbers_and_what_is_none_is_none(tmp_path):
     ]
 
 
+def test_a_new_run_appears_with_its_record_and_what_a_killed_one_left_goes(tmp_path):
+    old = tmp_path / ".new-run-0123abcd"
+    old.mkdir()
+    os.utime(old, (0, 0))
+    (tmp_path / "resnet18-2").mkdir()
+    made = [runs.new_run(tmp_path, None, "resnet18", CONFIG) for _ in range(2)]
+    assert [one.folder.name for one in made] == ["resnet18", "resnet18-3"]
+    assert all(one.config() == CONFIG for one in made)
+    assert not list(tmp_path.glob(".*"))
+    with pytest.raises(
+        UsageError, match=r"choose another --name, or go on with: dr train --resume"
+    ):
+        runs.new_run(tmp_path, "resnet18", "x", CONFIG)
+
+
+def test_two_processes_never_share_a_folder(tmp_path, monkeypatch):
+    """The other one makes its folder after this one has looked and before it renames."""
+    real = Path.exists
+
+    def exists(path):
+        found = real(path)
+        if path.name == "resnet18" and not found:
+            path.mkdir()
+            (path / "config.json").touch()
+        return found
+
+    monkeypatch.setattr(Path, "exists", exists)
+    assert runs.new_run(tmp_path, None, "resnet18", CONFIG).folder.name == "resnet18-2"
+    assert (tmp_path / "resnet18" / "config.json").read_bytes() == b""
+
+
+def test_a_run_is_one_process_s_and_leftovers_go_at_its_start(tmp_path):
+    (tmp_path / "fold-1").mkdir()
+    left = [tmp_path / ".last.pt.0123abcd.pt", tmp_path / "fold-1" / ".confusion.png.0123abcd.png"]
+    kept = [tmp_path / "last.pt", tmp_path / ".hidden", tmp_path / ".mine.txt"]
+    for path in (*left, *kept):
+        path.touch()
+    run = runs.Run(tmp_path)
+    with run.hold():
+        assert not any(path.exists() for path in left)
+        assert all(path.exists() for path in kept)
+        left[0].touch()
+        with pytest.raises(UsageError, match="being trained by another process"), run.hold():
+            pass
+        assert left[0].exists()  # not swept while the run is at work
+    with run.hold():
+        pass
+    assert {path.name for path in tmp_path.iterdir()} == {path.name for path in kept} | {"fold-1"}
+
+
 def test_a_file_appears_whole_or_not_at_all(tmp_path):
     path = tmp_path / "deeper" / "a.json"
     writing.write_json(path, {"a": 1})

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dr_cli import words
 from dr_cli.events import Observer, Outline
 
 if TYPE_CHECKING:
@@ -70,8 +71,8 @@ class Console(Observer):
         counts = ", ".join(f"{n:,} {split}" for split, n in outline.images.items() if n)
         self.note(
             f"{outline.arch} ({outline.parameters / 1e6:.1f} M parameters), {outline.size} px, "
-            f"batch {outline.batch_size}, {_count(outline.epochs, 'epoch')} of "
-            f"{_count(outline.steps_per_epoch, 'step')}; images: {counts}"
+            f"batch {outline.batch_size}, {words.count(outline.epochs, 'epoch')} of "
+            f"{words.count(outline.steps_per_epoch, 'step')}; images: {counts}"
         )
         self.note(outline.reason)
 
@@ -151,10 +152,6 @@ class Console(Observer):
 
     def __exit__(self, *_: object) -> None:
         self._stop()
-
-
-def _count(n: int, what: str) -> str:
-    return f"{n:,} {what}" + "s" * (n != 1)
 
 
 def short(path: Path) -> str:

@@ -1,19 +1,16 @@
 """`dr train`: graded photographs -> a run folder."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from dr_cli.cli import options
-from dr_cli.cli.console import Console, short
+from dr_cli.cli.console import Console
 from dr_cli.cli.help import OUTPUT, RUNS
 from dr_cli.errors import DrError, UsageError
 from dr_cli.training.config import TrainConfig, flag, read_config
 from dr_cli.writing import to_json
-
-if TYPE_CHECKING:
-    from dr_cli.runs import Run
 
 RESUMABLE = {"epochs"}  # what --resume lets a person change; the rest decides the result
 
@@ -114,7 +111,7 @@ def command(
                 run = session.resume(resume, how, epochs=chosen.get("epochs"), observer=console)
         except KeyboardInterrupt:
             if console.begun is not None:
-                typer.echo(_hint(console.begun), err=True)
+                typer.echo(f"interrupted; {console.begun.tell_way_on()}", err=True)
             raise
     typer.echo(str(run.folder))
 
@@ -146,10 +143,3 @@ def _refuse(data: Path | None, given: dict[str, Any]) -> None:
             f"--resume cannot change {', '.join(wrong)}: only --epochs, --device, --workers and "
             "--precision; start a new run for anything else"
         )
-
-
-def _hint(run: "Run") -> str:
-    """How to go on with a run that was interrupted."""
-    if run["last.pt"].is_file() or run["fold-1"].is_dir():
-        return f"interrupted; go on with: dr train --resume {short(run.folder)}"
-    return f"interrupted before the first epoch ended; {short(run.folder)} can be deleted"

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from dr_cli import words
 from dr_cli.device import choose
 from dr_cli.errors import UsageError
 from dr_cli.events import NOTHING, Observer
@@ -88,13 +89,16 @@ def train(
     if not config.folds:
         for problem in audit.problems(_describe(first)):
             observer.warning(problem)
-    run = new_run(folder, name, default_name(config))
-    observer.run(run)
-    if config.folds:
-        run.write_config(dataclasses.replace(trainer.describe_run(first), fold=None))
-        _fill_folds(run, plans, setting, observer)
-    else:
-        trainer.fill_run(first, run, network=network, profile=setting.profile, observer=observer)
+    made = dataclasses.replace(trainer.describe_run(first), fold=None)
+    run = new_run(folder, name, default_name(config), made)
+    with run.hold():
+        observer.run(run)
+        if config.folds:
+            _fill_folds(run, plans, setting, observer)
+        else:
+            trainer.fill_run(
+                first, run, network=network, profile=setting.profile, observer=observer
+            )
     _warn_of_findings(run, observer)
     return run
 
@@ -108,12 +112,22 @@ def resume(
 ) -> Run:
     """Goes on where a run stopped, from its last.pt; of a cross-validation, with its folds.
 
-    Data, layout, columns and options are the run's own. epochs: how many in all, to go further
-    than was planned. Raises UsageError where the run is finished, or its data are others now.
+    A run that was interrupted before its first saving begins anew. Data, layout, columns and
+    options are the run's own. epochs: how many in all, to go further than was planned. Raises
+    UsageError where the run is finished, another process trains it, or its data are others now.
     """
     _refuse_ranks()
     run = Run(Path(folder))
     made = run.config()
+    with run.hold():
+        _go_on(run, made, setting, epochs, observer)
+    _warn_of_findings(run, observer)
+    return run
+
+
+def _go_on(
+    run: Run, made: RunConfig, setting: Setting, epochs: int | None, observer: Observer
+) -> None:
     if made.fold is not None:
         raise UsageError(
             f"{run.folder} is one fold of several: "
@@ -137,19 +151,23 @@ def resume(
             _check_splits(Run(run.folder / f"fold-{plan.fold}"), plan)
         observer.run(run)
         _fill_folds(run, plans, setting, observer)
-        _warn_of_findings(run, observer)
-        return run
+        return
     state = _read_state(run)
-    config = _extend(run, config, epochs, len(state["rows"]))
+    done = len(state["rows"]) if state else 0
+    config = _extend(run, config, epochs, done)
+    network = None if state else trainer.start_network(config, observer)
     plan = setting.plan(config, labels, observer)[0]
     _check_splits(run, plan)
     run["summary.json"].unlink(missing_ok=True)  # not finished any more
     run.write_config(dataclasses.replace(made, options=plan.config.to_dict()))
     observer.run(run)
-    observer.note(f"going on with {run.folder} after {len(state['rows'])} epochs")
-    trainer.fill_run(plan, run, state=state, profile=setting.profile, observer=observer)
-    _warn_of_findings(run, observer)
-    return run
+    observer.note(
+        f"going on with {run.folder} after {words.count(done, 'epoch')}"
+        if state
+        else f"nothing of {run.folder} was saved: it begins anew"
+    )
+    profile = setting.profile
+    trainer.fill_run(plan, run, network=network, state=state, profile=profile, observer=observer)
 
 
 def dry_run(
@@ -207,8 +225,8 @@ def _fill_folds(run: Run, plans: Sequence[Plan], setting: Setting, observer: Obs
         if fold.finished:
             continue
         observer.note(f"fold {plan.fold} of {len(plans)}")
-        state = _read_state(fold) if fold["last.pt"].is_file() else None
-        fold.folder.mkdir(exist_ok=True)
+        state = _read_state(fold)
+        fold.write_config(trainer.describe_run(plan))
         trainer.fill_run(plan, fold, state=state, profile=setting.profile, observer=observer)
     crossval.pool(run, folds)
 
@@ -245,11 +263,13 @@ def _check_splits(run: Run, plan: Plan) -> None:
         )
 
 
-def _read_state(run: Run) -> dict[str, Any]:
-    """last.pt, as `Learner.state` gave it."""
+def _read_state(run: Run) -> dict[str, Any] | None:
+    """last.pt, as `Learner.state` gave it; None where nothing was saved yet."""
     path = run["last.pt"]
     if not path.is_file():
-        raise UsageError(f"{run.folder} has no last.pt: its first epoch never ended; train it anew")
+        if run.finished:
+            raise UsageError(f"{run.folder} is finished, and has no last.pt to go further from")
+        return None
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a foreign pickle raises what it likes
@@ -259,10 +279,12 @@ def _read_state(run: Run) -> dict[str, Any]:
 
 def _extend(run: Run, config: TrainConfig, epochs: int | None, done: int) -> TrainConfig:
     if epochs is not None and epochs < done:
-        raise UsageError(f"--epochs {epochs}: {run.folder} has trained {done} epochs already")
+        raise UsageError(f"--epochs {epochs}: {run.folder} has trained {done} already")
     config = dataclasses.replace(config, epochs=epochs or config.epochs)
     if run.finished and done >= config.epochs:
-        raise UsageError(f"{run.folder} is finished after {done} epochs: --epochs N goes further")
+        raise UsageError(
+            f"{run.folder} is finished after {words.count(done, 'epoch')}: --epochs N goes further"
+        )
     return config
 
 

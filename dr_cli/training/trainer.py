@@ -42,7 +42,7 @@ def fill_run(
     profile: bool = False,
     observer: Observer = NOTHING,
 ) -> dict[str, Any]:
-    """Trains into `run` and returns what its summary.json holds.
+    """Trains into `run`, which has its config.json; returns what its summary.json holds.
 
     network: what `start_network` gave; it is called without. state: what `last.pt` holds, to go
     on from there. profile: note where the time went.
@@ -55,7 +55,6 @@ def fill_run(
     if state is not None:
         learner.load(state)
     else:
-        run.write_config(describe_run(plan))
         own = (*runs.SPLITS, *runs.FURTHER)
         more = [c for c in plan.labels.extra_columns if c not in own]  # for `dr eval --by COLUMN`
         run.write_table("splits.csv", (*own, *more), plan.table)

@@ -153,7 +153,7 @@ def main() -> None:
         planned = make_plans(config, labels.read(data), processor)[0]
         marks.append(time.perf_counter())
         watch = Watch()
-        run = runs.new_run(folder / "runs", None, options.network)
+        run = runs.new_run(folder / "runs", None, options.network, trainer.describe_run(planned))
         trainer.fill_run(planned, run, observer=watch)
         marks.append(time.perf_counter())
         bare = bare_rate(planned, options.steps)

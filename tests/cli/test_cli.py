@@ -75,6 +75,32 @@ def test_an_interrupted_run_resumes_to_the_bits_of_an_unbroken_one(
     assert [r["train_loss"] for r in rows[0]] == [r["train_loss"] for r in rows[1]]
 
 
+@pytest.mark.parametrize("folds", [(), ("--folds", 2)])
+def test_interrupted_before_anything_is_saved_a_run_begins_anew(
+    world, tmp_path, monkeypatch, folds
+):
+    """The same line says so, whether the run was stopped or its name is asked for again."""
+    monkeypatch.setenv("DR_RUNS", str(tmp_path))
+    given = ("train", world / "data", "--epochs", 2 - bool(folds), "--size", 32, "--name", "early")
+    with monkeypatch.context() as patch:
+        patch.setattr(Console, "plan", stop_after(1))
+        done = dr(*given, *folds)
+    assert done.exit_code == 130
+    way = f"go on with: dr train --resume {tmp_path / 'early'}"
+    assert way in done.stderr
+    done = dr(*given, *folds)
+    assert done.exit_code == 2
+    assert way in done.stderr
+    done = dr("train", "--resume", tmp_path / "early")
+    assert done.exit_code == 0, done.output
+    if not folds:
+        name = "predictions-test.csv"
+        assert "it begins anew" in done.stderr
+        assert (world / "runs/first" / name).read_bytes() == (
+            tmp_path / "early" / name
+        ).read_bytes()
+
+
 def test_resume_refuses_what_would_change_the_result(world):
     done = dr("train", "--resume", world / "runs" / "first", "--lr", 1)
     assert done.exit_code == 2

@@ -51,6 +51,10 @@ def learner(planned, observer=NOTHING, **changes):
     return Learner(build_resnet("resnet18"), changed(planned, **changes), observer=observer)
 
 
+def new_run(planned, folder):
+    return runs.new_run(folder, "run", "resnet18", trainer.describe_run(planned))
+
+
 def test_an_epoch_sees_every_photograph_once_in_an_order_of_its_own(planned):
     first, second = draw_order(planned, 1), draw_order(planned, 2)
     assert sorted(first) == sorted(second) == list(planned.indices("train"))
@@ -205,7 +209,7 @@ def test_an_epoch_whose_predictions_are_no_numbers_is_never_kept(
         return {split: values * np.nan if spoilt else values for split, values in found.items()}
 
     monkeypatch.setattr(learning, "predict_splits", broken)
-    heard, run = Listener(), runs.new_run(tmp_path, "run", "resnet18")
+    heard, run = Listener(), new_run(planned, tmp_path)
     if good is None:
         with pytest.raises(DrError, match="--lr"):
             trainer.fill_run(changed(planned, epochs=2), run, observer=heard)
@@ -288,7 +292,7 @@ def test_fast_paths_learn_what_the_plain_loop_learns(planned):
 def test_compiling_on_a_cpu_is_done_and_warned_of(planned, tmp_path, monkeypatch):
     compiled, heard = [], Listener()
     monkeypatch.setattr(torch, "compile", lambda network: compiled.append(network) or network)
-    run = runs.new_run(tmp_path, "run", "resnet18")
+    run = new_run(planned, tmp_path)
     trainer.fill_run(changed(planned, compile=True, epochs=1), run, observer=heard)
     assert len(compiled) == 1
     assert [text for text in heard.warnings if text.startswith("--compile")]
