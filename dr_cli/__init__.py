@@ -16,7 +16,8 @@ The house, from the street down; a folder is a wing, and its docstring says what
 and the ground that all stand on: runs (the run folder), writing (files whole or not at all),
 device (which processor, which precision), machine (cores and memory), randomness (numbers by
 address), grades (the scale, and how probabilities become a grade), words (numbers for people),
-events (what the core tells whoever watches), errors (each with its exit code).
+events (what the core tells whoever watches), errors (each with its exit code), interrupts (signals
+that ask to stop).
 
 Arrows run down, and nothing below `cli` knows Rich or Typer.
 """

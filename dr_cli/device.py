@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from dr_cli import machine
+from dr_cli import machine, words
 from dr_cli.errors import DrError, UsageError
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
@@ -120,7 +120,11 @@ def _prepare_cpu(why: str) -> tuple[str, str, str]:
     threads = set_threads()
     keep_memory()
     fastest, has = ("bf16", "") if cpu_has_bf16() else ("fp32", "no ")
-    return f"CPU ({why}), {threads} threads", fastest, f"the CPU has {has}bf16 instructions"
+    return (
+        f"CPU ({why}), {words.count(threads, 'thread')}",
+        fastest,
+        f"the CPU has {has}bf16 instructions",
+    )
 
 
 def _warn(kind: str, precision: str, fastest: str) -> str | None:

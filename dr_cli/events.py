@@ -27,6 +27,10 @@ class Outline:
     device: str
     reason: str
     """Why it runs there and in this precision, a sentence."""
+    kept: str
+    """Which epoch is kept, a sentence."""
+    picked_on_test: bool = False
+    """Whether validation and test are the same images, predicted once (--val test)."""
 
 
 class Observer:

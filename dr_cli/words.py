@@ -74,6 +74,14 @@ def count(n: int, what: str) -> str:
     return f"{n:,} {what}" + "s" * (n != 1)
 
 
+def duration(seconds: float) -> str:
+    """A stretch of time: "45 s", "12 min", "3 h 20 min"."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
 def size(count: int) -> str:
     """Bytes of memory or disk: "1.5 GiB", "12.0 MiB"; less than none is none."""
     return f"{count / 2**30:.1f} GiB" if count >= 2**29 else f"{max(0, count) / 2**20:.1f} MiB"

@@ -95,6 +95,7 @@ def _tell_plan(plan: Record) -> str:
     memory = "" if plan["memory_bytes"] is None else f", {plan['memory_bytes'] / 2**30:.1f} GiB"
     return (
         f"plan: {plan['arch']}, {plan['size']} px, batch {plan['batch_size']}, "
-        f"{plan['epochs']} epochs of {plan['steps_per_epoch']} steps on {plan['device']} in "
+        f"{words.count(plan['epochs'], 'epoch')} of "
+        f"{words.count(plan['steps_per_epoch'], 'step')} on {plan['device']} in "
         f"{plan['precision']}: about {plan['seconds_per_epoch']:.0f} s an epoch{memory}"
     )

@@ -1,11 +1,15 @@
 """`dr train`: graded photographs -> a run folder."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
+from dr_cli import interrupts
 from dr_cli.cli import options
+from dr_cli.cli.closing import close
 from dr_cli.cli.console import Console
 from dr_cli.cli.help import OUTPUT, RUNS
 from dr_cli.errors import DrError, UsageError
@@ -95,25 +99,37 @@ def command(
         values = read_config(config) if config else {}
         settled = TrainConfig.from_dict(values | chosen, str(config or "command line"))
 
-    from dr_cli.labels.columns import Columns
-    from dr_cli.training import session
+    with Console(quiet) as console, _ending(console):
+        console.progress("loading PyTorch", 0, None)  # seconds
+        from dr_cli.labels.columns import Columns
+        from dr_cli.training import session
 
-    said = Columns(**columns, grade_map=grade_map)
-    how = session.Setting(layout, said, device, precision, workers, profile)
-    with Console(quiet) as console:
+        said = Columns(**columns, grade_map=grade_map)
+        how = session.Setting(layout, said, device, precision, workers, profile)
         if dry_run:
-            _show(session.dry_run(data, settled, how, observer=console), form)
-            return
-        try:
-            if resume is None:
-                run = session.train(data, settled, how, name=name, observer=console)
-            else:
-                run = session.resume(resume, how, epochs=chosen.get("epochs"), observer=console)
-        except KeyboardInterrupt:
-            if console.begun is not None:
-                typer.echo(f"interrupted; {console.begun.tell_way_on()}", err=True)
-            raise
-    typer.echo(str(run.folder))
+            record = session.dry_run(data, settled, how, observer=console)
+        elif resume is None:
+            run = session.train(data, settled, how, name=name, observer=console)
+        else:
+            run = session.resume(resume, how, epochs=chosen.get("epochs"), observer=console)
+        if not dry_run:
+            for line in close(run):
+                console.note(line)
+    if dry_run:
+        _show(record, form)
+    else:
+        typer.echo(str(run.folder))
+
+
+@contextmanager
+def _ending(console: Console) -> Iterator[None]:
+    """A block that a signal ends in order, with one line and the exit code of the signal."""
+    try:
+        with interrupts.listen(console.interrupted):
+            yield
+    except KeyboardInterrupt as stop:
+        console.interrupted()
+        raise typer.Exit(getattr(stop, "exit_code", 130)) from None
 
 
 def _show(record: dict[str, Any], form: str | None) -> None:

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from dr_cli import randomness, runs
+from dr_cli import interrupts, randomness, runs
 from dr_cli.dataset.augment import augment
 from dr_cli.dataset.feeding import batches
 from dr_cli.errors import DrError
@@ -95,7 +95,8 @@ class Learner:
         """Trains once over the training split, then predicts validation and test.
 
         keep: saves what `state` gives; called within the epoch every `--save-every` minutes.
-        Raises DrError where the loss is no number any more.
+        Raises DrError where the loss is no number any more; Interrupted, between two steps or two
+        batches of an evaluation, where a signal asked for it: `state` then goes on from there.
         """
         epoch = len(self.rows) + 1
         start = time.perf_counter() - self.part.seconds
@@ -111,6 +112,7 @@ class Learner:
 
         def watch(split: str, done: int, total: int) -> None:
             self.observer.batch(epoch, split, done, total, {})
+            interrupts.check()
 
         with self.clock("evaluation"):
             logits = predict_splits(network, self.plan, self.micro_batch, watch)
@@ -149,11 +151,13 @@ class Learner:
                 if now - shown > SHOW_EVERY:
                     shown = now
                     self.observer.batch(epoch, "train", done, len(order), _means(totals, done))
-            if now - saved > 60 * self.config.save_every:
+            if interrupts.asked() or now - saved > 60 * self.config.save_every:
                 saved = now
                 self.part = Part(step + 1, tuple(totals.tolist()), now - start)
+                interrupts.check()
                 with self.clock("saving"):
                     keep()
+        self.part = Part(self.steps, tuple(totals.tolist()), time.perf_counter() - start)
         means = _means(totals, done)
         self.observer.batch(epoch, "train", len(order), len(order), means)
         return {"lr": lr, "train_loss": means["loss"], "train_accuracy": means["accuracy"]}

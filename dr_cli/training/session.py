@@ -228,6 +228,7 @@ def _fill_folds(run: Run, plans: Sequence[Plan], setting: Setting, observer: Obs
         state = _read_state(fold)
         fold.write_config(trainer.describe_run(plan))
         trainer.fill_run(plan, fold, state=state, profile=setting.profile, observer=observer)
+    observer.progress(trainer.FINDING, 0, None)
     crossval.pool(run, folds)
 
 

@@ -12,11 +12,12 @@ import pandas as pd
 import torch
 
 import dr_cli
-from dr_cli import device, runs
+from dr_cli import device, runs, words
 from dr_cli.dataset.feeding import batches, hold
 from dr_cli.errors import DrError
 from dr_cli.events import NOTHING, Observer, Outline
 from dr_cli.grades import Calibration
+from dr_cli.interrupts import Interrupted, deferred
 from dr_cli.labels.reading import count_reasons
 from dr_cli.network.resnet import ResNet, build_resnet, count_parameters, multiply_adds
 from dr_cli.network.weights import load_pretrained, load_start
@@ -73,21 +74,27 @@ def fill_run(
             torch.save(learner.state(), aside)
 
     while not learner.done:
-        epoch = learner.epoch(keep)
-        with learner.clock("saving"):
-            if epoch.best:
-                save_model(run, plan, epoch.network, learner.best_epoch)
-            write_csv(run["metrics.csv"], runs.METRICS, learner.rows)
-            keep()
-        observer.epoch(epoch.row, epoch.best)
+        with deferred():
+            try:
+                epoch = learner.epoch(keep)
+            except Interrupted:
+                keep()
+                raise
+            with learner.clock("saving"):
+                if epoch.best:
+                    save_model(run, plan, epoch.network, learner.best_epoch)
+                write_csv(run["metrics.csv"], runs.METRICS, learner.rows)
+                keep()
+            observer.epoch(epoch.row, epoch.best)
     if not learner.best_epoch:
         raise DrError(
             "no epoch predicts in numbers, so that none can be kept: try a smaller --lr than "
             f"{plan.config.learning_rate:g}, or more --epochs"
         )
     if len(learner.rows) < plan.config.epochs:
-        observer.note(f"stopped: no better validation QWK for {plan.config.patience} epochs")
-    summary = finish_run(plan, run, learner)
+        waited = words.count(plan.config.patience or 0, "epoch")
+        observer.note(f"stopped: no better validation QWK for {waited}")
+    summary = finish_run(plan, run, learner, observer)
     if profile:
         observer.note("\n".join(["where the time went:", *learner.clock.lines()]))
     return summary
@@ -122,7 +129,19 @@ def outline(plan: Plan) -> Outline:
         steps_per_epoch=plan.steps,
         device=str(plan.processor.device),
         reason=plan.processor.reason,
+        kept=tell_kept(plan),
+        picked_on_test=plan.config.val == "test",
     )
+
+
+def tell_kept(plan: Plan) -> str:
+    """Which epoch is kept, a sentence."""
+    if plan.config.val == "test":
+        return "the epoch with the best QWK on test is kept, as --val test asks"
+    if "val" not in plan.evaluated:
+        return "no validation images: the last epoch is kept"
+    shown = "; test figures are shown, never used to choose" * ("test" in plan.evaluated)
+    return f"the epoch with the best validation QWK is kept{shown}"
 
 
 def describe_run(plan: Plan) -> runs.RunConfig:
@@ -161,6 +180,8 @@ def describe_data(plan: Plan) -> runs.DataRecord:
 
 # ------------------------------------------------------------------------------ its end
 
+FINDING = "pictures, figures and their intervals"
+
 
 def save_model(
     run: runs.Run,
@@ -176,13 +197,20 @@ def save_model(
     run.save_model(tensors, runs.ModelRecord(plan.config.arch, way, calibration, epoch, learned))
 
 
-def finish_run(plan: Plan, run: runs.Run, learner: Learner) -> dict[str, Any]:
+def finish_run(
+    plan: Plan, run: runs.Run, learner: Learner, observer: Observer = NOTHING
+) -> dict[str, Any]:
     """The best epoch's weights calibrated, its predictions, their record and figures."""
+
+    def watch(split: str, done: int, total: int) -> None:
+        observer.progress(f"best epoch, {split}", done, total)
+
     tensors, _ = runs.read_model(run[runs.MODEL])
     network = learner.network
     network.load_state_dict(tensors)
     with learner.clock("evaluation"):
-        logits = predict_splits(network, plan, learner.micro_batch)
+        logits = predict_splits(network, plan, learner.micro_batch, watch)
+    observer.progress(FINDING, 0, None)
     calibration = Calibration()
     if "val" in logits:
         calibration = calibrate(plan.grades("val"), logits["val"], plan.config.decision)

@@ -1,12 +1,16 @@
 """`dr train` as a person types it, on tiny pictures."""
 
 import csv
+import importlib
+import itertools
 import json
+import os
 import shutil
+import signal
 
 import pytest
 
-from dr_cli import runs
+from dr_cli import interrupts, runs, words
 from dr_cli.cli.console import Console
 from tests.builders import photographs
 from tests.builders.program import dr
@@ -99,6 +103,64 @@ def test_interrupted_before_anything_is_saved_a_run_begins_anew(
         assert (world / "runs/first" / name).read_bytes() == (
             tmp_path / "early" / name
         ).read_bytes()
+
+
+STOPS = {  # where a signal comes: what is patched, and at which of its calls
+    "in the second epoch": ("dr_cli.training.learner.augment", 9),
+    "while an epoch is judged": ("dr_cli.training.learner.logits_of", 3),
+    "while pictures are made": ("dr_cli.training.pictures.make_pictures", 1),
+    "while intervals are counted": ("dr_cli.training.trainer.evaluate_run", 2),
+}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+@pytest.mark.parametrize(("where", "number"), zip(STOPS, (15, 1, 15, 1), strict=True))
+def test_a_signal_at_any_moment_is_one_line_and_loses_nothing(
+    world, tmp_path, monkeypatch, where, number
+):
+    monkeypatch.setenv("DR_RUNS", str(tmp_path))
+    before = {one: signal.getsignal(one) for one in interrupts.SIGNALS}
+    name, which = STOPS[where]
+    module, _, function = name.rpartition(".")
+    real, calls = getattr(importlib.import_module(module), function), itertools.count(1)
+
+    def stopped(*given, **more):
+        if next(calls) == which:
+            os.kill(os.getpid(), number)
+        return real(*given, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(name, stopped)
+        done = dr("train", world / "data", "--epochs", 2, "--size", 32, "--name", "stopped")
+    for one, handler in before.items():
+        signal.signal(one, handler)
+    assert done.exit_code == 128 + number, done.output
+    line = f"interrupted; go on with: dr train --resume {tmp_path / 'stopped'}"
+    assert [text for text in done.stderr.splitlines() if "interrupted" in text] == [line]
+    assert not list((tmp_path / "stopped").glob(".*"))
+    done = dr("train", "--resume", tmp_path / "stopped")
+    assert done.exit_code == 0, done.output
+    one, other = world / "runs" / "first", tmp_path / "stopped"
+    for name in ("predictions-val.csv", "predictions-test.csv"):
+        assert (one / name).read_bytes() == (other / name).read_bytes()
+    timed = {"seconds", "images_per_second"}
+    assert [
+        {k: v for k, v in row.items() if k not in timed} for row in runs.Run(one).history()
+    ] == [{k: v for k, v in row.items() if k not in timed} for row in runs.Run(other).history()]
+
+
+def test_a_run_ends_with_what_it_found_and_what_to_type_next(world):
+    log = (world / "runs" / "first" / "log.txt").read_text()
+    run, lines = world / "runs" / "first", log.splitlines()
+    kept = runs.Run(run).epoch()
+    assert f"kept        epoch {kept} of 2" in lines
+    test = json.loads((run / "summary.json").read_text())["test"]
+    assert any(line.startswith(f"test        QWK {words.figure(test['qwk'])}") for line in lines)
+    assert any(line.startswith("baseline    QWK 0.000") for line in lines)
+    assert lines[-2:] == [f"next        dr eval {run}", f"            dr report {run.parent}"]
+    assert log.count("never used to choose") == 1
+    assert not any(line.rstrip().endswith(" best") for line in lines)
+    assert any(line.split()[:1] == ["2/2"] for line in lines)
 
 
 def test_resume_refuses_what_would_change_the_result(world):
