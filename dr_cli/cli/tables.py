@@ -12,6 +12,7 @@ from dr_cli import words
 if TYPE_CHECKING:
     from rich.table import Table
 
+WIDE = 10_000  # columns of what has no width
 Record = Mapping[str, Any]
 Cell = str | tuple[str, str]  # a text, or a text and its style
 
@@ -35,12 +36,23 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Cell]]) ->
 
 
 def print_tables(*parts: "Table | str", file: TextIO | None = None) -> None:
-    """Prints tables and lines on stdout, or where `file` says."""
+    """Prints tables and lines on stdout, or where `file` says.
+
+    Off a terminal nothing is wrapped, and no line ends in blanks.
+    """
     from rich.console import Console
 
-    console = Console(file=file or sys.stdout, highlight=False)
-    for part in parts:
-        console.print(part, markup=False)
+    out = file or sys.stdout
+    console = Console(file=out, highlight=False)
+    if console.is_terminal:
+        for part in parts:
+            console.print(part, markup=False)
+        return
+    console = Console(file=out, highlight=False, width=WIDE)
+    with console.capture() as shown:
+        for part in parts:
+            console.print(part, markup=False)
+    out.writelines(f"{line.rstrip()}\n" for line in shown.get().splitlines())
 
 
 def runs_table(data: Record) -> "Table":
@@ -92,10 +104,12 @@ def _tell_data(record: Record) -> list[str]:
 
 
 def _tell_plan(plan: Record) -> str:
+    measured = plan["measured"]
     memory = "" if plan["memory_bytes"] is None else f", {plan['memory_bytes'] / 2**30:.1f} GiB"
     return (
         f"plan: {plan['arch']}, {plan['size']} px, batch {plan['batch_size']}, "
         f"{words.count(plan['epochs'], 'epoch')} of "
         f"{words.count(plan['steps_per_epoch'], 'step')} on {plan['device']} in "
-        f"{plan['precision']}: about {plan['seconds_per_epoch']:.0f} s an epoch{memory}"
+        f"{plan['precision']}: about {words.duration(plan['seconds_per_epoch'])} an epoch{memory} "
+        f"(measured on {words.count(measured['steps'], 'step')} of {measured['batch_size']})"
     )

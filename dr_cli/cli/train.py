@@ -13,7 +13,7 @@ from dr_cli.cli.closing import close
 from dr_cli.cli.console import Console
 from dr_cli.cli.help import OUTPUT, RUNS
 from dr_cli.errors import DrError, UsageError
-from dr_cli.training.config import TrainConfig, flag, read_config
+from dr_cli.training.config import TrainConfig, flag, nearest, read_config
 from dr_cli.writing import to_json
 
 RESUMABLE = {"epochs"}  # what --resume lets a person change; the rest decides the result
@@ -23,6 +23,28 @@ EXAMPLES = """dr train photographs/ --arch resnet18 --epochs 10 --pretrained
 dr train photographs/ --dry-run            # what is there, what would be done
 dr train                                   # on eyes drawn by a program
 dr train --resume runs/resnet18 --epochs 20"""
+UNFIT = {"data", "config", "resume", "dry_run", "form", "debug", "help"}  # of a file of options
+
+
+def _take_file(ctx: typer.Context, path: Path | None) -> Path | None:
+    """What a --config file says beyond TrainConfig stands where no flag does: Click's own way."""
+    if path is None or ctx.resilient_parsing:
+        return path
+    values, known = read_config(path), {str(p.name) for p in ctx.command.params} - UNFIT
+    for name, value in values.items():
+        if name not in known:
+            raise UsageError(f"{path}: {name!r} is no option of dr train{nearest(name, known)}")
+        if isinstance(value, dict | list):
+            raise UsageError(f"{path}: {name} = {value!r} is no single value")
+    ours = _of_training(values)
+    ctx.default_map = {name: value for name, value in values.items() if name not in ours}
+    return path
+
+
+def _of_training(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if hasattr(TrainConfig, name)}
+
+
 Data = Annotated[
     Path | None,
     typer.Argument(metavar="DATA", help="Graded photographs. [default: $DR_DATA, else drawn eyes]"),
@@ -49,9 +71,10 @@ Profile = Annotated[
 Config = Annotated[
     Path | None,
     typer.Option(
-        metavar="FILE", help="TOML file of these options; flags win.", rich_help_panel=RUNS
+        metavar="FILE", help="TOML file of these options; flags win.", rich_help_panel=RUNS,
+        is_eager=True, callback=_take_file,
     ),
-]
+]  # fmt: skip
 Resume = Annotated[
     Path | None,
     typer.Option(
@@ -96,7 +119,7 @@ def command(
         refused |= {"--grade-map": grade_map, "--name": name, "--layout": layout != "auto"}
         _refuse(data, refused)
     else:
-        values = read_config(config) if config else {}
+        values = _of_training(read_config(config)) if config else {}
         settled = TrainConfig.from_dict(values | chosen, str(config or "command line"))
 
     with Console(quiet) as console, _ending(console):

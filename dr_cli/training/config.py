@@ -5,8 +5,10 @@ them and `--config FILE` reads them.
 """
 
 import dataclasses
+import difflib
 import tomllib
 import typing
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import NoneType
@@ -145,7 +147,9 @@ class TrainConfig:
         hints, read = typing.get_type_hints(cls), {}
         for name, value in values.items():
             if name not in hints:
-                raise UsageError(f"{where}: {name!r} is no option of dr train; see dr train --help")
+                raise UsageError(
+                    f"{where}: {name!r} is no option of dr train{nearest(name, hints)}"
+                )
             kinds = _kinds(hints[name])
             try:
                 read[name] = _convert(value, kinds)
@@ -172,6 +176,12 @@ def number(text: str) -> float | None:
 def flag(name: str) -> str:
     """The command-line flag of a field."""
     return "--" + name.replace("_", "-")
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """What was meant by a name that is not known, as the end of a sentence."""
+    alike = difflib.get_close_matches(name, list(known), 1)
+    return f"; did you mean {alike[0]!r}?" if alike else "; see dr train --help"
 
 
 def read_config(path: Path) -> dict[str, Any]:

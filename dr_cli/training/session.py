@@ -189,7 +189,9 @@ def dry_run(
         seen = audit.inspect(labels)
         return audit.describe(labels, assign_splits(config, labels, seen), seen) | {"plan": None}
     plan = setting.plan(config, labels, observer, cache=False)[0]
-    return _describe(plan) | {"plan": trainer.estimate_run(plan)}
+    if plan.processor.warning:
+        observer.warning(plan.processor.warning)
+    return _describe(plan) | {"plan": trainer.estimate_run(plan, observer=observer)}
 
 
 def find_data(workers: int | None, observer: Observer) -> Path:

@@ -4,12 +4,14 @@ import platform
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor
 
 import dr_cli
 from dr_cli import device, runs, words
@@ -248,31 +250,53 @@ def write_findings(
 # ------------------------------------------------------------------------- its estimate
 
 
-def estimate_run(plan: Plan, steps: int = 3) -> dict[str, Any]:
+BUDGET = 20.0  # seconds that steps are timed for
+
+
+def estimate_run(
+    plan: Plan, steps: int = 3, budget: float = BUDGET, observer: Observer = NOTHING
+) -> dict[str, Any]:
     """What an epoch will take, measured on a few steps of the real thing: a dry run's `plan`.
 
-    `memory_bytes`: the peak so far, of the GPU's memory or of this process; None where the
-    system does not tell.
+    Steps grow to a whole batch as far as `budget` seconds allow; `measured` says how far they
+    came. `memory_bytes`: the peak so far, of the GPU's memory or of this process; None where the
+    system does not tell, or no whole batch was tried.
     """
     torch.manual_seed(plan.config.seed)
     learner = Learner(build_resnet(plan.config.arch), plan)
     order = np.resize(draw_order(plan, 1), plan.batch_size)
     batch = next(iter(batches(plan.dataset, order, plan.batch_size)))
     learner.network.train()
-    # .item() waits for a GPU; the first step warms up
-    taken = [_time(lambda: learner.step(1, *batch)[0].item()) for _ in range(steps + 1)]
-    sample = plan.indices(plan.evaluated[0])[: plan.batch_size]
+    begun, count, taken = time.perf_counter(), min(2, plan.batch_size), list[float]()
+    while True:
+        observer.progress(f"timing steps of {words.count(count, 'photograph')}", 0, None)
+        pixels, grade, index = (tensor[:count] for tensor in batch)
+        step = partial(_take_step, learner, pixels, grade, index)
+        taken.append(_time(step))
+        grown = min(2 * count, plan.batch_size)
+        over = time.perf_counter() - begun + taken[-1] * grown / count > budget
+        if over or (grown == count and len(taken) > steps):
+            break
+        if grown > count:
+            count, taken = grown, []
+    measured = taken[1:] or taken
+    sample = plan.indices(plan.evaluated[0])[:count]
     evaluation = _time(lambda: predict(learner.network, plan, sample, len(sample)))
     facts = outline(plan)
-    seconds = statistics.median(taken[1:]) / plan.batch_size * facts.images["train"]
+    seconds = statistics.median(measured) / count * facts.images["train"]
     evaluated = sum(facts.images[split] for split in plan.evaluated)
     seconds += evaluation / len(sample) * evaluated
     names = ("arch", "size", "batch_size", "epochs", "steps_per_epoch", "device")
     return {name: getattr(facts, name) for name in names} | {
         "precision": plan.processor.precision,
         "seconds_per_epoch": round(seconds, 1),
-        "memory_bytes": device.peak_memory(plan.processor),
+        "measured": {"steps": len(measured), "batch_size": count},
+        "memory_bytes": device.peak_memory(plan.processor) if count == plan.batch_size else None,
     }
+
+
+def _take_step(learner: Learner, *batch: Tensor) -> None:
+    learner.step(1, *batch)[0].item()  # which waits for a GPU
 
 
 def _time(work: Callable[[], Any]) -> float:

@@ -120,6 +120,8 @@ def test_a_signal_at_any_moment_is_one_line_and_loses_nothing(
 ):
     monkeypatch.setenv("DR_RUNS", str(tmp_path))
     before = {one: signal.getsignal(one) for one in interrupts.SIGNALS}
+    for one in before:  # of nohup, SIGHUP is ignored
+        signal.signal(one, signal.default_int_handler)
     name, which = STOPS[where]
     module, _, function = name.rpartition(".")
     real, calls = getattr(importlib.import_module(module), function), itertools.count(1)
@@ -213,6 +215,59 @@ def test_missing_and_broken_photographs_are_left_out_and_listed(tmp_path, monkey
     assert len(reasons) == 2
     assert any("missing" in reason for reason in reasons)
     assert any("unreadable" in reason for reason in reasons)
+
+
+def options_file(folder, text):
+    (folder / "options.toml").write_text(text)
+    return folder / "options.toml"
+
+
+def test_a_file_of_options_takes_what_the_help_lists_and_flags_win(tmp_path, monkeypatch):
+    monkeypatch.setenv("DR_RUNS", str(tmp_path / "runs"))
+    data = photographs.table(tmp_path / "data", n=40)
+    file = options_file(
+        tmp_path,
+        """name = "of the file"
+device = "cpu"
+precision = "fp32"
+workers = 1
+layout = "table"
+image-column = "photo"
+grade_column = "stage"
+quiet = true
+seed = 3
+size = 32
+epochs = 5
+""",
+    )
+    done = dr("train", data, "--config", file, "--epochs", 1)
+    assert done.exit_code == 0, done.output
+    run = runs.Run(tmp_path / "runs" / "of the file")
+    assert done.stdout.strip() == str(run.folder)
+    made = run.config()
+    assert (made.precision, made.options["seed"], made.options["epochs"]) == ("fp32", 3, 1)
+    assert (made.data.layout, made.data.columns["grade"]) == ("table", "stage")
+    assert "M parameters" not in done.stderr  # quiet
+    done = dr("train", data, "--config", file, "--layout", "kaggle", "--dry-run")
+    assert done.exit_code == 2
+    assert "kaggle" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("presicion = 'fp32'", "'presicion' is no option of dr train; did you mean 'precision'?"),
+        ("epoch = 3", "did you mean 'epochs'?"),
+        ("resume = 'runs/x'", "'resume' is no option"),
+        ("name = ['a', 'b']", "no single value"),
+        ("workers = 'many'", "--workers"),
+        ("precision = 'fp8'", "--precision"),
+    ],
+)
+def test_a_file_of_options_is_refused_by_name(tmp_path, text, says):
+    done = dr("train", tmp_path, "--config", options_file(tmp_path, text))
+    assert done.exit_code == 2
+    assert says in done.stderr
 
 
 def test_one_single_grade_is_refused(tmp_path):

@@ -289,6 +289,29 @@ def test_fast_paths_learn_what_the_plain_loop_learns(planned):
             assert float(fast.step(epoch, *batch)[0]) == pytest.approx(loss.item(), rel=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("seconds", "steps", "count"), [(0.1, 3, 8), (4.0, 1, 4), (30.0, 1, 2), (1.5, 1, 8)]
+)
+def test_a_dry_run_times_as_much_as_its_budget_allows_and_says_what(
+    planned, monkeypatch, seconds, steps, count
+):
+    """seconds: of two photographs; a whole batch of eight takes four times as long."""
+    now, heard = [0.0], Listener()
+
+    def step(self, epoch, pixels, grade, index):
+        now[0] += seconds * len(pixels) / 2
+        return torch.zeros(()), torch.zeros(())
+
+    monkeypatch.setattr(Learner, "step", step)
+    monkeypatch.setattr("dr_cli.training.trainer.time.perf_counter", lambda: now[0])
+    told = trainer.estimate_run(planned, budget=20.0, observer=heard)
+    assert told["measured"] == {"steps": steps, "batch_size": count}
+    assert told["seconds_per_epoch"] == pytest.approx(seconds / 2 * 20, abs=0.05)
+    assert (told["memory_bytes"] is None) == (count < 8)
+    assert now[0] <= max(20, seconds)
+    assert heard.steps[0] == ("timing steps of 2 photographs", 0, None)
+
+
 def test_compiling_on_a_cpu_is_done_and_warned_of(planned, tmp_path, monkeypatch):
     compiled, heard = [], Listener()
     monkeypatch.setattr(torch, "compile", lambda network: compiled.append(network) or network)
