@@ -50,7 +50,9 @@ Null = Annotated[
 ]
 Explain = Annotated[
     Path | None,
-    typer.Option(file_okay=False, metavar="FOLDER", help="Folder for heatmaps over the crops."),
+    typer.Option(
+        file_okay=False, metavar="FOLDER", help="Folder for heatmaps; each row names its own."
+    ),
 ]
 Tta = Annotated[
     bool, typer.Option("--tta", help="Mean over four flips: slower.", rich_help_panel=NETWORK)

@@ -3,17 +3,18 @@
 Free of pandas, scikit-learn, matplotlib and torchvision: `dr predict` passes through here.
 """
 
+import hashlib
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
 from dr_cli import machine, runs
@@ -27,23 +28,22 @@ from dr_cli.grades import (
     expected_grade,
     referable_probability,
 )  # fmt: skip
-from dr_cli.network.activation import activation
+from dr_cli.network.activation import STRIDE, Trace, trace
 from dr_cli.network.batching import in_batches
+from dr_cli.network.given import Decoded, Photograph, decode, is_one
 from dr_cli.network.resnet import ResNet, build_resnet, inference_copy
-from dr_cli.photographs.crop import Crop, Preprocessing, from_image, load_crop
-from dr_cli.photographs.decoding import UnreadableImage
+from dr_cli.photographs.crop import Crop, Preprocessing
 from dr_cli.plots.heat import overlay
 from dr_cli.runs import TrainedOn
 from dr_cli.writing import whole
 
 Record = dict[str, Any]
-Photograph = str | Path | Image.Image | NDArray[np.uint8]
-"""A path, or a picture in memory: Pillow's in any mode, or an array [H, W, 3] or [H, W]."""
 FIELDS = (
     "path", "predicted", "name", "probabilities", "expected_grade", "referable",
     "referable_probability", "gradable", "quality", "verdict", "reason",
-    "error", "trained_on", "referable_threshold", "note",
+    "error", "trained_on", "referable_threshold", "note", "heatmap",
 )  # fmt: skip
+_LONGEST_STEM = 60  # letters: in UTF-8 up to 240 of the 255 bytes that file systems allow
 
 
 def logits_of(
@@ -59,7 +59,7 @@ def logits_of(
     """
     network.eval()
     seen = _watch(batches, progress)
-    found = [_run(network, pixels, way, processor, tta=False)[0] for pixels in seen]
+    found = [_run(network, pixels, way, processor, tta=False) for pixels in seen]
     return torch.cat(found).cpu().numpy() if found else np.zeros((0, 5), np.float32)
 
 
@@ -76,19 +76,23 @@ def _watch(
 
 def _run(
     network: ResNet, pixels: Tensor, way: Preprocessing, processor: Processor, tta: bool
-) -> tuple[Tensor, Tensor]:
-    """Logits of uint8 [n, 3, S, S], and the feature map, as `Member.forward` gives them."""
+) -> Tensor:
+    """Logits of uint8 [n, 3, S, S], as `Member.forward` gives them."""
     flips = (pixels.flip(3), pixels.flip(2), pixels.flip((2, 3))) if tta else ()
-    maps, logits = [], []
     with torch.inference_mode(), processor.autocast():
-        for view in (pixels, *flips):
-            inputs = normalise(view.to(processor.device, non_blocking=True), way)
-            maps.append(network.features(inputs.contiguous(memory_format=processor.memory_format)))
-            logits.append(network.classify(maps[-1]).float())
-    if not tta:
-        return logits[0], maps[0]
+        logits = [network(_make_ready(view, way, processor)).float() for view in (pixels, *flips)]
+    return _mean(logits) if tta else logits[0]
+
+
+def _make_ready(pixels: Tensor, way: Preprocessing, processor: Processor) -> Tensor:
+    inputs = normalise(pixels.to(processor.device, non_blocking=True), way)
+    return inputs.contiguous(memory_format=processor.memory_format)
+
+
+def _mean(logits: Sequence[Tensor]) -> Tensor:
+    """Logits of the mean probability."""
     each = torch.stack([torch.log_softmax(one, 1) for one in logits])
-    return torch.logsumexp(each, 0) - math.log(len(each)), maps[0]
+    return torch.logsumexp(each, 0) - math.log(len(each))
 
 
 @dataclass
@@ -123,12 +127,15 @@ class Member:
         way = Preprocessing.from_dict(record.preprocessing)
         return cls(network, way, record.calibration, processor, record.trained_on)
 
-    def forward(self, pixels: Tensor, tta: bool = False) -> tuple[Tensor, Tensor]:
-        """uint8 [n, 3, S, S] -> logits [n, 5] float32, and the feature map [n, C, h, w].
-
-        tta: logits are of the mean probability over four flips; the map of the pixels as they are.
-        """
+    def forward(self, pixels: Tensor, tta: bool = False) -> Tensor:
+        """uint8 [n, 3, S, S] -> logits [n, 5] float32; tta: of the mean over four flips."""
         return _run(self.network, pixels, self.preprocessing, self.processor, tta)
+
+    def trace(self, pixels: Tensor) -> Trace:
+        """The same pass, without flips, to be looked back at."""
+        with self.processor.autocast():
+            ready = _make_ready(pixels, self.preprocessing, self.processor)
+            return trace(self.network, ready)
 
 
 class Grader:
@@ -198,7 +205,7 @@ class Grader:
         once. progress: told how many are done. tta: as in `Member.forward`.
         """
         logits = [  # of each batch, of each member
-            [member.forward(pixels, tta)[0] for member in self.members]
+            [member.forward(pixels, tta) for member in self.members]
             for pixels in _watch(batches, progress)
         ]
         each = [torch.cat(found) for found in zip(*logits, strict=True)]
@@ -216,19 +223,20 @@ class Grader:
         """A record a photograph, in order, as they are known; the fields of `dr predict` in JSON.
 
         photographs: one, or any number of them: see `Photograph`. The path of a picture in memory
-        is its `filename`, or "". A file that cannot be read keeps its record, with `error` filled
-        and the rest None. batch_size: at once; None is 64 on a GPU, 8 on a CPU. explain: a folder
-        for heatmaps over the crops. Photographs are walked in a thread, ahead of the network and
-        decoded meanwhile, three batches at most: memory does not grow with them, and a slow source
-        is answered at once. Raises TypeError for anything else.
+        is its `filename`, of a file its `name`, or "". A file that cannot be read keeps its record,
+        with `error` filled and the rest None. batch_size: at once; None is 64 on a GPU, 8 on a CPU.
+        explain: a folder for heatmaps; each record names its own. Photographs are walked in a
+        thread, ahead of the network and decoded meanwhile, three batches at most: memory does not
+        grow with them, and a slow source is answered at once. Raises TypeError for anything else.
         """
-        if isinstance(photographs, (str, Path, Image.Image, np.ndarray)):
-            photographs = [photographs]
+        if is_one(photographs):
+            photographs = [cast(Photograph, photographs)]
         if not isinstance(photographs, Iterable):
             raise TypeError(
                 f"{type(photographs).__name__} is no photograph: give a path or picture"
             )
-        return self._predict(photographs, batch_size, workers, tta, explain)
+        several = cast(Iterable[Photograph], photographs)
+        return self._predict(several, batch_size, workers, tta, explain)
 
     def _predict(
         self,
@@ -240,44 +248,40 @@ class Grader:
     ) -> Iterator[Record]:
         batch_size = batch_size or self.processor.inference_batch
         workers = workers or machine.cores()
-        with closing(in_batches(self._crops, photographs, workers, batch_size)) as batches:
+        ways = [member.preprocessing for member in self.members]
+        work = partial(decode, ways=ways, show=explain is not None)
+        with closing(in_batches(work, photographs, workers, batch_size)) as batches:
             for some in batches:
-                yield from self._grade(some, tta, explain)
+                good = [one for one in some if one.problem is None]
+                records = iter(self._grade(good, tta, explain) if good else ())
+                for one in some:
+                    yield next(records) if one.problem is None else self._fail(one)
 
-    def _crops(self, photograph: Photograph) -> tuple[str, list[Crop] | str]:
-        """The crop for each member, or why there is none; one decoding a preprocessing."""
-        path, ways = _name(photograph), [member.preprocessing for member in self.members]
-        try:
-            crops = {way: _crop(photograph, way) for way in dict.fromkeys(ways)}
-            return path, [crops[way] for way in ways]
-        except UnreadableImage as error:  # the path has a field of its own
-            return path, error.reason
+    def _fail(self, one: Decoded) -> Record:
+        return dict.fromkeys(FIELDS) | {
+            "path": one.path, "error": one.problem, "trained_on": self.trained_on,
+            "referable_threshold": self.threshold,
+        }  # fmt: skip
 
-    def _grade(
-        self, items: list[tuple[str, list[Crop] | str]], tta: bool, explain: Path | None
-    ) -> Iterator[Record]:
-        good = [crops for _, crops in items if not isinstance(crops, str)]
-        graded = zip(good, *self._forward(good, tta), strict=True) if good else iter(())
-        for path, crops in items:
-            if isinstance(crops, str):
-                yield dict.fromkeys(FIELDS) | {
-                    "path": path, "error": crops, "trained_on": self.trained_on,
-                    "referable_threshold": self.threshold,
-                }  # fmt: skip
-                continue
-            (crop, *_), probabilities, features = next(graded)
-            record = self._record(path, probabilities, crop)
-            if explain is not None:
-                self._explain(explain, path, crop, features, record["predicted"])
-            yield record
-
-    def _forward(self, good: list[list[Crop]], tta: bool) -> tuple[NDArray[np.float64], Tensor]:
-        """Probabilities of each photograph's crops, [n, 5], and the first network's features."""
-        passes = [
-            member.forward(torch.from_numpy(np.stack([crop.pixels for crop in crops])), tta)
-            for member, crops in zip(self.members, zip(*good, strict=True), strict=True)
+    def _grade(self, good: Sequence[Decoded], tta: bool, explain: Path | None) -> list[Record]:
+        stacks = [
+            torch.from_numpy(np.stack([crop.pixels for crop in crops]))
+            for crops in zip(*(one.crops for one in good), strict=True)
         ]
-        return self._pool([logits for logits, _ in passes]), passes[0][1]
+        traced = self.members[0].trace(stacks[0]) if explain is not None else None
+        logits = [
+            traced.logits.detach()  # one pass gives both
+            if traced and not tta and member is self.members[0]
+            else member.forward(pixels, tta)
+            for member, pixels in zip(self.members, stacks, strict=True)
+        ]
+        rows = zip(good, self._pool(logits), strict=True)
+        records = [self._record(one.path, row, one.crops[0]) for one, row in rows]
+        if traced and explain is not None:
+            maps = traced.heat([record["predicted"] for record in records])
+            for one, record, cells in zip(good, records, maps, strict=True):
+                record["heatmap"] = str(_draw(explain, one, cells))
+        return records
 
     def _pool(self, logits: list[Tensor]) -> NDArray[np.float64]:
         """The members' logits, [n, 5] each -> the mean of their calibrated probabilities."""
@@ -293,7 +297,7 @@ class Grader:
         values = (
             path, predicted, NAMES[predicted], row.tolist(), expected, referable >= self.threshold,
             round(referable, 6), seen.gradable, seen.quality, seen.verdict, seen.reason, None,
-            self.trained_on, self.threshold, self._note(predicted, referable),
+            self.trained_on, self.threshold, self._note(predicted, referable), None,
         )  # fmt: skip
         return dict(zip(FIELDS, values, strict=True))
 
@@ -310,36 +314,15 @@ class Grader:
             f"is {than} the threshold {self.threshold:.3g}"
         )
 
-    def _explain(self, folder: Path, path: str, crop: Crop, features: Tensor, grade: int) -> None:
-        """A heatmap of the first network for a grade over the crop; features: [C, h, w]."""
-        heat = activation(features[None], self.members[0].network.fc.weight, grade)[0]
-        with whole(_free(folder, Path(path).stem or "photograph")) as aside:
-            overlay(crop.pixels, heat).save(aside)
 
-
-def _name(photograph: Photograph) -> str:
-    if isinstance(photograph, (str, Path)):
-        return str(photograph)
-    return str(getattr(photograph, "filename", ""))
-
-
-def _crop(photograph: Photograph, way: Preprocessing) -> Crop:
-    """Raises UnreadableImage for a file, TypeError for what is no photograph."""
-    if isinstance(photograph, (str, Path)):
-        return load_crop(photograph, way)
-    if isinstance(photograph, Image.Image):
-        return from_image(photograph, way)
-    if isinstance(photograph, np.ndarray):
-        if photograph.dtype == np.uint8 and photograph.shape[2:] in ((), (3,)):
-            return from_image(Image.fromarray(photograph), way)
-        shape = f"{photograph.dtype} {list(photograph.shape)}"
-        raise TypeError(f"an array {shape} is no picture: give uint8 [H, W, 3] or [H, W]")
-    raise TypeError(f"{type(photograph).__name__} is no photograph: give a path or a picture")
-
-
-def _free(folder: Path, stem: str) -> Path:
-    """Two photographs of one name in different folders keep a heatmap each."""
-    path, k = folder / f"{stem}.png", 2
-    while path.exists():
-        path, k = folder / f"{stem}-{k}.png", k + 1
+def _draw(folder: Path, one: Decoded, cells: NDArray[np.float32]) -> Path:
+    """The heatmap over the photograph. Its name holds the photograph's, and what tells equal names
+    apart; the same photograph gives the same name again."""
+    assert one.shown is not None
+    told = one.path.encode(errors="surrogateescape") or one.shown.pixels.tobytes()
+    stem = Path(one.path).stem[:_LONGEST_STEM] or "photograph"
+    path = folder / f"{stem}-{hashlib.blake2b(told, digest_size=4).hexdigest()}.jpg"
+    with whole(path) as aside:
+        pitch = STRIDE * one.shown.pixels.shape[1] / one.crops[0].pixels.shape[1]
+        overlay(one.shown.pixels, cells, pitch).save(aside, quality=90)
     return path

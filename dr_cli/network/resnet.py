@@ -104,9 +104,13 @@ class ResNet(nn.Module):
 
     def features(self, x: Tensor) -> Tensor:
         """The last feature map: [N, 3, H, W] -> [N, C, ⌈H/32⌉, ⌈W/32⌉], C 512 or 2048, >= 0."""
+        return self.layer4(self.before_last(x))
+
+    def before_last(self, x: Tensor) -> Tensor:
+        """The map before the last stage: [N, 3, H, W] -> [N, C, ⌈H/16⌉, ⌈W/16⌉], C 256 or 1024."""
         x = F.relu(self.bn1(self.conv1(x)), inplace=True)  # 1/2
         x = self.maxpool(x)  # 1/4
-        return self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        return self.layer3(self.layer2(self.layer1(x)))
 
     def classify(self, features: Tensor) -> Tensor:
         """Averaged over the cells, then the head: [N, C, h, w] -> logits [N, classes]."""

@@ -7,7 +7,7 @@ that changes pixels gets a new name there, and old weights keep asking for the o
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -100,7 +100,9 @@ class Crop:
 _SEEN_AT = 224  # pixels that finding the field and judging quality want, whatever the crop's size
 
 
-def load_crop(path: Path | str, preprocessing: Preprocessing, root: Path | str = Path()) -> Crop:
+def load_crop(
+    path: Path | str | bytes | BinaryIO, preprocessing: Preprocessing, root: Path | str = Path()
+) -> Crop:
     """A photograph, as `decode` takes it, as a network sees it. Raises UnreadableImage."""
     at_least = max(preprocessing.size, _SEEN_AT)
     full = preprocessing.decoding == "full"

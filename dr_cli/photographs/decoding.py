@@ -5,11 +5,12 @@ Needs numpy and Pillow alone, because `dr predict` goes through here for every p
 
 import errno
 import importlib
+import io
 import os
 import stat
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,16 +60,19 @@ def limit_pixels(most: int) -> None:
 
 
 def decode(
-    root: Path | str, path: Path | str, at_least: int | None = None
+    root: Path | str, path: Path | str | bytes | BinaryIO, at_least: int | None = None
 ) -> tuple[Image.Image, tuple[int, int]]:
     """The upright picture as 8-bit RGB, and the width and height of the upright original.
 
-    path: relative to root; a file, or a picture within one, such as "set.npz#train/3".
+    path: relative to root; a file, or a picture within one, such as "set.npz#train/3". Or, without
+    regard to root, a file's content: bytes, or a file that can be sought in.
     at_least: pixels that the shorter side must keep; a JPEG much larger than that is decoded at
     1/2, 1/4 or 1/8, which takes a quarter of the time. None: at its own size.
     Transparent parts become black; 16-bit grey is scaled to 8 by the bit depth its values need.
     Raises UnreadableImage, and nothing else.
     """
+    if not isinstance(path, (str, Path)):
+        return _decode_content(io.BytesIO(path) if isinstance(path, bytes) else path, at_least)
     file = Path(root) / path
     try:
         if packed.inside(path):
@@ -79,11 +83,26 @@ def decode(
         raise UnreadableImage(file, _reason(file, problem)) from problem
 
 
+def _decode_content(file: BinaryIO, at_least: int | None) -> tuple[Image.Image, tuple[int, int]]:
+    name = Path(str(getattr(file, "name", "")))
+    try:
+        file.seek(0)
+        return _decode_open(file, at_least)
+    except Exception as problem:  # each codec raises errors of its own on foreign bytes
+        raise UnreadableImage(name, _reason(None, problem)) from problem
+
+
 def _decode_file(path: Path, at_least: int | None) -> tuple[Image.Image, tuple[int, int]]:
     kind = os.stat(path).st_mode
     if not stat.S_ISREG(kind) and not stat.S_ISDIR(kind):  # a pipe would be waited for without end
         raise DrError("a pipe, a socket or a device, not a file")
-    with Image.open(path, formats=tuple(FORMATS)) as image:
+    return _decode_open(path, at_least)
+
+
+def _decode_open(
+    file: Path | BinaryIO, at_least: int | None
+) -> tuple[Image.Image, tuple[int, int]]:
+    with Image.open(file, formats=tuple(FORMATS)) as image:
         if image.format != "TIFF" and getattr(image, "is_animated", False):
             raise DrError("an animation, not a photograph")
         width, height = image.size
@@ -146,21 +165,15 @@ _REASONS = {
 }
 
 
-def _reason(path: Path, problem: Exception) -> str:
-    """Why no picture came of it, in plain words."""
+def _reason(path: Path | None, problem: Exception) -> str:
+    """Why no picture came of it, in plain words; path: None for a file's content."""
     if isinstance(problem, DrError):
         return str(problem)
     if isinstance(problem, Image.DecompressionBombError):
         most = 2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6
         return f"has more pixels than is safe to decode (over {most:,.3g} million)"
-    if "\0" in str(path):
-        return "a name that holds a NUL byte, as no file's does"
-    if path.is_dir():  # on Windows a PermissionError
-        return "a folder, not a photograph"
-    if isinstance(problem, FileNotFoundError) and path.is_symlink():
-        return "a link to a file that is not there"
-    if isinstance(problem, OSError) and problem.errno == errno.ELOOP:
-        return "a link that leads back to itself"
+    if path and (about := _reason_of_name(path, problem)):
+        return about
     if known := next((why for kind, why in _REASONS.items() if isinstance(problem, kind)), None):
         return known
     if isinstance(problem, UnidentifiedImageError):
@@ -170,11 +183,29 @@ def _reason(path: Path, problem: Exception) -> str:
     return f"cannot be decoded ({' '.join(str(problem).split()) or type(problem).__name__})"
 
 
-def _no_image(path: Path) -> str:
+def _reason_of_name(path: Path, problem: Exception) -> str:
+    """What is wrong with what the path leads to, before any of it is read; "" for nothing."""
+    if "\0" in str(path):
+        return "a name that holds a NUL byte, as no file's does"
+    if path.is_dir():  # on Windows a PermissionError
+        return "a folder, not a photograph"
+    if isinstance(problem, FileNotFoundError) and path.is_symlink():
+        return "a link to a file that is not there"
+    if isinstance(problem, OSError) and problem.errno == errno.ELOOP:
+        return "a link that leads back to itself"
+    return ""
+
+
+def _no_image(path: Path | None) -> str:
+    if path is None:
+        return _NO_IMAGE
     with open(path, "rb") as file:
         start = file.read(132)
     if not start:
         return "the file is empty (0 bytes)"
     if start[128:] == b"DICM":
         return "a DICOM file: export it as PNG or JPEG first"
-    return f"not an image, or in a format that dr does not read ({', '.join(FORMATS)} are)"
+    return _NO_IMAGE
+
+
+_NO_IMAGE = f"not an image, or in a format that dr does not read ({', '.join(FORMATS)} are)"

@@ -4,8 +4,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-STRIDE = 32  # pixels of the input to a cell of the last feature map
-
 # Every seventeenth entry of viridis (Smith, van der Walt; CC0), which rises evenly in lightness
 # and reads the same to the colour-blind. Its blues and greens stand out from a fundus's oranges.
 VIRIDIS = (
@@ -15,20 +13,44 @@ VIRIDIS = (
 STRONGEST = 0.6  # opacity where the map is 1
 
 
-def upsample(cells: NDArray[np.floating], height: int, width: int) -> NDArray[np.float32]:
+def upsample(
+    cells: NDArray[np.floating], height: int, width: int, pitch: float
+) -> NDArray[np.float32]:
     """A map [h, w] over the pixels it was made from, bilinear: [height, width] float32.
 
-    Each of a ResNet's five halvings keeps pixels 0, 2, 4, …, so that cell i looks at pixel 32·i
-    and around it. An ordinary resize would place it at 32·i + 15.5, half a cell too far.
+    pitch: pixels shown from cell to cell. Each of a ResNet's halvings keeps pixels 0, 2, 4, …, so
+    that cell i of a map at 1/16 looks at pixel 16·i of the input and around it. An ordinary resize
+    would place it at 16·i + 7.5, half a cell too far.
     """
-    rows, columns = (_weigh(n, m) for n, m in zip((height, width), cells.shape, strict=True))
+    sides = zip((height, width), cells.shape, strict=True)
+    rows, columns = (_weigh(pixels, count, pitch) for pixels, count in sides)
     return (rows @ cells @ columns.T).astype(np.float32)
 
 
-def _weigh(pixels: int, cells: int) -> NDArray[np.float64]:
+def _weigh(pixels: int, cells: int, pitch: float) -> NDArray[np.float64]:
     """Weights of linear interpolation, [pixels, cells]; beyond the last cell, that cell."""
-    position = np.arange(pixels) / STRIDE
+    position = np.arange(pixels) / pitch
     return np.stack([np.interp(position, range(cells), one) for one in np.eye(cells)], axis=1)
+
+
+def field_of(pixels: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Where a crop shows the retina, not the black round it: uint8 [3, H, W] -> [H, W].
+
+    What stands between lit pixels in its row and in its column is in it, however dark.
+    """
+    bright = pixels.max(axis=0)
+    typical = float(np.percentile(bright[::4, ::4], 90))
+    lit = bright > max(_DARK, _PART_OF_FIELD * typical)
+    return _between(lit) & _between(lit.T).T
+
+
+_DARK, _PART_OF_FIELD = 8, 0.1  # as `photographs.field` tells a field from what is round it
+
+
+def _between(lit: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """From the first True of each row to its last."""
+    after = np.maximum.accumulate(lit, axis=1)
+    return after & np.maximum.accumulate(lit[:, ::-1], axis=1)[:, ::-1]
 
 
 def colours() -> NDArray[np.uint8]:
@@ -39,13 +61,17 @@ def colours() -> NDArray[np.uint8]:
     return np.rint(np.stack(table, axis=1)).astype(np.uint8)
 
 
-def overlay(pixels: NDArray[np.uint8], cells: NDArray[np.floating]) -> Image.Image:
-    """The crop with the map over it, as opaque as the evidence is strong.
+def overlay(pixels: NDArray[np.uint8], cells: NDArray[np.floating], pitch: float) -> Image.Image:
+    """The crop with the map over it, as opaque as the evidence is strong; none beyond the field.
 
-    pixels: uint8 RGB, [3, H, W]; cells: [h, w] in [0, 1].
+    pixels: uint8 RGB, [3, H, W]; cells: [h, w], >= 0, of which the strongest within the field is
+    shown full. pitch: pixels from cell to cell.
     """
-    picture = pixels.transpose(1, 2, 0)
-    strength = upsample(cells, *picture.shape[:2]).clip(0, 1)
-    colour = colours()[np.rint(strength * 255).astype(np.uint8)]
-    opacity = (STRONGEST * strength)[..., None]
-    return Image.fromarray(np.rint(picture * (1 - opacity) + colour * opacity).astype(np.uint8))
+    _, height, width = pixels.shape
+    strength = upsample(cells, height, width, pitch).clip(0) * field_of(pixels)
+    strength *= 255 / max(float(strength.max()), 1e-30)
+    level = Image.fromarray((strength + 0.5).astype(np.uint8))
+    opacity = level.point([round(STRONGEST * k) for k in range(256)])
+    level.putpalette(colours().tobytes())  # Pillow mixes three times as fast as numpy would
+    picture = Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0)))
+    return Image.composite(level.convert("RGB"), picture, opacity)

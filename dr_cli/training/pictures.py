@@ -16,7 +16,7 @@ from PIL import Image
 from dr_cli.dataset.augment import normalise
 from dr_cli.dataset.dataset import FundusDataset
 from dr_cli.grades import NUM_GRADES
-from dr_cli.network.activation import class_activation
+from dr_cli.network.activation import STRIDE, trace
 from dr_cli.network.resnet import ResNet
 from dr_cli.plots.heat import overlay
 from dr_cli.scoring.predictions import PROBABILITIES
@@ -60,7 +60,7 @@ def make_pictures(
 
     Row k of `table` is photograph `indices[k]` of `dataset`. An entry: kind, path, grade,
     predicted, probabilities [5], and `photograph` and `heatmap`, JPEG of SIDE pixels in base64.
-    The heatmap is class activation for the predicted grade over the crop.
+    The heatmap is `Trace.heat` for the predicted grade over the crop.
     """
     device = next(network.parameters()).device
     entries = []
@@ -68,7 +68,7 @@ def make_pictures(
         one = table.iloc[row]
         pixels = dataset.crop(int(indices[row]))
         inputs = normalise(torch.from_numpy(pixels)[None].to(device), dataset.preprocessing)
-        heat = class_activation(network, inputs, int(one["predicted"]))[0]
+        heat = trace(network, inputs).heat(int(one["predicted"]))[0]
         entries.append(
             {
                 "kind": kind,
@@ -77,7 +77,7 @@ def make_pictures(
                 "predicted": int(one["predicted"]),
                 "probabilities": [float(one[name]) for name in PROBABILITIES],
                 "photograph": _jpeg(Image.fromarray(pixels.transpose(1, 2, 0))),
-                "heatmap": _jpeg(overlay(pixels, heat)),
+                "heatmap": _jpeg(overlay(pixels, heat, STRIDE)),
             }
         )
     return entries

@@ -77,7 +77,9 @@ def test_explain_draws_a_heatmap_each(world, tmp_path):
     chosen = sorted((world / "data" / "test").iterdir())[:2]
     done = dr("predict", *chosen, "--explain", tmp_path / "heat")
     assert done.exit_code == 0, done.output
-    assert {path.stem for path in (tmp_path / "heat").iterdir()} == {path.stem for path in chosen}
+    drawn = [row["heatmap"] for row in csv.DictReader(done.stdout.splitlines())]
+    assert {Path(path) for path in drawn} == set((tmp_path / "heat").iterdir())
+    assert [Path(path).name.rpartition("-")[0] for path in drawn] == [one.stem for one in chosen]
 
 
 def test_a_broken_pipe_is_quiet(world):

@@ -1,4 +1,7 @@
 import gc
+import io
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -170,7 +173,7 @@ def test_with_flips_the_heatmap_is_of_the_photograph_as_it_is(photographs, tmp_p
         folder = tmp_path / f"heat-{tta}"
         (record,) = grader.predict(photographs[:1], tta=tta, explain=folder)
         grades.append(record["predicted"])
-        shown.append((folder / "0.png").read_bytes())
+        shown.append(Path(record["heatmap"]).read_bytes())
     assert grades[0] == grades[1]
     assert shown[0] == shown[1]
 
@@ -204,5 +207,56 @@ def test_one_photograph_is_one_whatever_it_comes_as(photographs, tmp_path):
         list(grader.predict([None]))
     with pytest.raises(TypeError, match=r"float64 \[4, 4, 3\] is no picture"):
         list(grader.predict(np.zeros((4, 4, 3))))
-    list(grader.predict(opened, explain=tmp_path / "heat"))
-    assert [path.name for path in (tmp_path / "heat").iterdir()] == ["photograph.png"]
+    (record,) = grader.predict(opened, explain=tmp_path / "heat")
+    assert [str(path) for path in (tmp_path / "heat").iterdir()] == [record["heatmap"]]
+    assert Path(record["heatmap"]).name.startswith("photograph-")
+
+
+def test_a_files_content_is_a_photograph_too(photographs, tmp_path):
+    """As it comes by the net: bytes, or a file; it would have been walked line by line."""
+    grader = Grader.load(save(tmp_path / "run"), device="cpu", precision="fp32")
+    (wanted,) = grader.predict(photographs[2])
+    data = photographs[2].read_bytes()
+    stream = io.BytesIO(data)
+    stream.seek(5)
+    with open(photographs[2], "rb") as file:
+        for one in (data, stream, file, [data]):
+            (record,) = grader.predict(one)
+            assert record["probabilities"] == wanted["probabilities"]
+            assert record["path"] == (str(photographs[2]) if one is file else "")
+    for broken, said in ((data[:200], "truncated"), (b"no picture", "not an image"), (b"", "")):
+        (record,) = grader.predict(broken)
+        assert said in record["error"]
+        assert record["predicted"] is None
+
+
+def test_a_heatmap_is_named_by_its_photograph_and_as_large_as_that_allows(tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        picture(2, size=300).save(tmp_path / folder / "eye.left.png")
+    paths = sorted(tmp_path.glob("?/eye.left.png"))
+    grader = Grader.load(save(tmp_path / "run"), device="cpu", precision="fp32")
+    heat = tmp_path / "heat"
+    plain = list(grader.predict(paths))
+    assert [record["heatmap"] for record in plain] == [None, None]
+    records = list(grader.predict(paths, explain=heat))
+    names = [Path(record["heatmap"]).name for record in records]
+    assert names[0] != names[1]
+    assert all(re.fullmatch(r"eye\.left-[0-9a-f]{8}\.jpg", name) for name in names)
+    for record in records:
+        with Image.open(record["heatmap"]) as shown:
+            assert min(shown.size) > 250  # the crop that the network saw has 64
+    list(grader.predict(paths, explain=heat))
+    assert sorted(path.name for path in heat.iterdir()) == sorted(names)  # none a second time
+    for record, before in zip(records, plain, strict=True):
+        assert record["probabilities"] == before["probabilities"]
+
+
+def test_at_32_pixels_a_heatmap_is_more_than_one_colour(tmp_path):
+    picture(2, size=64).save(tmp_path / "eye.png")
+    grader = Grader.load(save(tmp_path / "run", way=Preprocessing(32)), device="cpu")
+    (record,) = grader.predict(tmp_path / "eye.png", explain=tmp_path / "heat")
+    with Image.open(record["heatmap"]) as shown, Image.open(tmp_path / "eye.png") as image:
+        opened = image.convert("RGB").resize(shown.size)
+        changed = np.abs(np.asarray(shown, float) - np.asarray(opened, float)).sum(2)
+    assert changed.max() > 4 * max(1.0, changed.min())

@@ -11,7 +11,7 @@ from dr_cli.plots import heat
 
 def test_upsampling_is_exact_on_cells_and_linear_between_them():
     cells = np.array([[0.0, 1, 0], [1, 0, 0.5]])
-    shown = heat.upsample(cells, 64, 96)
+    shown = heat.upsample(cells, 64, 96, 32)
     assert shown.shape == (64, 96)
     assert shown[0, 0] == 0
     assert shown[0, 32] == 1
@@ -35,7 +35,7 @@ def test_the_overlay_colours_evidence_and_leaves_the_rest():
     picture = random.integers(0, 256, (128, 160, 3), dtype=np.uint8)
     cells = np.zeros((4, 5), np.float32)
     cells[1, 3] = 1
-    shown = heat.overlay(picture.transpose(2, 0, 1), cells)
+    shown = heat.overlay(picture.transpose(2, 0, 1), cells, 32)
     assert isinstance(shown, Image.Image)
     assert shown.mode == "RGB"
     assert shown.size == (160, 128)
@@ -48,10 +48,33 @@ def test_the_overlay_colours_evidence_and_leaves_the_rest():
 
 def test_an_overlay_hides_nothing_where_there_is_no_heat():
     picture = np.full((3, 64, 64), 77, np.uint8)
-    shown = heat.overlay(picture, np.zeros((2, 2), np.float32))
+    shown = heat.overlay(picture, np.zeros((2, 2), np.float32), 32)
     assert (np.asarray(shown) == 77).all()
 
 
 def test_colours_need_no_torch():
     code = "import sys, dr_cli.plots.heat; print('torch' in sys.modules)"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "False"
+
+
+def test_no_heat_lies_on_the_black_round_the_field():
+    rows, columns = np.mgrid[:128, :128]
+    disc = (rows - 64) ** 2 + (columns - 64) ** 2 < 50**2
+    picture = np.where(disc, 180, 3).astype(np.uint8)
+    picture[60:70, 60:70] = 0  # a dark place within it
+    pixels = np.stack([picture] * 3)
+    assert np.array_equal(heat.field_of(pixels), disc)
+    cells = np.full((8, 8), 0.2)
+    cells[0, 0] = 1  # the strongest lies outside
+    shown = np.asarray(heat.overlay(pixels, cells, 16)).transpose(2, 0, 1)
+    assert np.array_equal(shown[:, ~disc], pixels[:, ~disc])
+    assert (shown[:, disc] != pixels[:, disc]).any()
+    wanted = heat.STRONGEST * heat.colours()[-1] + (1 - heat.STRONGEST) * 180
+    assert shown[:, 100, 64] == pytest.approx(wanted, abs=2)  # the strongest within is full
+
+
+def test_a_dim_picture_has_a_field_and_a_black_one_has_none():
+    pixels = np.zeros((3, 32, 32), np.uint8)
+    assert not heat.field_of(pixels).any()
+    pixels[:, 8:24, 8:24] = 20
+    assert heat.field_of(pixels).sum() == 256

@@ -1,0 +1,75 @@
+"""What a `Grader` may be given, and what it makes of it before a network sees it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from dr_cli.photographs.crop import Crop, Preprocessing, from_image, load_crop
+from dr_cli.photographs.decoding import UnreadableImage
+
+Photograph = str | Path | Image.Image | NDArray[np.uint8] | bytes | BinaryIO
+"""A path; a picture in memory, Pillow's in any mode or an array [H, W, 3] or [H, W]; or a file's
+content, as bytes or as a file that can be sought in."""
+SHOWN_FROM = 512  # pixels of a heatmap's side, where the photograph has them
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A photograph cropped, or the reason why it cannot be."""
+
+    path: str
+    """As it was given; of a picture in memory its `filename` or `name`, or ""."""
+    crops: Sequence[Crop] = ()
+    """One for each network."""
+    problem: str | None = None
+    shown: Crop | None = None
+    """What a heatmap is drawn over, if one is wanted."""
+
+
+def is_one(given: object) -> bool:
+    """Whether it is a photograph, though it may be iterable, too: a name's letters are none."""
+    kinds = (str, Path, Image.Image, np.ndarray, bytes)
+    return isinstance(given, kinds) or hasattr(given, "read")
+
+
+def decode(photograph: Photograph, ways: Sequence[Preprocessing], show: bool) -> Decoded:
+    """A crop each way; one decoding for equal ways. Raises TypeError for what is no photograph."""
+    path = _name(photograph)
+    try:
+        crops = {way: _crop(photograph, way) for way in dict.fromkeys(ways)}
+        shown = _enlarge(photograph, crops[ways[0]], ways[0]) if show else None
+    except UnreadableImage as error:  # the path has a field of its own
+        return Decoded(path, problem=error.reason)
+    return Decoded(path, [crops[way] for way in ways], None, shown)
+
+
+def _enlarge(photograph: Photograph, crop: Crop, way: Preprocessing) -> Crop:
+    """The same crop of at least SHOWN_FROM pixels, as far as the photograph has them."""
+    size = min(SHOWN_FROM, crop.box.side)
+    return crop if size <= way.size else _crop(photograph, replace(way, size=size))
+
+
+def _name(photograph: Photograph) -> str:
+    if isinstance(photograph, (str, Path)):
+        return str(photograph)
+    named = getattr(photograph, "filename", None) or getattr(photograph, "name", None)
+    return named if isinstance(named, str) else ""
+
+
+def _crop(photograph: Photograph, way: Preprocessing) -> Crop:
+    """Raises UnreadableImage for a file, TypeError for what is no photograph."""
+    if isinstance(photograph, Image.Image):
+        return from_image(photograph, way)
+    if isinstance(photograph, np.ndarray):
+        if photograph.dtype == np.uint8 and photograph.shape[2:] in ((), (3,)):
+            return from_image(Image.fromarray(photograph), way)
+        shape = f"{photograph.dtype} {list(photograph.shape)}"
+        raise TypeError(f"an array {shape} is no picture: give uint8 [H, W, 3] or [H, W]")
+    if isinstance(photograph, (str, Path, bytes)) or hasattr(photograph, "read"):
+        return load_crop(photograph, way)
+    raise TypeError(f"{type(photograph).__name__} is no photograph: give a path or a picture")
