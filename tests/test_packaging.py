@@ -22,7 +22,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 PACKAGE = {
     path.relative_to(ROOT).as_posix()
     for path in (ROOT / "dr_cli").rglob("*")
-    if path.is_file() and path.suffix in {".py", ".jinja", ".css", ".typed", ".npz"}
+    if path.is_file() and path.suffix in {".py", ".jinja", ".css", ".js", ".typed", ".npz"}
 }
 
 
@@ -54,7 +54,10 @@ def test_sdist_holds_the_project_and_nothing_else(dist):
 
 
 def test_wheel_holds_templates_styles_and_py_typed(wheel):
-    kinds = ("py.typed", "report/page.html.jinja", "report/style.css", "photographs/quality.npz")
+    kinds = (
+        "py.typed", "report/page.html.jinja", "report/style.css", "report/script.js",
+        "photographs/quality.npz",
+    )  # fmt: skip
     assert {f"dr_cli/{kind}" for kind in kinds} < PACKAGE
     with zipfile.ZipFile(wheel) as archive:
         held = {name for name in archive.namelist() if ".dist-info/" not in name}
