@@ -16,6 +16,7 @@ NAMES = ("No DR", "Mild", "Moderate", "Severe", "Proliferative DR")
 NUM_GRADES = len(NAMES)
 REFERABLE_FROM = 2
 SIGHT_THREATENING_FROM = 3
+GIVEN = "given by --threshold"  # the rule of a threshold that no images chose
 
 
 def expected_grade(probabilities: NDArray[Any]) -> NDArray[np.float64]:

@@ -41,7 +41,7 @@ def options(command: Callable[..., None]) -> list[tuple[str, str, str]]:
     """(flags, default, meaning) of a command's options, in the order of its help."""
     rows = []
     for parameter in inspect.signature(command).parameters.values():
-        kind, info = typing.get_args(parameter.annotation)[:2]
+        kind, info = (*typing.get_args(parameter.annotation), None, None)[:2]  # a Context has none
         if isinstance(info, OptionInfo):
             rows.append(_row(parameter, kind, info))
     return rows

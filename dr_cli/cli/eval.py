@@ -1,8 +1,6 @@
 """`dr eval`: a run, graded photographs -> metrics."""
 
-import contextlib
 import csv
-import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,10 +8,10 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from dr_cli.cli import options, scorecard, tables
+from dr_cli.cli import asked, options, scorecard, tables
 from dr_cli.cli.console import Console
 from dr_cli.cli.help import DATA, EVALUATION
-from dr_cli.errors import DrError, UsageError
+from dr_cli.errors import DrError
 from dr_cli.writing import to_json, write_json
 
 EXAMPLES = """dr eval runs/resnet18                      # its test images
@@ -37,8 +35,15 @@ Split = Annotated[
 Predictions = Annotated[
     Path | None,
     typer.Option(
-        metavar="FILE", help="Score anybody's table of predictions: no RUN then.",
-        rich_help_panel=DATA,
+        metavar="FILE", rich_help_panel=DATA,
+        help="Score anybody's table of predictions, or - for one on stdin: no RUN then.",
+    ),
+]  # fmt: skip
+LabelTable = Annotated[
+    Path | None,
+    typer.Option(
+        "--labels", metavar="TABLE", rich_help_panel=DATA,
+        help="Where the true grades are that --predictions lacks: joined by image.",
     ),
 ]  # fmt: skip
 Against = Annotated[
@@ -68,10 +73,25 @@ OperatingPoint = Annotated[
         help="youden, sensitivity=0.90 or specificity=0.95, met on validation. [default: youden]",
     ),
 ]  # fmt: skip
+Checklist = Annotated[
+    bool,
+    typer.Option(
+        "--checklist", rich_help_panel=EVALUATION,
+        help="Print which items of STARD-AI this record answers, and where, in its place.",
+    ),
+]  # fmt: skip
 Tta = Annotated[
     bool,
     typer.Option("--tta", help="Mean over four flips, with DATA.", rich_help_panel=EVALUATION),
 ]
+Cut = Annotated[
+    str | None,
+    typer.Option(
+        metavar="P|TABLE", rich_help_panel=EVALUATION,
+        help="Probability from which an image is referable, or predictions to choose it on. "
+        "[default: chosen on validation, else 0.5]",
+    ),
+]  # fmt: skip
 Prevalence = Annotated[
     list[float] | None,
     typer.Option(
@@ -105,15 +125,19 @@ FailUnder = Annotated[
 
 
 def command(
+    ctx: typer.Context,
     run: Folder = None,
     data: Data = None,
     split: Split = None,
     predictions: Predictions = None,
+    labels: LabelTable = None,
     against: Against = None,
     by: By = None,
     decision: Decision = None,
     operating_point: OperatingPoint = None,
+    threshold: Cut = None,
     prevalence: Prevalence = None,
+    checklist: Checklist = False,
     tta: Tta = False,
     form: Format = None,
     out: Out = None,
@@ -133,36 +157,38 @@ def command(
     debug: options.Debug = False,
 ) -> None:
     """Score a trained run: agreement, intervals, calibration, confusion, baselines."""
-    limits, prevalences = _read_limits(fail_under or []), _read_prevalences(prevalence)
-    if (run is None) == (predictions is None):
-        raise UsageError("name a RUN, or a table with --predictions FILE: one of the two")
-    if predictions is not None and (against or tta or decision or operating_point):
-        raise UsageError(
-            "--predictions has no run: --against, --tta, --decision, --operating-point need one"
-        )
-    if against and data is not None:
-        raise UsageError("--against compares the runs' own predictions: leave DATA out")
-    if tta and data is None:
-        raise UsageError("--tta runs the network: give DATA, too")
+    limits, prevalences = asked.read_limits(fail_under or []), asked.read_prevalences(prevalence)
+    cut = asked.read_threshold(threshold)
+    asked.refuse_idle(ctx, run, data, predictions, labels)
+    columns = {"image": image_column, "grade": grade_column, "patient": patient_column,
+               "split": split_column, "grade_map": grade_map}  # fmt: skip
     with Console(quiet) as console:
         if predictions is not None:
-            record = score_table(predictions, split, bootstrap, by, prevalences)
+            from dr_cli.scoring.of_table import evaluate_table
+            from dr_cli.scoring.record import Scoring
+
+            record = evaluate_table(
+                predictions, split, labels=labels, layout=layout, columns=columns, threshold=cut,
+                rule=operating_point, scoring=Scoring(bootstrap, by=by, prevalences=prevalences),
+                observer=console,
+            )  # fmt: skip
         else:
             assert run is not None
             record = score_run(
-                run, against or [], decision, operating_point, data=data, split=split,
+                run, against or [], decision, operating_point, cut, data=data, split=split,
                 bootstrap=bootstrap, by=by, prevalences=prevalences, layout=layout,
-                device=device, precision=precision,
-                columns={"image": image_column, "grade": grade_column,
-                         "patient": patient_column, "split": split_column,
-                         "grade_map": grade_map},
-                workers=workers, batch_size=batch_size, tta=tta, observer=console,
+                device=device, precision=precision, columns=columns, workers=workers,
+                batch_size=batch_size, tta=tta, observer=console,
             )  # fmt: skip
         for warning in record["warnings"]:
             console.warning(warning)
     if out is not None:
         _write(record, out)
-    _print(record, form or ("table" if sys.stdout.isatty() else "json"))
+    form = form or ("table" if sys.stdout.isatty() else "json")
+    if checklist:
+        _print_checklist(record, form)
+    else:
+        _print(record, form)
     _judge(record, limits)
 
 
@@ -171,61 +197,25 @@ def score_run(
     against: Sequence[Path] = (),
     decision: str | None = None,
     operating_point: str | None = None,
+    threshold: float | Path | None = None,
     *,
     bootstrap: int,
     **how: Any,
 ) -> dict[str, Any]:
     """The record of a run, and under `against` its comparisons with other runs by the same rules.
 
-    decision, operating_point: see `of_run.Rules`; how: what `of_run.evaluate` takes besides.
+    decision, operating_point, threshold: see `of_run.Rules`; how: what
+    `of_run.evaluate` takes besides.
     """
     from dr_cli.runs import Run
     from dr_cli.scoring.of_run import Rules, compare_runs, evaluate
 
-    rules = Rules(decision, operating_point)
+    rules = Rules(decision, operating_point, threshold)
     record = evaluate(run, rules=rules, bootstrap=bootstrap, **how)
     if against:
         each = [Run(folder) for folder in (run, *against)]
         record["against"] = compare_runs(each, record["split"], rules, bootstrap)
     return record
-
-
-def score_table(
-    path: Path, split: str | None, bootstrap: int, by: str | None, prevalences: tuple[float, ...]
-) -> dict[str, Any]:
-    """The record of anybody's predictions: see `predictions.read_predictions`."""
-    from dr_cli.scoring.predictions import read_predictions
-    from dr_cli.scoring.record import Context, Scoring, build_record
-
-    context = Context(data=str(path), split=split or "all")
-    scoring = Scoring(bootstrap, by=by, prevalences=prevalences)
-    return build_record(read_predictions(path, split), context, scoring=scoring)
-
-
-def _read_limits(pairs: list[str]) -> dict[str, float]:
-    """`METRIC=VALUE` each; checked before a network is run for nothing."""
-    from dr_cli.scoring.record import check_limits
-
-    found = {}
-    for pair in pairs:
-        name, _, value = pair.partition("=")
-        if name in found:
-            raise UsageError(f"--fail-under {name} stands there twice: give one value")
-        found[name] = math.nan
-        with contextlib.suppress(ValueError):
-            found[name] = float(value)
-        if not math.isfinite(found[name]):  # no figure is below NaN, so it would always pass
-            raise UsageError(f"--fail-under {pair!r}: give METRIC=VALUE, such as qwk=0.7")
-    check_limits(found)
-    return found
-
-
-def _read_prevalences(given: list[float] | None) -> tuple[float, ...]:
-    """Those asked for, once each and rising; the usual ones where none is."""
-    from dr_cli.scoring.screening import PREVALENCES, check_prevalences
-
-    check_prevalences(given or [])
-    return tuple(sorted(set(given))) if given else PREVALENCES
 
 
 def _write(record: dict[str, Any], folder: Path) -> None:
@@ -251,6 +241,21 @@ def _print(record: dict[str, Any], form: str) -> None:
         alone = flatten(record | {"subgroups": None, "against": []})
         told = [row for row in alone if row[0] in FIGURES or row[0].split(".")[0] not in APART]
         tables.print_tables(*scorecard.show(record, told))
+
+
+def _print_checklist(record: dict[str, Any], form: str) -> None:
+    from dr_cli.scoring.checklist import SOURCE, check_record, tell
+
+    found = check_record(record)
+    if form == "json":
+        typer.echo(to_json(found))
+        return
+    rows = [[row["item"], row["tripod"], row["asks"], row["answered"], tell(row)] for row in found]
+    titles = ("STARD-AI", "TRIPOD+AI", "item", "answered", "where")
+    if form == "csv":
+        csv.writer(sys.stdout, lineterminator="\n").writerows([titles, *rows])
+    else:
+        tables.print_tables(tables.table(SOURCE, titles, rows))
 
 
 def _judge(record: dict[str, Any], limits: dict[str, float]) -> None:

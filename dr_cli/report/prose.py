@@ -41,6 +41,16 @@ REPORTING = (
 NAMES = {"train": "training", "val": "validation", "test": "test"}  # of splits, before "images"
 
 
+CHOSEN_ON_TEST = (
+    "The best run was picked by its QWK on the very images that it is reported on, as not every "
+    "run has validation images of its own: that figure is optimistic, the more so the more runs "
+    "there are."
+)
+OTHER_VALIDATION = (
+    "The runs were validated on different images: which of them is best may be the images' doing."
+)
+
+
 def summarise(run: Record, runs: int, chosen_by: str) -> list[str]:
     """What the best of so many runs reached, beside what needs no network, and on what data."""
     record = run["record"]

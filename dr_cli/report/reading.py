@@ -53,7 +53,7 @@ def collect(
     """
     runs, told, left_out = _read_all(find_runs(folders), no_pictures, observer)
     _share_pictures(told)
-    best, chosen_by = _choose_best(told)
+    best, chosen_by, doubts = _choose_best(runs, told)
     runs, told = _put_best_first(runs, told, best)
     comparisons = _compare(runs, told)
     return {
@@ -65,7 +65,7 @@ def collect(
         "pictures": not no_pictures,
         "privacy": prose.disclose(told, no_pictures),
         "best": best["name"],
-        "summary": prose.summarise(best, len(told), chosen_by),
+        "summary": [*prose.summarise(best, len(told), chosen_by), *doubts],
         "warnings": list(prose.warn(told, comparable=comparisons is not None)),
         "left_out": left_out,
         "comparisons": comparisons or [],
@@ -217,12 +217,23 @@ def _median(values: Iterable[float | None]) -> float | None:
 # ---------------------------------------------------------------- several runs
 
 
-def _choose_best(runs: Sequence[Record]) -> tuple[Record, str]:
-    """The best run and what chose it: validation QWK where every run has it, else test QWK."""
-    by = "val" if all(find_value(run["val"], "qwk") is not None for run in runs) else "record"
-    scores = [find_value(run[by], "qwk") for run in runs]
+def _choose_best(runs: Sequence[Run], told: Sequence[Record]) -> tuple[Record, str, list[str]]:
+    """The best run, what chose it (validation QWK where every run has it, else test QWK), and
+    what must be said of that choice."""
+    by = "val" if all(find_value(run["val"], "qwk") is not None for run in told) else "record"
+    scores = [find_value(run[by], "qwk") for run in told]
     known = [-math.inf if score is None else score for score in scores]
-    return runs[known.index(max(known))], "validation QWK" if by == "val" else "test QWK"
+    best = told[known.index(max(known))]
+    doubts = []
+    if len(told) > 1 and by == "record":
+        doubts.append(prose.CHOSEN_ON_TEST)
+    elif len(told) > 1:
+        if any(run.config().picked_on_test for run in runs):
+            doubts.append(prose.CHOSEN_ON_TEST)
+        validated = [run.predictions("val")["path"] for run in runs if run.has("val")]
+        if len(set(map(frozenset, validated))) > 1:
+            doubts.append(prose.OTHER_VALIDATION)
+    return best, "validation QWK" if by == "val" else "test QWK", doubts
 
 
 def _put_best_first(

@@ -29,6 +29,7 @@ from dr_cli.scoring.comparison import compare
 from dr_cli.scoring.flow import count_failed, describe_flow
 from dr_cli.scoring.intervals import REPLICATES
 from dr_cli.scoring.predictions import PROBABILITIES
+from dr_cli.scoring.reading import read_predictions
 from dr_cli.scoring.record import USUAL, Context, Record, Scoring, build_record
 from dr_cli.scoring.screening import PREVALENCES
 
@@ -43,6 +44,10 @@ OPTIMISTIC = {  # why the figures of a split are
     "test": "epoch, temperature and thresholds were chosen on these test images (--val test)",
     "all": "the network learned from some of these images, or was chosen on them",
 }
+UNTRIED = (
+    "temperature and thresholds were chosen without --tta: the mean over four flips is less sure, "
+    "so sensitivity and specificity may have moved along the curve"
+)
 DRAWN_EYES = "these eyes are drawn by a program: the figures say nothing about photographs"
 DRAWN_ALONE = "the network has seen drawn eyes alone, never a photograph as these are"
 
@@ -52,11 +57,13 @@ class Rules:
     """How probabilities become grades and alarms; None is what the run itself chose.
 
     decision: "argmax" or "thresholds"; operating_point: a rule of `calibration.parse_rule`. What
-    has to be chosen anew is chosen on the run's validation predictions.
+    has to be chosen anew is chosen on the run's validation predictions. threshold: of referable,
+    in [0, 1]; or a table of predictions to choose thresholds on in place of validation.
     """
 
     decision: str | None = None
     operating_point: str | None = None
+    threshold: float | Path | None = None
 
 
 def evaluate(
@@ -124,6 +131,8 @@ def evaluate(
     )
     table = tabulate(dataset.mark_gradable(rows).iloc[good], probabilities, chosen)
     context = replace(context, failed=context.failed + len(dataset.failed))
+    if tta:
+        context = replace(context, warnings=(*context.warnings, UNTRIED))
     return build_record(table, context, chosen, scoring)
 
 
@@ -185,13 +194,18 @@ def recalibrate(run: Run, rules: Rules = Rules()) -> Calibration:
         cuts = calibration.fit_thresholds(*_read_validation(run, "--decision thresholds"))
         chosen = replace(chosen, cuts=cuts)
     point = chosen.operating_point
-    if rules.operating_point is not None:
+    if rules.operating_point is not None and not isinstance(rules.threshold, Path):
         validation = _read_validation(run, "--operating-point")
         point = calibration.choose_operating_point(*validation, rules.operating_point)
     if point is not None:
         config = run.config()
         source = f"{'test' if config.picked_on_test else 'val'} of {run.name}"
         point = replace(point, source=source, data=config.data.root)
+    if isinstance(rules.threshold, Path):
+        theirs = read_predictions(rules.threshold)
+        point = calibration.choose_on(theirs.table, theirs.name, rules.operating_point)
+    elif rules.threshold is not None:
+        point = calibration.give_threshold(rules.threshold, point)
     return replace(chosen, operating_point=point)
 
 

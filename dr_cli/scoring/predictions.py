@@ -1,14 +1,13 @@
-"""A prediction table: read, checked, and as arrays.
+"""A prediction table: checked, and as arrays.
 
-It has a row an image: `path, grade, patient, eye, p0 … p4, predicted`, or, from programs that
-only tell referable from not, `path, referable, referable_probability`. It may have more
-columns: `gradable`, and any that figures are wanted by (camera, site, eye).
+It has a row an image: `path, grade, patient, eye, p0 … p4, predicted`, or `predicted` alone in
+place of probabilities, or, from programs that only tell referable from not, `path, referable,
+referable_probability`. It may have more columns: `gradable`, and any
+that figures are wanted by (camera, site, eye).
 """
 
-import csv
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -28,7 +27,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 PROBABILITIES = [f"p{k}" for k in range(NUM_GRADES)]
+REFERABLE, GRADE_ALONE = ["referable_probability"], ["predicted"]
 TARGETS = {"referable": REFERABLE_FROM, "sight_threatening": SIGHT_THREATENING_FROM}
+Lines = Sequence[int] | NDArray[np.int64]
 SUM_TOLERANCE = 0.026  # five probabilities rounded to two decimals miss 1 by up to 0.025
 
 _GRADE = ("a grade of 0-4", lambda values: np.isin(values, range(NUM_GRADES)))
@@ -41,74 +42,32 @@ CELLS: dict[str, tuple[str, Callable[[NDArray[Any]], NDArray[np.bool_]]]] = {
 }
 
 
-def read_predictions(path: str | Path, split: str | None = None) -> "pd.DataFrame":
-    """Anybody's predictions with their true grades, from a CSV (or, by its name, TSV) file.
-
-    Columns: `path, grade, p0 … p4` (`predicted` optional: without it the likeliest grade), or
-    `path, referable, referable_probability`; optional `patient`, `eye`, `split`, `gradable`,
-    and any others, kept as they are. split: only its rows, by that column.
-    Raises UsageError, naming file, line and column, for a file that cannot be read or scored.
-    """
-    import pandas as pd
-
-    path = Path(path)
-    text: Any = dict.fromkeys(("path", "patient", "eye", "split"), str)
-    separator = "\t" if path.suffix.lower() == ".tsv" else ","
-    try:
-        table = pd.read_csv(
-            path, sep=separator, dtype=text, encoding="utf-8-sig", skipinitialspace=True
-        )
-        lines = _lines(path, separator)
-    except OSError as error:
-        raise UsageError(f"{path}: {error.strerror or error}") from None
-    except (ValueError, pd.errors.ParserError, csv.Error) as error:
-        raise UsageError(f"{path} is no table: {str(error).strip()}") from None
-    check(table, str(path), lines)
-    if split in (None, "all"):
-        return table
-    if "split" not in table:
-        raise UsageError(
-            f"{path} has no column split: --split {split} cannot be told from the rest"
-        )
-    rows = table[table["split"] == split]
-    if rows.empty:
-        there = ", ".join(sorted(table["split"].dropna().unique()))
-        raise UsageError(f"{path} has no row of split {split!r}: it has {there or 'none named'}")
-    return rows.reset_index(drop=True)
-
-
-def _lines(path: Path, separator: str) -> list[int]:
-    """The number of the line in which each row begins: pandas skips blank ones, and a quoted cell
-    may hold line breaks."""
-    found, begin = [], 1
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        rows = csv.reader(file, delimiter=separator, skipinitialspace=True)
-        for row in rows:
-            if len(row) > 1 or "".join(row).strip():
-                found.append(begin)
-            begin = rows.line_num + 1
-    return found[1:]
-
-
 def check(
-    table: "pd.DataFrame", name: str = "predictions", lines: Sequence[int] | None = None
+    table: "pd.DataFrame",
+    name: str = "predictions",
+    lines: Lines | None = None,
+    truth: bool = True,
 ) -> None:
     """Raises UsageError unless every row can be scored; names the first line that cannot.
 
     lines: where in the file each row stands; by default from line 2 on, one after the other.
+    truth: whether true grades are asked for, too.
 
     Grades are whole and in 0-4, probabilities are numbers in [0, 1] that sum to 1 (within
     0.026), `referable` and `gradable` are 0/1 or true/false, no image stands there twice.
     """
-    graded = "p0" in table or "referable_probability" not in table
-    truth = "grade" if graded or "grade" in table else "referable"
-    wanted = ["path", truth, *(PROBABILITIES if graded else ["referable_probability"])]
+    told = find_told(table)
+    wanted = ["path", *told]
+    if truth:
+        known = "grade" if told != REFERABLE or "grade" in table else "referable"
+        wanted.insert(1, known)
     lines = range(2, len(table) + 2) if lines is None else lines
     missing = [column for column in wanted if column not in table]
     if missing:
         raise UsageError(
-            f"{name} has no column {', '.join(missing)}: a table to score has path, grade, "
-            "p0, p1, p2, p3, p4, or path, referable, referable_probability"
+            f"{name} has no column {', '.join(missing)}: a table to score has path, grade, and "
+            "p0, p1, p2, p3, p4 or predicted; or path, referable, referable_probability. True "
+            "grades of another table are joined by --labels"
         )
     if table.empty:
         raise UsageError(f"{name} has no row")
@@ -116,7 +75,7 @@ def check(
     for column in CELLS:
         if column in asked:
             _check_column(table, column, name, lines)
-    if graded:
+    if told == PROBABILITIES:
         total = table[PROBABILITIES].to_numpy(np.float64).sum(axis=1)
         off = np.abs(total - 1) > SUM_TOLERANCE
         if off.any():
@@ -129,7 +88,15 @@ def check(
         raise UsageError(f"{name}, line {lines[row]}: {table['path'].iloc[row]} stands there twice")
 
 
-def _check_column(table: "pd.DataFrame", column: str, name: str, lines: Sequence[int]) -> None:
+def find_told(table: "pd.DataFrame") -> list[str]:
+    """The columns that say what was predicted: five probabilities, that of referable, or the
+    grade alone."""
+    if "p0" in table or not {*REFERABLE, *GRADE_ALONE} & {*table}:
+        return PROBABILITIES
+    return REFERABLE if "referable_probability" in table else GRADE_ALONE
+
+
+def _check_column(table: "pd.DataFrame", column: str, name: str, lines: Lines) -> None:
     import pandas as pd
 
     what, is_good = CELLS[column]
@@ -180,6 +147,8 @@ class Target(Answers):
         truth = table["grade"].to_numpy() >= first if graded else table["referable"].to_numpy() == 1
         if "p0" in table:
             score = table[PROBABILITIES[first:]].to_numpy(np.float64).sum(axis=1)
+        elif find_told(table) == GRADE_ALONE:
+            return cls(truth, table["predicted"].to_numpy() >= first, None)
         else:
             score = table["referable_probability"].to_numpy(np.float64)
         chosen = find_threshold(point, name)
@@ -205,6 +174,24 @@ class Graded(Answers):
         return metrics.confusion_counts(self.truth, self.said)
 
 
+def number_units(
+    table: "pd.DataFrame",
+) -> tuple[NDArray[np.int64], int, NDArray[np.bool_]]:
+    """Whose each image is ([N], in 0..units-1), how many units there are, and whose is known ([N]).
+
+    Units are numbered by sorted name, so that the order of rows changes no interval. An image
+    without a patient is a unit of its own.
+    """
+    import pandas as pd
+
+    path = table["path"].astype(str)
+    patient = table["patient"] if "patient" in table else pd.Series(index=path.index, dtype=str)
+    known = patient.notna().to_numpy()
+    # "0" and "1" keep a patient's name apart from an image's that happens to be the same
+    unit, names = pd.factorize(("0" + patient.astype(str)).where(known, "1" + path), sort=True)
+    return unit, len(names), known
+
+
 @dataclass(frozen=True)
 class Sample:
     """N images: whose they are, what they show, what was said of them."""
@@ -218,25 +205,21 @@ class Sample:
 
     @classmethod
     def from_table(cls, table: "pd.DataFrame", point: OperatingPoint | None = None) -> "Sample":
-        """The table as arrays. Units are numbered by sorted name, so that the order of its rows
-        changes no interval. An image without a patient is a unit of its own."""
-        import pandas as pd
-
-        path = table["path"].astype(str)
-        patient = table["patient"] if "patient" in table else pd.Series(index=path.index, dtype=str)
-        known = patient.notna().to_numpy()
-        # "0" and "1" keep a patient's name apart from an image's that happens to be the same
-        unit, names = pd.factorize(("0" + patient.astype(str)).where(known, "1" + path), sort=True)
+        """The table as arrays; see `number_units`."""
+        unit, units, known = number_units(table)
         graded = None
-        if "p0" in table:
-            probabilities = table[PROBABILITIES].to_numpy(np.float64)
-            said = table["predicted"] if "predicted" in table else probabilities.argmax(axis=1)
+        if find_told(table) != REFERABLE:
+            probabilities = table[PROBABILITIES].to_numpy(np.float64) if "p0" in table else None
+            if "predicted" in table or probabilities is None:
+                said = table["predicted"].to_numpy()
+            else:
+                said = probabilities.argmax(axis=1)
             truth = table["grade"].to_numpy(np.int64)
             graded = Graded(truth, np.asarray(said, np.int64), probabilities)
         asked = TARGETS if graded else ("referable",)
         targets = {name: Target.from_table(table, name, point) for name in asked}
-        patients = len(names) - int((~known).sum()) if known.any() else None
-        return cls(unit, len(names), patients, known, graded, targets)
+        patients = units - int((~known).sum()) if known.any() else None
+        return cls(unit, units, patients, known, graded, targets)
 
     @property
     def unknown(self) -> int:

@@ -10,16 +10,24 @@ from numpy.typing import NDArray
 
 from dr_cli import words
 from dr_cli.errors import UnmetError, UsageError
-from dr_cli.grades import NUM_GRADES, Calibration, OperatingPoint
+from dr_cli.grades import GIVEN, NUM_GRADES, Calibration, OperatingPoint
 from dr_cli.scoring import honesty, intervals, metrics, per_grade, screening
 from dr_cli.scoring.baselines import NO_BASELINES, Pair, find_copies, score_pair
-from dr_cli.scoring.calibration import retemper
+from dr_cli.scoring.calibration import retemper, tell_temperature
 from dr_cli.scoring.comparison import TESTS
 from dr_cli.scoring.flow import Flow
 from dr_cli.scoring.intervals import UNDEFINED, bound
 from dr_cli.scoring.metrics import FIGURES
 from dr_cli.scoring.per_grade import Rates
-from dr_cli.scoring.predictions import PROBABILITIES, TARGETS, Graded, Sample, check, find_threshold
+from dr_cli.scoring.predictions import (
+    PROBABILITIES,
+    TARGETS,
+    Graded,
+    Sample,
+    Target,
+    check,
+    find_threshold,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,6 +35,7 @@ if TYPE_CHECKING:
 MOST_GROUPS = 50
 FEW = 30  # with 15 patients the interval of QWK held the truth in 91% of drawn sets, not in 95%
 NOT_CHOSEN = "0.5, as nothing was chosen on validation"
+FROM_GRADE = "the predicted grade, as no probability is known"
 UNKNOWN = Calibration(temperature=None)  # of predictions that nobody says more of
 
 _BRIEF = ("accuracy", "qwk", "referable")  # of the images that do not leak
@@ -126,7 +135,8 @@ def build_record(
     }
     for name in TARGETS:
         further = _screen(name, sample, found, scoring)
-        record[name] = _add_threshold(record[name], name, point) | further
+        target = sample.targets.get(name)
+        record[name] = _add_threshold(name, record[name], target, point) | further
     record["warnings"] = [*context.warnings, *_find_doubts(record, sample, point)]
     return record
 
@@ -338,15 +348,25 @@ def _measure_patients(sample: Sample, scoring: Scoring) -> Record | None:
     return {"n": worst.units, "images": images, **_measure(worst, found)}
 
 
-def _add_threshold(figures: Record, name: str, point: OperatingPoint | None) -> Record:
+def _add_threshold(
+    name: str, figures: Record, target: Target | None, point: OperatingPoint | None
+) -> Record:
     """The figures of a target, and the threshold they hold at: in the contract's order."""
     chosen = find_threshold(point, name)
+    threshold: float | None
+    source: str | None
+    if target is not None and target.score is None:
+        threshold, source = None, FROM_GRADE
+    elif point is None or chosen is None:
+        threshold, source = 0.5, NOT_CHOSEN
+    else:
+        threshold, source = chosen.value, GIVEN if chosen.rule == GIVEN else point.source
     return {
         "auc": figures["auc"],
-        "threshold": chosen.value if chosen else 0.5,
+        "threshold": threshold,
         "sensitivity": figures["sensitivity"],
         "specificity": figures["specificity"],
-        "threshold_from": point.source if point and chosen else NOT_CHOSEN,
+        "threshold_from": source,
         "rule": chosen.rule if chosen else None,
     }
 
@@ -365,7 +385,8 @@ def _find_probabilities(sample: Sample) -> tuple[NDArray[np.int64], NDArray[np.f
 def _judge_probabilities(sample: Sample, temperature: float | None, found: Replicates) -> Record:
     told = _find_probabilities(sample)
     if told is None:
-        nothing = dict.fromkeys(("ece", "brier", "nll", "temperature", "before"))
+        names = ("ece", "brier", "nll", "temperature", "temperature_note", "before")
+        nothing = dict.fromkeys(names)
         return {**nothing, "curve": [], "ci95": dict.fromkeys(honesty.ERRORS)}
     true, probabilities = told
     before = temperature and _measure_honesty(true, retemper(probabilities, temperature))
@@ -374,6 +395,7 @@ def _judge_probabilities(sample: Sample, temperature: float | None, found: Repli
     return {
         **after,
         "temperature": temperature,
+        "temperature_note": tell_temperature(temperature),
         "before": before,
         "curve": curve,
         "ci95": honesty.bound_errors(found["errors"]),
@@ -487,7 +509,9 @@ def _find_doubts(record: Record, sample: Sample, point: OperatingPoint | None) -
         found.append(f"{sample.unknown:,} images have no patient: each counts as one of its own")
     if sample.units < FEW:
         found.append(f"{sample.units} {sample.kind}s are few: intervals are rough")
-    if point is None:
+    if sample.targets["referable"].score is None:
+        found.append("no probability is known: no AUC, no calibration, no threshold to choose")
+    elif point is None:
         found.append(
             "no threshold was chosen on validation images: sensitivity and specificity are at 0.5"
         )
@@ -504,5 +528,23 @@ def _find_doubts(record: Record, sample: Sample, point: OperatingPoint | None) -
             found.append(f"every image was called grade {graded.said[0]}")
         elif record["qwk"]["ci95"] and record["qwk"]["ci95"][0] <= 0:
             found.append(f"QWK {record['qwk']['value']:.3f} is not told apart from guessing (0)")
+    found += _doubt_temperature(record["calibration"])
     told = doubt_leaks(record)
     return [*found, told] if told else found
+
+
+def _doubt_temperature(judged: Record) -> list[str]:
+    """What is wrong with a temperature: the end of its range, or worse with it than without."""
+    temperature, before = judged["temperature"], judged["before"]
+    if not before or temperature == 1:
+        return []
+    found = [f"temperature {note}" for note in [judged["temperature_note"]] if note]
+    worse = [name for name in ("ece", "nll") if judged[name] > before[name]]
+    if worse:
+        pairs = (f"{name.upper()} {before[name]:.3f} to {judged[name]:.3f}" for name in worse)
+        told = ", ".join(pairs)
+        found.append(
+            f"temperature {temperature:.3g}, fitted on validation, makes the probabilities of "
+            f"these images worse: {told}"
+        )
+    return found

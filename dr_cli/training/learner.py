@@ -5,7 +5,6 @@ step: all that `last.pt` must hold is the weights, the optimiser, the rows so fa
 epoch has come.
 """
 
-import copy
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -27,6 +26,7 @@ from dr_cli.grades import NUM_GRADES
 from dr_cli.network.grader import logits_of
 from dr_cli.network.resnet import ResNet
 from dr_cli.scoring import metrics
+from dr_cli.training.average import Average
 from dr_cli.training.clock import Clock
 from dr_cli.training.config import TrainConfig
 from dr_cli.training.losses import Loss, balanced_weights, make_loss
@@ -72,7 +72,7 @@ class Learner:
         self.loss = make_training_loss(plan).to(self.device)
         self.optimizer = make_optimizer(network, self.config)
         self.scaler = plan.processor.scaler()
-        self.average: list[Tensor] = [p.detach().clone() for p in network.parameters()]
+        self.average = Average(self.network, self.config.ema) if self.config.ema else None
         # `compile` shares the weights: state dicts and evaluation stay those of `network`.
         self.forward: Callable[[Tensor], Tensor] = (
             torch.compile(network) if self.config.compile else network
@@ -108,7 +108,7 @@ class Learner:
             )
         seconds = time.perf_counter() - start
         row["images_per_second"] = round(len(self.plan.indices("train")) / seconds, 2)
-        network = build_average(self.network, self.average) if self.config.ema else self.network
+        network = self.average.build(self.network) if self.average else self.network
 
         def watch(split: str, done: int, total: int) -> None:
             self.observer.batch(epoch, split, done, total, {})
@@ -188,10 +188,8 @@ class Learner:
         with self.clock("optimiser"):
             self.scaler.step(self.optimizer)
             self.scaler.update()
-            if config.ema:
-                with torch.no_grad():
-                    now: list[Tensor] = list(self.network.parameters())
-                    torch._foreach_lerp_(self.average, now, 1 - config.ema)
+            if self.average:
+                self.average.update(self.network)
         return loss, hits
 
     def add_gradients(self, inputs: Tensor, grade: Tensor) -> tuple[Tensor, Tensor]:
@@ -234,7 +232,7 @@ class Learner:
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
-            "average": self.average if self.config.ema else [],
+            **(self.average.state() if self.average else {"average": []}),
             "rows": self.rows,
             "part": asdict(self.part),
             "best_epoch": self.best_epoch,
@@ -246,20 +244,11 @@ class Learner:
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
-        for mine, saved in zip(self.average, state["average"], strict=False):
-            mine.copy_(saved)
+        if self.average:
+            self.average.load(state, self.network)
         self.rows, self.part = state["rows"], Part(**state["part"])
         self.best_epoch = state["best_epoch"]
         self.best = tuple(state["best"])
-
-
-def build_average(network: ResNet, average: list[Tensor]) -> ResNet:
-    """A network with the averaged weights, and the batch statistics of the one that learns."""
-    mean = copy.deepcopy(network)
-    with torch.no_grad():
-        for mine, averaged in zip(mean.parameters(), average, strict=True):
-            mine.copy_(averaged)
-    return mean
 
 
 def judge(row: Mapping[str, Any]) -> tuple[float, float] | None:

@@ -27,8 +27,9 @@ from dr_cli.photographs import duplicates
 from dr_cli.plots import lines
 from dr_cli.plots.confusion import ConfusionMatrix
 from dr_cli.sample.mark import is_drawn
-from dr_cli.scoring.calibration import calibrate
+from dr_cli.scoring.calibration import calibrate, tell_temperature
 from dr_cli.scoring.of_run import evaluate_run, tabulate
+from dr_cli.scoring.predictions import number_units
 from dr_cli.training import pictures
 from dr_cli.training.config import TrainConfig
 from dr_cli.training.learner import Learner, draw_order, predict, predict_splits
@@ -215,7 +216,10 @@ def finish_run(
     observer.progress(FINDING, 0, None)
     calibration = Calibration()
     if "val" in logits:
-        calibration = calibrate(plan.grades("val"), logits["val"], plan.config.decision)
+        unit = number_units(plan.rows.iloc[plan.indices("val")])[0]
+        calibration = calibrate(plan.grades("val"), logits["val"], plan.config.decision, unit)
+        if note := tell_temperature(calibration.temperature):
+            learner.observer.note(f"temperature {note}")
     save_model(run, plan, network, learner.best_epoch, calibration)
     rows, tables = plan.dataset.mark_gradable(plan.rows), {}
     for split, values in logits.items():

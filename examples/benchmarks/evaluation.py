@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dr_cli.grades import NUM_GRADES, Calibration
+from dr_cli.grades import NUM_GRADES, Calibration, softmax
 from dr_cli.scoring import calibration, intervals, metrics
 from dr_cli.scoring.comparison import compare
 from dr_cli.scoring.record import build_record
@@ -195,6 +195,62 @@ def two_grades(value: np.ndarray) -> np.ndarray:
     return p
 
 
+# --- temperature
+
+
+def temperatures(sets: int) -> None:
+    """What ways to take a temperature do to 20,000 unseen images, against none."""
+    ways = {
+        "always": calibration.fit_temperature,
+        "out of bag": calibration.support_temperature,
+        "halves": judge_by_halves,
+    }
+    print("n    true T  way         NLL      ECE     worse")
+    for n in (30, 66, 150, 400):
+        for true in (0.8, 1.0, 1.25, 2.0):
+            unseen = sharp_logits(np.random.default_rng(9), 20_000, true)
+            before = judge_temperature(1.0, *unseen)
+            for name, take in ways.items():
+                after = []
+                for seed in range(sets):
+                    taken = take(*sharp_logits(np.random.default_rng(seed), n, true))
+                    after.append(judge_temperature(taken, *unseen) - before)
+                nll, ece = np.mean(after, axis=0)
+                worse = np.mean([found[0] > 1e-4 for found in after])
+                print(f"{n:<4} {true:<7} {name:11} {nll:+.4f}  {ece:+.4f} {worse:.2f}", flush=True)
+
+
+def sharp_logits(rng: np.random.Generator, n: int, true: float) -> tuple[np.ndarray, np.ndarray]:
+    """Grades [n] and logits [n, 5] that are honest after the temperature `true`."""
+    grade = rng.choice(5, n, p=[0.5, 0.1, 0.2, 0.1, 0.1])
+    seen = grade + rng.normal(size=n)
+    logits = -((np.arange(5) - seen[:, None]) ** 2) / 1.5
+    p = softmax(logits)
+    drawn = (p.cumsum(axis=1) < rng.random((n, 1))).sum(axis=1).clip(0, 4)
+    return drawn, logits * true
+
+
+def judge_temperature(taken: float, grade: np.ndarray, logits: np.ndarray) -> np.ndarray:
+    """NLL and ECE of images with it."""
+    p = softmax(logits / taken)
+    return np.array(
+        [metrics.negative_log_likelihood(grade, p), metrics.expected_calibration_error(grade, p)]
+    )
+
+
+def judge_by_halves(grade: np.ndarray, logits: np.ndarray) -> float:
+    """Fitted where either half, on average, is better off with what the other one fitted."""
+    order = np.random.default_rng(0).permutation(len(grade))
+    gain = 0.0
+    for own, other in ((order[::2], order[1::2]), (order[1::2], order[::2])):
+        taken = calibration.fit_temperature(grade[own], logits[own])
+        without, with_it = (
+            judge_temperature(t, grade[other], logits[other])[0] for t in (1.0, taken)
+        )
+        gain += (without - with_it) * len(other)
+    return calibration.fit_temperature(grade, logits) if gain > 0 else 1.0
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -204,12 +260,15 @@ if __name__ == "__main__":
     parser.add_argument("--sets", type=int, default=1000, help="data sets of a point (1000)")
     parser.add_argument("--replicates", type=int, default=400, help="of each interval (400)")
     parser.add_argument("--cuts", action="store_true")
+    parser.add_argument("--temperature", action="store_true", help="takes --sets, too")
     asked = parser.parse_args()
-    if not (asked.speed or asked.coverage or asked.cuts):
-        parser.error("say --speed, --coverage FILE or --cuts")
+    if not (asked.speed or asked.coverage or asked.cuts or asked.temperature):
+        parser.error("say --speed, --coverage FILE, --cuts or --temperature")
     if asked.speed:
         speed()
     if asked.coverage:
         coverage(asked.coverage, asked.sets, asked.replicates)
     if asked.cuts:
         cuts()
+    if asked.temperature:
+        temperatures(asked.sets)

@@ -156,7 +156,9 @@ def test_eval_with_tta_runs_the_network(world):
     assert dr("eval", run, "--tta").exit_code == 2
     done = dr("eval", run, world / "data", "--tta", "--split", "val")
     assert done.exit_code == 0, done.output
-    assert json.loads(done.stdout)["split"] == "val"
+    record = json.loads(done.stdout)
+    assert record["split"] == "val"
+    assert any("chosen without --tta" in warning for warning in record["warnings"])
 
 
 def test_ungradable_photographs_are_reported_apart(world, tmp_path, monkeypatch):
@@ -178,3 +180,73 @@ def test_ungradable_photographs_are_reported_apart(world, tmp_path, monkeypatch)
     assert (
         "ungradable.without.qwk" in dr("eval", tmp_path / "runs" / "run", "--format", "csv").stdout
     )
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--predictions", "x.csv", "--decision", "argmax"], "--decision does nothing here"),
+        (["--predictions", "x.csv", "--against", "b"], "--against does nothing here"),
+        (["--predictions", "x.csv", "--tta"], "--tta does nothing here"),
+        (["--predictions", "x.csv", "--device", "cpu"], "--device does nothing here"),
+        (["--predictions", "x.csv", "--layout", "course"], "for DATA or --labels"),
+        (["run", "--image-column", "photo"], "--image-column does nothing here"),
+        (["run", "--layout", "course"], "--layout does nothing here"),
+        (["run", "--workers", 2], "--workers does nothing here"),
+        (["run", "--tta"], "it is for a RUN with DATA"),
+        (["run", "--labels", "x.csv"], "--labels does nothing here: it is for --predictions"),
+        (["run", "data", "--against", "b"], "--against does nothing here"),
+        (["--predictions", "x.csv", "--threshold", "none.csv"], "--threshold 'none.csv': give"),
+        (["run", "--prevalence", 5], "prevalence 5 is no share"),
+    ],
+)
+def test_an_option_that_does_nothing_is_refused_before_anything_is_read(words, said):
+    done = dr("eval", *words)
+    assert done.exit_code == 2
+    assert said in done.stderr
+
+
+def test_a_table_is_read_from_stdin_with_the_columns_named(world):
+    run = world / "runs" / "first"
+    text = (run / "predictions-test.csv").read_text()
+    renamed = text.replace("path,grade", "photo,truth", 1).replace(",", ";")
+    named = ("--image-column", "photo", "--grade-column", "truth")
+    done = dr("eval", "--predictions", "-", *named, "--bootstrap", 0, input=renamed)
+    assert done.exit_code == 0, done.output
+    own = json.loads(dr("eval", run, "--bootstrap", 0).stdout)
+    assert json.loads(done.stdout)["qwk"] == own["qwk"]
+
+
+def test_a_threshold_that_is_given_decides_a_runs_alarms(world):
+    run = world / "runs" / "first"
+    record = json.loads(dr("eval", run, "--threshold", 0.0, "--bootstrap", 0).stdout)
+    assert record["referable"]["threshold_from"] == "given by --threshold"
+    assert record["referable"]["sensitivity"]["value"] == 1
+    assert record["sight_threatening"]["threshold_from"] == "val of first"
+    chosen = ("--threshold", run / "predictions-val.csv", "--bootstrap", 0)
+    told = json.loads(dr("eval", run, *chosen).stdout)["referable"]
+    assert told["threshold_from"] == str(run / "predictions-val.csv")
+    own = json.loads(dr("eval", run, "--bootstrap", 0).stdout)["referable"]
+    assert told["threshold"] == pytest.approx(own["threshold"], abs=1e-4)
+
+
+def test_predictive_values_are_told_at_the_prevalences_asked_for(world):
+    run = world / "runs" / "first"
+    asked = ("--prevalence", 0.3, "--prevalence", 0.01, "--bootstrap", 0)
+    record = json.loads(dr("eval", run, *asked).stdout)
+    for name in ("referable", "sight_threatening"):
+        assert [at["prevalence"] for at in record[name]["at_prevalence"]] == [0.01, 0.3]
+    assert "PPV at 30%" in dr("eval", run, *asked, "--format", "table").stdout
+
+
+def test_the_checklist_says_where_items_are_answered(world):
+    run = world / "runs" / "first"
+    found = json.loads(dr("eval", run, "--checklist", "--bootstrap", 0).stdout)
+    rows = {row["item"]: row for row in found}
+    assert rows["24"]["where"] == ["flow"]
+    assert rows["15a"]["where"] == ["RUN/config.json", "RUN/model.safetensors"]
+    assert rows["38"]["answered"] == "no"
+    shown = dr("eval", run, "--checklist", "--format", "table").stdout
+    assert "10.1038/s41591-025-03953-8" in shown.replace("\n", "")
+    lines = list(csv.reader(dr("eval", run, "--checklist", "--format", "csv").stdout.splitlines()))
+    assert len(lines) == 49

@@ -79,6 +79,29 @@ def test_best_run_is_chosen_by_validation(runs: Path) -> None:
     assert "commonest grade scores QWK 0.000 and accuracy 33.0%" in data["summary"][1]
 
 
+def test_a_best_run_picked_on_what_it_is_reported_on_is_said(runs: Path) -> None:
+    assert not any("optimistic" in line for line in reading.collect([runs])["summary"])
+    with edit(runs / "resnet18" / "summary.json") as told:
+        del told["val"]
+    data = reading.collect([runs])
+    assert "best test QWK" in data["summary"][0]
+    assert any("picked by its QWK on the very images" in line for line in data["summary"])
+    alone = reading.collect([runs / "resnet18"])["summary"]
+    assert not any("picked by" in line for line in alone)  # nothing was picked
+
+
+def test_runs_that_picked_on_test_or_on_other_validation_images_are_told(runs: Path) -> None:
+    with edit(runs / "resnet18" / "config.json") as config:
+        config["options"]["val"] = "test"
+    assert any("picked by its QWK" in line for line in reading.collect([runs])["summary"])
+    with edit(runs / "resnet18" / "config.json") as config:
+        config["options"]["val"] = "0.15"
+    name = runs / "resnet18" / "predictions-val.csv"
+    name.write_text(name.read_text().replace("patient0val", "another"))
+    summary = reading.collect([runs])["summary"]
+    assert any("validated on different images" in line for line in summary)
+
+
 def test_the_builder_writes_what_a_run_holds(tmp_path: Path) -> None:
     config = json.loads((write_run(tmp_path / "run") / "config.json").read_text(encoding="utf-8"))
     assert config.keys() == {f.name for f in fields(RunConfig)} - {"chosen"}

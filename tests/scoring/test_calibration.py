@@ -19,7 +19,7 @@ def test_a_calibration_is_chosen_step_by_step(decision):
     grade, p = graded(80)
     logits = (2 * np.log(p)).astype(np.float32)
     chosen = calibration.calibrate(grade, logits, decision)
-    assert chosen.temperature == calibration.fit_temperature(grade, logits)
+    assert chosen.temperature == calibration.support_temperature(grade, logits)
     tempered = chosen.probabilities(logits)
     cuts = calibration.fit_thresholds(grade, tempered)
     assert (chosen.decision, chosen.cuts) == (decision, cuts if decision != "argmax" else None)
@@ -49,6 +49,39 @@ def test_temperature_keeps_to_its_range():
     always_wrong = np.roll(never_wrong, 1, axis=1)
     assert calibration.fit_temperature(np.arange(5), always_wrong) == pytest.approx(10, rel=1e-3)
     assert calibration.fit_temperature([], np.empty((0, 5))) == 1.0
+
+
+def drawn(n, true_temperature, seed):
+    """Logits whose probabilities are honest after this temperature, and grades drawn from those."""
+    rng = np.random.default_rng(seed)
+    logits = 1.5 * rng.normal(size=(n, 5))
+    p = calibration.softmax(logits)
+    return logits * true_temperature, (p.cumsum(axis=1) < rng.random((n, 1))).sum(axis=1).clip(0, 4)
+
+
+def test_a_temperature_is_kept_only_where_images_left_out_are_better_off():
+    needless = [calibration.support_temperature(*drawn(60, 1.0, s)[::-1]) for s in range(12)]
+    assert needless.count(1.0) >= 9
+    needed = [calibration.support_temperature(*drawn(60, 2.5, s)[::-1]) for s in range(12)]
+    assert min(needed) > 1.2
+    logits, grade = drawn(60, 2.5, 0)
+    assert needed[0] == calibration.fit_temperature(grade, logits)
+    assert calibration.support_temperature(grade[:1], logits[:1]) == 1.0
+
+
+def test_patients_are_left_out_whole():
+    """Copies of one patient's photographs never judge what was fitted on the others."""
+    logits, grade = drawn(1, 1.0, 3)
+    logits, grade = np.tile(logits, (30, 1)), np.tile(grade, 30)
+    assert calibration.support_temperature(grade, logits) != 1
+    assert calibration.support_temperature(grade, logits, np.zeros(30, int)) == 1
+
+
+def test_what_is_odd_of_a_temperature_is_told():
+    assert "support no other" in calibration.tell_temperature(1.0)
+    assert "end of the range" in calibration.tell_temperature(0.25)
+    assert "end of the range" in calibration.tell_temperature(9.9999)
+    assert calibration.tell_temperature(1.3) is calibration.tell_temperature(None) is None
 
 
 def test_retemper_goes_back_to_before_the_temperature():
@@ -142,7 +175,7 @@ def test_thresholds_stay_where_nothing_is_to_be_gained():
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # scikit-learn, of an undefined kappa
 @given(seed=st.integers(0, 10_000), n=st.integers(1, 40), k=st.integers(0, 3))
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 def test_a_step_finds_the_best_place_of_one_cut(seed, n, k):
     rng = np.random.default_rng(seed)
     value = np.sort(rng.integers(0, 25, n) / 6)

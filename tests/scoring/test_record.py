@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from dr_cli.errors import UnmetError, UsageError
 from dr_cli.grades import Calibration, OperatingPoint, Threshold
+from dr_cli.scoring.calibration import retemper
 from dr_cli.scoring.comparison import compare
 from dr_cli.scoring.metrics import FIGURES
-from dr_cli.scoring.predictions import read_predictions
 from dr_cli.scoring.record import Context, Scoring, build_record, doubt_leaks, fail_under, flatten
 from tests.builders.predictions import P, binary, table
 
@@ -98,6 +98,25 @@ def test_calibration_before_is_that_of_the_probabilities_before_the_temperature(
         assert both["before"][name] == pytest.approx(before[name])
         assert both[name] != pytest.approx(before[name])
     assert [b["n"] for b in both["before"]["curve"]] == [b["n"] for b in before["curve"]]
+
+
+def test_a_temperature_that_makes_these_images_worse_is_told():
+    rows = table(80)
+
+    def told(temperature):
+        p = retemper(rows[P].to_numpy(), 1 / temperature)
+        tempered = rows.assign(**dict(zip(P, p.T, strict=True)))
+        one = Calibration(temperature=temperature)
+        return build_record(tempered, calibration=one, scoring=Scoring(0))
+
+    worse = told(6.0)
+    assert any("temperature 6, fitted on validation, makes" in w for w in worse["warnings"])
+    before, after = worse["calibration"]["before"]["nll"], worse["calibration"]["nll"]
+    assert any(f"NLL {before:.3f} to {after:.3f}" in w for w in worse["warnings"])
+    assert any("end of the range" in w for w in told(10.0)["warnings"])
+    plain = told(1.0)
+    assert not any("temperature" in w for w in plain["warnings"])
+    assert "support no other" in plain["calibration"]["temperature_note"]
 
 
 def test_a_probability_that_was_rounded_to_nothing_costs_what_it_may_have_been():
@@ -425,103 +444,6 @@ def test_ungradable_images_are_counted_and_figures_given_without_them():
     assert build_record(table(5), scoring=Scoring(0))["ungradable"] is None
     none = build_record(table(5).assign(gradable=0), scoring=Scoring(0))["ungradable"]
     assert none == {"n": 10, "share": 1.0, "without": None}
-
-
-# --- anybody's predictions
-
-
-def test_a_written_table_reads_back_to_the_same_record(tmp_path):
-    rows = table(40)
-    rows.to_csv(tmp_path / "a.csv", index=False)
-    rows.drop(columns="predicted").to_csv(tmp_path / "b.tsv", index=False, sep="\t")
-    expected = plain(build_record(rows, scoring=Scoring(50)))
-    for name in ("a.csv", "b.tsv"):
-        got = plain(build_record(read_predictions(tmp_path / name), scoring=Scoring(50)))
-        assert got["qwk"] == expected["qwk"]
-        assert got["confusion"] == expected["confusion"]
-        assert got["referable"]["auc"]["value"] == pytest.approx(
-            expected["referable"]["auc"]["value"]
-        )
-
-
-def test_a_binary_table_tells_what_it_can_and_no_more(tmp_path):
-    rows = table(60)
-    binary(rows).to_csv(tmp_path / "theirs.csv", index=False)
-    record = plain(build_record(read_predictions(tmp_path / "theirs.csv"), scoring=Scoring(50)))
-    ours = plain(build_record(rows, scoring=Scoring(50)))
-    assert record["referable"] == ours["referable"]
-    assert record["calibration"]["brier"] == pytest.approx(
-        reference.brier_score_loss(rows["grade"] >= 2, rows[P[2:]].sum(axis=1))
-    )
-    assert record["qwk"] == record["sight_threatening"]["auc"] == {"value": None, "ci95": None}
-    assert record["confusion"] is None is record["grade_counts"]
-    assert record["per_grade"] == []
-
-
-def test_rows_of_a_split_are_taken_where_the_file_names_splits(tmp_path):
-    rows = table(20).assign(split=["val", "test"] * 20)
-    rows.to_csv(tmp_path / "a.csv", index=False)
-    assert len(read_predictions(tmp_path / "a.csv", "test")) == 20
-    assert len(read_predictions(tmp_path / "a.csv")) == 40
-    with pytest.raises(UsageError, match="no row of split 'train': it has test, val"):
-        read_predictions(tmp_path / "a.csv", "train")
-    rows.drop(columns="split").to_csv(tmp_path / "b.csv", index=False)
-    assert len(read_predictions(tmp_path / "b.csv", "all")) == 40
-    with pytest.raises(UsageError, match=r"b\.csv has no column split"):
-        read_predictions(tmp_path / "b.csv", "val")
-
-
-ROW = "path,grade,p0,p1,p2,p3,p4\na.jpg,0,1,0,0,0,0\n"
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("", "is no table"),
-        ("path,grade,p0,p1,p2,p3,p4\n", "has no row"),
-        ("path,p0,p1,p2,p3,p4\na.jpg,1,0,0,0,0\n", "has no column grade"),
-        ("path,grade,p0,p1\na.jpg,0,1,0\n", "has no column p2, p3, p4"),
-        ("path,referable_probability\na.jpg,1\n", "has no column referable:"),
-        (ROW + "b.jpg,5,1,0,0,0,0\n", "line 3, column grade: '5' is not a grade of 0-4"),
-        (ROW + "b.jpg,,1,0,0,0,0\n", "line 3, column grade: nothing is not a grade"),
-        (ROW + "b.jpg,mild,1,0,0,0,0\n", "line 3, column grade: 'mild' is not a grade"),
-        (ROW + "b.jpg,1,nan,0,0,0,1\n", "line 3, column p0: nothing is not a probability"),
-        (ROW + "b.jpg,1,0,0,0,inf,1\n", "line 3, column p3: 'inf' is not a probability"),
-        (ROW + "b.jpg,1,0,-0.5,0,0.5,1\n", "line 3, column p1: '-0.5' is not a probability"),
-        (ROW + "b.jpg,1,0.2,0.2,0.2,0.2,0.1\n", "line 3: p0 to p4 sum to 0.9, not 1"),
-        ("\n" + ROW + "\n  \nb.jpg,5,1,0,0,0,0\n", "line 6, column grade: '5' is not a grade"),
-        (ROW + '"b\n.jpg",0,1,0,0,0,0\nc,5,1,0,0,0,0\n', "line 5, column grade: '5' is not"),
-        (ROW + "a.jpg,1,1,0,0,0,0\n", "line 3: a.jpg stands there twice"),
-        (ROW + "b.jpg,1,1,0,0,0,0,7,8\n", "is no table"),
-        (ROW + f"{'b' * 200_000},1,1,0,0,0,0\n", "is no table: field larger than field limit"),
-        ("path,referable,referable_probability\na.jpg,2,.5\n", "column referable: '2' is not 0 or"),
-        ("path,referable,referable_probability\na.jpg,1,1.5\n", "probability: '1.5' is not a prob"),
-    ],
-)  # fmt: skip
-def test_a_table_that_cannot_be_scored_is_refused_in_one_line(tmp_path, text, said):
-    path = tmp_path / "theirs.csv"
-    path.write_text(text, encoding="utf-8")
-    with pytest.raises(UsageError) as caught:
-        read_predictions(path)
-    message = str(caught.value)
-    assert said in message
-    assert message.startswith(str(path))
-    assert "\n" not in message
-
-
-def test_a_file_that_is_not_there_or_not_text_is_refused(tmp_path):
-    with pytest.raises(UsageError, match="No such file"):
-        read_predictions(tmp_path / "none.csv")
-    (tmp_path / "x.csv").write_bytes(b"\xff\xfe\x00path")
-    with pytest.raises(UsageError, match="is no table"):
-        read_predictions(tmp_path / "x.csv")
-
-
-def test_probabilities_with_two_decimals_and_a_byte_order_mark_are_taken(tmp_path):
-    (tmp_path / "a.csv").write_text(
-        "path,grade,p0,p1,p2,p3,p4\na.jpg,0,.33,.33,.33,0,0\n", encoding="utf-8-sig"
-    )
-    assert read_predictions(tmp_path / "a.csv")["grade"].tolist() == [0]
 
 
 def test_a_diverged_network_is_named_not_scored():

@@ -19,10 +19,10 @@ from dr_cli.labels import reading as labels
 from dr_cli.network.resnet import build_resnet
 from dr_cli.training import learner as learning
 from dr_cli.training import trainer
+from dr_cli.training.average import Average
 from dr_cli.training.config import TrainConfig, choices
 from dr_cli.training.learner import (
     Learner,
-    build_average,
     draw_order,
     make_optimizer,
     predict_splits,
@@ -91,7 +91,7 @@ def test_killed_after_any_step_a_run_goes_on_to_the_same_bits(tmp_path, train):
             one.epoch(keep)
         timed = {"seconds", "images_per_second"}
         rows = [{k: v for k, v in row.items() if k not in timed} for row in one.rows]
-        return rows, one.best_epoch, [*one.network.state_dict().values(), *one.average]
+        return rows, one.best_epoch, [*one.network.state_dict().values(), *one.average.values]
 
     one = learner(plan)
     rows, best, weights = finish(one, lambda: states.append(copy.deepcopy(one.state())))
@@ -164,12 +164,31 @@ def test_out_of_memory_halves_the_parts_says_so_and_goes_on(planned):
 
 def test_the_average_follows_the_weights(planned):
     one = learner(planned, ema=0.5)
-    before = [p.detach().clone() for p in one.average]
+    seen = []
+    for _ in range(3):
+        one.step(1, *batch(planned))
+        seen.append({k: v.detach().clone() for k, v in one.network.state_dict().items()})
+    share = np.array([1, 2, 4]) / 7  # halved with each step back, and nothing of the start
+    judged = one.average.build(one.network).state_dict()
+    for name, value in judged.items():
+        if value.is_floating_point():  # weights, and batch statistics with them
+            wanted = sum(float(w) * step[name] for w, step in zip(share, seen, strict=True))
+            torch.testing.assert_close(value, wanted)
+
+
+def test_an_average_kept_by_a_run_of_before_is_gone_on_with(planned):
+    one = learner(planned, ema=0.5)
     one.step(1, *batch(planned))
-    for mean, start, now in zip(one.average, before, one.network.parameters(), strict=True):
-        torch.testing.assert_close(mean, (start + now.detach()) / 2)
-    judged = build_average(one.network, one.average)
-    torch.testing.assert_close(next(judged.parameters()).detach(), one.average[0])
+    weights = [p.detach() + 1 for p in one.network.parameters()]
+    old = one.state() | {"average": weights}
+    del old["average_steps"]
+    other = learner(planned, ema=0.5)
+    other.load(old)
+    torch.testing.assert_close(other.average.values[: len(weights)], weights)
+    torch.testing.assert_close(other.average.values[-1], [*one.network.buffers()][-2])
+    other.step(1, *batch(planned))
+    now = next(other.network.parameters()).detach()
+    torch.testing.assert_close(other.average.values[0], (weights[0] + now) / 2)
 
 
 def test_val_on_the_test_set_is_predicted_once(planned):
@@ -225,8 +244,8 @@ def test_an_epoch_whose_predictions_are_no_numbers_is_never_kept(
 
 def test_the_average_is_built_once_an_epoch(planned, monkeypatch):
     built = []
-    real = learning.build_average
-    monkeypatch.setattr(learning, "build_average", lambda *given: built.append(1) or real(*given))
+    real = Average.build
+    monkeypatch.setattr(Average, "build", lambda *given: built.append(1) or real(*given))
     plan = changed(planned, ema=0.5, val="0.5")
     rows = plan.rows.assign(split=plan.rows["split"].where(np.arange(30) % 4 != 0, "val"))
     epoch = learner(dataclasses.replace(plan, rows=rows)).epoch()
