@@ -71,6 +71,23 @@ def fill_run(
         observer.warning("--compile takes a minute on a CPU, and its steps are no faster there")
     if plan.dataset.resident is None:  # else an earlier fold has put it there
         hold(plan.dataset, plan.processor, observer)
+    _train_epochs(plan, run, learner, observer)
+    if not learner.best_epoch:
+        raise DrError(
+            "no epoch predicts in numbers, so that none can be kept: try a smaller --lr than "
+            f"{plan.config.learning_rate:g}, or more --epochs"
+        )
+    if len(learner.rows) < plan.config.epochs:
+        waited = words.count(plan.config.patience or 0, "epoch")
+        observer.note(f"stopped: no better validation QWK for {waited}")
+    summary = finish_run(plan, run, learner, observer)
+    if profile:
+        observer.note("\n".join(["where the time went:", *learner.clock.lines()]))
+    return summary
+
+
+def _train_epochs(plan: Plan, run: runs.Run, learner: Learner, observer: Observer) -> None:
+    """Epochs until the learner is done, each saved; a signal is heard where nothing is lost."""
 
     def keep() -> None:
         with whole(run["last.pt"]) as aside:
@@ -89,18 +106,6 @@ def fill_run(
                 write_csv(run["metrics.csv"], runs.METRICS, learner.rows)
                 keep()
             observer.epoch(epoch.row, epoch.best)
-    if not learner.best_epoch:
-        raise DrError(
-            "no epoch predicts in numbers, so that none can be kept: try a smaller --lr than "
-            f"{plan.config.learning_rate:g}, or more --epochs"
-        )
-    if len(learner.rows) < plan.config.epochs:
-        waited = words.count(plan.config.patience or 0, "epoch")
-        observer.note(f"stopped: no better validation QWK for {waited}")
-    summary = finish_run(plan, run, learner, observer)
-    if profile:
-        observer.note("\n".join(["where the time went:", *learner.clock.lines()]))
-    return summary
 
 
 # ---------------------------------------------------------------------------- its start

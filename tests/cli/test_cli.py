@@ -114,7 +114,7 @@ STOPS = {  # where a signal comes: what is patched, and at which of its calls
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
-@pytest.mark.parametrize(("where", "number"), zip(STOPS, (15, 1, 15, 1), strict=True))
+@pytest.mark.parametrize(("where", "number"), [*zip(STOPS, (15, 1, 15, 1), strict=True)])
 def test_a_signal_at_any_moment_is_one_line_and_loses_nothing(
     world, tmp_path, monkeypatch, where, number
 ):
