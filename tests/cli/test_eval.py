@@ -3,6 +3,8 @@
 import csv
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -250,3 +252,17 @@ def test_the_checklist_says_where_items_are_answered(world):
     assert "10.1038/s41591-025-03953-8" in shown.replace("\n", "")
     lines = list(csv.reader(dr("eval", run, "--checklist", "--format", "csv").stdout.splitlines()))
     assert len(lines) == 49
+
+
+def test_a_run_is_scored_from_its_files_without_torch(world):
+    """Which takes longer to load than everything else that this does."""
+    asked = ["eval", str(world / "runs" / "first"), "--bootstrap", "0"]
+    code = (
+        "import sys; from dr_cli.cli import app\n"
+        f"try: app({asked!r})\n"
+        "except SystemExit: pass\n"
+        "print(sorted({'torch', 'sklearn', 'matplotlib'} & sys.modules.keys()), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)["n"] == 20
+    assert done.stderr.splitlines()[-1] == "[]"
