@@ -21,12 +21,21 @@ GIVEN = "given by --threshold"  # the rule of a threshold that no images chose
 
 def expected_grade(probabilities: NDArray[Any]) -> NDArray[np.float64]:
     """Mean grade under each row's distribution: [N, 5] in [0, 1] -> [N] in [0, 4]."""
-    return np.asarray(probabilities, np.float64) @ np.arange(NUM_GRADES)
+    return (np.asarray(probabilities, np.float64) @ np.arange(NUM_GRADES)).round(9)
+
+
+def probability_from(probabilities: NDArray[Any], first: int) -> NDArray[np.float64]:
+    """Probability of grade `first` or more: [N, 5] -> [N].
+
+    Rounded to nine decimals: .3 + .2 + .1 and .1 + .2 + .3 are one score, and no threshold may come
+    between them, though floats make two of them.
+    """
+    return np.asarray(probabilities, np.float64)[:, first:].sum(axis=1).round(9)
 
 
 def referable_probability(probabilities: NDArray[Any]) -> NDArray[np.float64]:
     """Probability of grade 2 or more: [N, 5] -> [N]."""
-    return np.asarray(probabilities, np.float64)[:, REFERABLE_FROM:].sum(axis=1)
+    return probability_from(probabilities, REFERABLE_FROM)
 
 
 def softmax(logits: NDArray[Any]) -> NDArray[np.float64]:

@@ -7,7 +7,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dr_cli.errors import UsageError
-from dr_cli.grades import GIVEN, Calibration, OperatingPoint, Threshold, expected_grade, softmax
+from dr_cli.grades import (
+    GIVEN,
+    Calibration,
+    OperatingPoint,
+    Threshold,
+    expected_grade,
+    probability_from,
+    softmax,
+)
 from dr_cli.scoring import metrics
 from dr_cli.scoring.metrics import LEAST, Floats
 from dr_cli.scoring.predictions import TARGETS, Sample
@@ -199,7 +207,7 @@ def choose_operating_point(
     """
     true, p = np.asarray(grade), np.asarray(probabilities, np.float64)
     referable, sight_threatening = (
-        choose_threshold(true >= first, p[:, first:].sum(axis=1), rule)
+        choose_threshold(true >= first, probability_from(p, first), rule)
         for first in TARGETS.values()
     )
     return OperatingPoint(referable, sight_threatening)

@@ -170,6 +170,32 @@ def mean_interval(rates: Floats, bounds: Sequence[list[float] | None]) -> list[f
     return [float(max(mean - down, 0)), float(min(mean + up, 1))]
 
 
+def contrast_interval(
+    a: Floats, b: Floats, a_bounds: list[float] | None, b_bounds: list[float] | None
+) -> list[float] | None:
+    """The 95% interval of a figure of some images less that of others, from that of each; None
+    where either has none.
+
+    a, b: the figure, then of each replicate, [1 + B], both of the same draws. As in
+    `mean_interval` the distances from the bounds are added as deviations are, with the
+    correlation of the replicates: near 0 unless the two share patients.
+    """
+    if a_bounds is None or b_bounds is None:
+        return None
+    both = np.stack([a[1:], b[1:]])[:, ~np.isnan(a[1:] + b[1:])]
+    apart = both - both.mean(axis=1, keepdims=True)
+    spread = np.sqrt((apart**2).mean(axis=1))
+    alike = float((apart[0] * apart[1]).mean() / (spread[0] * spread[1])) if spread.all() else 0.0
+    value = float(a[0] - b[0])
+
+    def reach(first: float, second: float) -> float:
+        return float(np.sqrt(max(first**2 + second**2 - 2 * alike * first * second, 0.0)))
+
+    down = reach(a[0] - a_bounds[0], b_bounds[1] - b[0])
+    up = reach(a_bounds[1] - a[0], b[0] - b_bounds[0])
+    return [value - down, value + up]
+
+
 def studentised_interval(sums: Floats) -> list[float] | None:
     """The 95% interval of a mean over images, which may be skewed: bootstrap-t.
 

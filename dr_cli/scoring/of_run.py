@@ -28,7 +28,7 @@ from dr_cli.scoring.baselines import (
 from dr_cli.scoring.comparison import compare
 from dr_cli.scoring.flow import count_failed, describe_flow
 from dr_cli.scoring.intervals import REPLICATES
-from dr_cli.scoring.predictions import PROBABILITIES
+from dr_cli.scoring.predictions import OWN_THRESHOLDS, PROBABILITIES, find_threshold
 from dr_cli.scoring.reading import read_predictions
 from dr_cli.scoring.record import USUAL, Context, Record, Scoring, build_record
 from dr_cli.scoring.screening import PREVALENCES
@@ -156,11 +156,12 @@ def choose_split(run: Run, split: str | None = None) -> str:
 def evaluate_run(run: Run, split: str, rules: Rules = Rules(), scoring: Scoring = USUAL) -> Record:
     """The record of "val", "test" or "all" of a run, from its prediction files."""
     chosen, labels = recalibrate(run, rules), run.splits()
-    table = _gather_predictions(run, split, chosen)
+    table = _gather_predictions(run, split, chosen, rules)
     if scoring.by is not None and scoring.by not in table:  # camera, site, …: the labels may know
         further = [c for c in labels if c == "path" or c not in table]
         table = table.merge(labels[further].drop_duplicates("path"), on="path", how="left")
-    return build_record(table, _describe(run, split, labels), chosen, scoring)
+    context = replace(_describe(run, split, labels), folded="fold" in table and bool(_folds(run)))
+    return build_record(table, context, chosen, scoring)
 
 
 def compare_runs(
@@ -178,7 +179,7 @@ def compare_runs(
     names = names or [str(run.folder) for run in runs]
     chosen = [recalibrate(run, rules) for run in runs]
     tables = [
-        _gather_predictions(run, choose_split(run, split), one)
+        _gather_predictions(run, choose_split(run, split), one, rules)
         for run, one in zip(runs, chosen, strict=True)
     ]
     points = [one.operating_point for one in chosen]
@@ -186,7 +187,18 @@ def compare_runs(
 
 
 def recalibrate(run: Run, rules: Rules = Rules()) -> Calibration:
-    """The run's own calibration, with what `rules` ask for chosen anew on its validation."""
+    """The run's own calibration, with what `rules` ask for chosen anew on its validation.
+
+    Of a cross-validation the mean of its folds', each chosen on its own validation: for new
+    photographs. Its held-out images are decided each by its own fold (`_gather_predictions`).
+    """
+    if folds := _folds(run):
+        mean = Calibration.pooled([recalibrate(fold, rules) for fold in folds])
+        point = mean.operating_point
+        if point is not None:
+            source = f"val of each fold of {run.name}, for the images it held out; here the mean"
+            point = replace(point, source=source, data=run.config().data.root)
+        return replace(mean, temperature=None, operating_point=point)
     chosen = run.calibration()
     if rules.decision == "argmax":
         chosen = replace(chosen, cuts=None)
@@ -222,10 +234,20 @@ def tabulate(
     return table
 
 
-def _gather_predictions(run: Run, split: str, chosen: Calibration) -> "pd.DataFrame":
-    """The run's prediction file of a split ("all": of validation and test), as `chosen` decides."""
+def _gather_predictions(run: Run, split: str, chosen: Calibration, rules: Rules) -> "pd.DataFrame":
+    """The run's prediction file of a split ("all": of validation and test), as `chosen` decides.
+
+    Of a cross-validation those of its folds, with the column `fold`, each as that fold's own
+    calibration decides: the mean of their thresholds was chosen on the other folds' validation,
+    in which these very images stand.
+    """
     import pandas as pd
 
+    if folds := _folds(run):
+        parts = [_decide_fold(fold, recalibrate(fold, rules)) for fold in folds]
+        return pd.concat(parts, ignore_index=True).assign(
+            fold=np.repeat(np.arange(1, len(parts) + 1), [len(part) for part in parts])
+        )
     wanted = [s for s in ("val", "test") if run.has(s)] if split == "all" else [split]
     if split == "all" and run.config().picked_on_test:  # then the two are the same images
         wanted = ["test"]
@@ -233,6 +255,22 @@ def _gather_predictions(run: Run, split: str, chosen: Calibration) -> "pd.DataFr
     if chosen.cuts != run.calibration().cuts:
         table["predicted"] = chosen.decide(table[PROBABILITIES].to_numpy())
     return table
+
+
+def _decide_fold(fold: Run, chosen: Calibration) -> "pd.DataFrame":
+    """The images that a fold held out, called by what was chosen on its validation."""
+    table = _gather_predictions(fold, "test", chosen, Rules())
+    for name, column in OWN_THRESHOLDS.items():
+        if threshold := find_threshold(chosen.operating_point, name):
+            table[column] = threshold.value
+    return table
+
+
+def _folds(run: Run) -> list[Run]:
+    """The runs of a cross-validation whose predictions are still there; none of another run."""
+    folders = run.networks()
+    folds = [Run(folder) for folder in folders] if len(folders) > 1 else []
+    return folds if all(fold.has("test") for fold in folds) else []
 
 
 def _read_validation(run: Run, flag: str) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -299,6 +337,17 @@ def _choose_rows(
     )
 
 
+def _copy(run: Run, usable: "pd.DataFrame", judged: str) -> "pd.DataFrame":
+    """What the baselines say of a split; of a cross-validation what each fold's, with the train
+    split of its own, say of the images that it held out."""
+    import pandas as pd
+
+    folds = [fold.splits() for fold in _folds(run)]
+    if not folds:
+        return predict_baselines(usable, judged)
+    return pd.concat([predict_baselines(s[s["reason"].isna()], "test") for s in folds])
+
+
 def _describe(run: Run, split: str, labels: "pd.DataFrame", again: bool = False) -> Context:
     """What stands beside the figures of a run's split: baselines, leaks, warnings.
 
@@ -312,7 +361,7 @@ def _describe(run: Run, split: str, labels: "pd.DataFrame", again: bool = False)
     if split in ("val", "test"):
         usable = labels[labels["reason"].isna()]
         judged = "test" if config.picked_on_test else split
-        copies = predict_baselines(usable, judged)
+        copies = _copy(run, usable, judged)
         baselines = score_copies(copies)
         found = find_leaks(usable, read_doubles(usable), judged)
         leaks, paths = found.count(), usable["path"][usable["split"] == judged]

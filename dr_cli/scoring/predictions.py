@@ -20,6 +20,7 @@ from dr_cli.grades import (
     SIGHT_THREATENING_FROM,
     OperatingPoint,
     Threshold,
+    probability_from,
 )
 from dr_cli.scoring import intervals, metrics
 
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 PROBABILITIES = [f"p{k}" for k in range(NUM_GRADES)]
 REFERABLE, GRADE_ALONE = ["referable_probability"], ["predicted"]
 TARGETS = {"referable": REFERABLE_FROM, "sight_threatening": SIGHT_THREATENING_FROM}
+OWN_THRESHOLDS = {name: f"own_threshold.{name}" for name in TARGETS}
+"""Columns of a cross-validation's table: each image is decided by the threshold of its own fold."""
 Lines = Sequence[int] | NDArray[np.int64]
 SUM_TOLERANCE = 0.026  # five probabilities rounded to two decimals miss 1 by up to 0.025
 
@@ -140,17 +143,19 @@ class Target(Answers):
     def from_table(
         cls, table: "pd.DataFrame", name: str, point: OperatingPoint | None = None
     ) -> "Target":
-        """Is it "referable", is it "sight_threatening": called yes from what `point` says on,
-        else from 0.5."""
+        """Is it "referable", is it "sight_threatening": called yes from the image's own threshold
+        on (`OWN_THRESHOLDS`), else from what `point` says, else from 0.5."""
         first = TARGETS[name]
         graded = "grade" in table
         truth = table["grade"].to_numpy() >= first if graded else table["referable"].to_numpy() == 1
         if "p0" in table:
-            score = table[PROBABILITIES[first:]].to_numpy(np.float64).sum(axis=1)
+            score = probability_from(table[PROBABILITIES].to_numpy(), first)
         elif find_told(table) == GRADE_ALONE:
             return cls(truth, table["predicted"].to_numpy() >= first, None)
         else:
-            score = table["referable_probability"].to_numpy(np.float64)
+            score = table["referable_probability"].to_numpy(np.float64).round(9)
+        if OWN_THRESHOLDS[name] in table:
+            return cls(truth, score >= table[OWN_THRESHOLDS[name]].to_numpy(np.float64), score)
         chosen = find_threshold(point, name)
         return cls(truth, score >= (chosen.value if chosen else 0.5), score)
 

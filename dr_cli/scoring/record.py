@@ -10,29 +10,20 @@ from numpy.typing import NDArray
 
 from dr_cli import words
 from dr_cli.errors import UnmetError, UsageError
-from dr_cli.grades import GIVEN, NUM_GRADES, Calibration, OperatingPoint
-from dr_cli.scoring import honesty, intervals, metrics, per_grade, screening
+from dr_cli.grades import GIVEN, Calibration, OperatingPoint
+from dr_cli.scoring import headline, honesty, intervals, metrics, per_grade, screening, subgroups
 from dr_cli.scoring.baselines import NO_BASELINES, Pair, find_copies, score_pair
 from dr_cli.scoring.calibration import retemper, tell_temperature
 from dr_cli.scoring.comparison import TESTS
 from dr_cli.scoring.flow import Flow
-from dr_cli.scoring.intervals import UNDEFINED, bound
+from dr_cli.scoring.headline import Replicates
+from dr_cli.scoring.intervals import UNDEFINED
 from dr_cli.scoring.metrics import FIGURES
-from dr_cli.scoring.per_grade import Rates
-from dr_cli.scoring.predictions import (
-    PROBABILITIES,
-    TARGETS,
-    Graded,
-    Sample,
-    Target,
-    check,
-    find_threshold,
-)
+from dr_cli.scoring.predictions import TARGETS, Graded, Sample, Target, check, find_threshold
 
 if TYPE_CHECKING:
     import pandas as pd
 
-MOST_GROUPS = 50
 FEW = 30  # with 15 patients the interval of QWK held the truth in 91% of drawn sets, not in 95%
 NOT_CHOSEN = "0.5, as nothing was chosen on validation"
 FROM_GRADE = "the predicted grade, as no probability is known"
@@ -41,9 +32,7 @@ UNKNOWN = Calibration(temperature=None)  # of predictions that nobody says more 
 _BRIEF = ("accuracy", "qwk", "referable")  # of the images that do not leak
 
 Record = dict[str, Any]
-Replicates = Mapping[str, NDArray[Any]]  # of the images, then of each replicate, [1 + B, ...]
 APART = (*TARGETS, "per_patient")  # of which a record tells more than a list of figures holds
-UNTOLD = np.full(1, np.nan)  # in place of a figure's value and replicates
 Measure = Callable[["pd.DataFrame"], Record]
 Row = tuple[str, float | None, list[float] | None]  # name, value, 95% interval
 
@@ -69,6 +58,9 @@ class Context:
     """Paths of the images that leak in any way; None where that is not known."""
     seen: Mapping[str, Any] | None = None
     """What the run has seen of other data, see README; None on its own."""
+    folded: bool = False
+    """Whether the table's column `fold` names the network of a cross-validation that saw neither
+    the image nor its patient."""
     flow: Flow | None = None
     """As `describe_flow` gives it; None where the data set is not known."""
     warnings: tuple[str, ...] = ()
@@ -111,6 +103,7 @@ def build_record(
     found = _replicate(sample, scoring, _prepare_further(sample, copies))
     rates = per_grade.measure_rates(sample, found["confusion"]) if graded else {}
     measure = partial(_measure_part, point=point, scoring=scoring)
+    draws = scoring.bootstrap, scoring.seed
     record: Record = {
         "run": context.run,
         "data": context.data,
@@ -119,7 +112,7 @@ def build_record(
         "patients": sample.patients,
         "failed": context.failed,
         "grade_counts": graded and graded.counts.sum(axis=1).tolist(),
-        **_measure(sample, found),
+        **headline.measure(sample, found),
         "calibration": _judge_probabilities(sample, calibration.temperature, found),
         "per_grade": per_grade.measure_grades(graded, sample, rates) if graded else [],
         "confusion": graded and graded.counts.tolist(),
@@ -130,7 +123,8 @@ def build_record(
         "flow": context.flow,
         "per_patient": _measure_patients(sample, scoring),
         "ungradable": _measure_gradable(predictions, measure),
-        "subgroups": None if scoring.by is None else _measure_by(scoring.by, predictions, measure),
+        "subgroups": scoring.by and subgroups.measure_by(scoring.by, predictions, point, *draws),
+        "folds": subgroups.measure_folds(predictions, point) if context.folded else None,
         "bootstrap": {"replicates": scoring.bootstrap, "seed": scoring.seed, "unit": sample.kind},
     }
     for name in TARGETS:
@@ -189,6 +183,9 @@ def flatten(record: Mapping[str, Any]) -> list[Row]:
         value = "not known" if group["value"] is None else group["value"]
         where = f"by.{by['column']}={value}"
         found += [*_plain(where, group, "n"), *_rows(where, group)]
+    for name, spread in ((record.get("folds") or {}).get("sd") or {}).items():
+        found.append((f"folds.mean.{name}", record["folds"]["mean"][name], None))
+        found.append((f"folds.sd.{name}", spread, None))
     pairs = record.get("against", [])
     for pair in pairs:
         first = "" if pair["a"] == pairs[0]["a"] else f"{pair['a']}."
@@ -254,39 +251,12 @@ def check_limits(limits: Iterable[str]) -> None:
 # --- the parts of the record
 
 
-def _prepare(sample: Sample) -> dict[str, metrics.Statistic]:
-    """What the headline figures rest on, as functions of how often each patient was drawn."""
-    statistics: dict[str, metrics.Statistic] = {}
-    if sample.graded:
-        statistics["confusion"] = sample.graded.count_by(sample.unit)
-    for name, target in sample.targets.items():
-        statistics[name] = target.count_by(sample.unit)
-        if target.score is not None:
-            area = metrics.weigh_roc_area(target.truth, target.score, sample.unit)
-            sums = screening.sum_by(target.truth, target.score, sample.unit)
-            statistics |= {f"{name}.auc": area, f"{name}.sums": sums}
-    return statistics
-
-
 def _replicate(
     sample: Sample, scoring: Scoring, further: Mapping[str, metrics.Statistic] | None = None
 ) -> Replicates:
-    """What `_prepare` names, and more, of the images as they are and of each replicate."""
-    statistics = _prepare(sample) | dict(further or {})
+    """What headline figures rest on, and more, of the images as they are and of each replicate."""
+    statistics = headline.prepare(sample) | dict(further or {})
     return intervals.measure(statistics, sample.units, scoring.bootstrap, scoring.seed)
-
-
-def _measure(sample: Sample, found: Replicates) -> Record:
-    """Headline figures with their intervals; those that the table cannot tell are undefined."""
-    nothing = np.zeros((1, NUM_GRADES, NUM_GRADES))  # all of whose figures are undefined
-    counts = found.get("confusion", nothing)
-    rates = per_grade.measure_rates(sample, counts)
-    figures = {
-        name: _measure_figure(figure, sample, figure.of(counts), rates)
-        for name, figure in FIGURES.items()
-        if figure.of
-    }
-    return figures | {name: _measure_target(name, sample, found) for name in TARGETS}
 
 
 def _prepare_further(
@@ -301,28 +271,6 @@ def _prepare_further(
             copied = Graded(sample.graded.truth, said, sample.graded.probabilities)
             further[f"baseline.{name}"] = copied.count_by(sample.unit)
     return further
-
-
-def _measure_figure(
-    figure: metrics.Figure, sample: Sample, found: NDArray[Any], rates: Mapping[str, Rates]
-) -> Record:
-    """A figure of confusion counts: of the images, then of each replicate, [1 + B]."""
-    if figure.mean_of and rates:
-        return {"value": metrics.as_plain(found[0]), "ci95": rates[figure.mean_of].bound_mean()}
-    return bound(found, sample.units, figure.proportion, len(sample.unit))
-
-
-def _measure_target(name: str, sample: Sample, found: Replicates) -> Record:
-    if name not in sample.targets:
-        return {figure: dict(UNDEFINED) for figure in ("auc", "sensitivity", "specificity")}
-    truth, counts = sample.targets[name].truth, found[name]
-    positive, negative = sample.units_with(truth), sample.units_with(~truth)
-    images = int(truth.sum())
-    return {
-        "auc": bound(found.get(f"{name}.auc", UNTOLD), min(positive, negative)),
-        "sensitivity": bound(screening.sensitivity_of(counts), positive, True, images),
-        "specificity": bound(screening.specificity_of(counts), negative, True, len(truth) - images),
-    }
 
 
 def _screen(name: str, sample: Sample, found: Replicates, scoring: Scoring) -> Record:
@@ -345,7 +293,7 @@ def _measure_patients(sample: Sample, scoring: Scoring) -> Record | None:
         return None
     found = _replicate(worst, scoring)
     images = len(sample.unit) - sample.unknown
-    return {"n": worst.units, "images": images, **_measure(worst, found)}
+    return {"n": worst.units, "images": images, **headline.measure(worst, found)}
 
 
 def _add_threshold(
@@ -471,31 +419,10 @@ def _measure_clean(
     return measure(clean) if len(clean) else {"n": 0, "patients": None}
 
 
-def _measure_by(by: str, table: "pd.DataFrame", measure: Measure) -> Record:
-    """The figures of each value of a column; a column of many numbers is cut into quarters."""
-    import pandas as pd
-
-    if by not in table:
-        others = [str(c) for c in table if c not in ("path", "grade", "predicted", *PROBABILITIES)]
-        raise UsageError(f"no column {by!r} to group by: there are {', '.join(others) or 'none'}")
-    column = table[by]
-    if pd.api.types.is_numeric_dtype(column) and column.nunique() > 12:
-        column = pd.qcut(column, 4, duplicates="drop")
-    if column.nunique() > MOST_GROUPS:
-        raise UsageError(
-            f"column {by!r} has {column.nunique():,} values: at most {MOST_GROUPS} groups"
-        )
-    groups = [
-        {"value": None if pd.isna(value) else str(value), **measure(part)}
-        for value, part in table.groupby(column, dropna=False, observed=True)
-    ]
-    return {"column": by, "groups": groups}
-
-
 def _measure_part(table: "pd.DataFrame", point: OperatingPoint | None, scoring: Scoring) -> Record:
     sample = Sample.from_table(table, point)
     found = _replicate(sample, scoring)
-    return {"n": len(table), "patients": sample.patients, **_measure(sample, found)}
+    return {"n": len(table), "patients": sample.patients, **headline.measure(sample, found)}
 
 
 def _find_doubts(record: Record, sample: Sample, point: OperatingPoint | None) -> list[str]:
@@ -509,6 +436,13 @@ def _find_doubts(record: Record, sample: Sample, point: OperatingPoint | None) -
         found.append(f"{sample.unknown:,} images have no patient: each counts as one of its own")
     if sample.units < FEW:
         found.append(f"{sample.units} {sample.kind}s are few: intervals are rough")
+    elif rare := per_grade.find_rare(sample):
+        found.append(
+            f"few patients: {', '.join(rare)}; with fewer than {per_grade.FEW} what rests on them "
+            "is rough: rates of that grade, balanced accuracy, macro F1"
+        )
+    if record["subgroups"] and (small := subgroups.doubt_groups(record["subgroups"])):
+        found.append(small)
     if sample.targets["referable"].score is None:
         found.append("no probability is known: no AUC, no calibration, no threshold to choose")
     elif point is None:

@@ -21,6 +21,7 @@ from dr_cli.scoring.calibration import choose_operating_point, fit_thresholds
 from dr_cli.scoring.intervals import REPLICATES
 from dr_cli.scoring.of_run import Rules, choose_split, compare_runs, evaluate, recalibrate
 from dr_cli.scoring.record import flatten
+from dr_cli.training import crossval
 from tests.builders.photographs import course
 from tests.builders.predictions import P, table
 
@@ -241,3 +242,90 @@ def test_a_run_picked_on_test_says_so_in_every_way(tmp_path):
 def test_the_command_line_draws_as_many_replicates_as_the_library():
     """The number stands there, too, because --help must not wait for numpy."""
     assert inspect.signature(command).parameters["bootstrap"].default == REPLICATES
+
+
+# --- a cross-validation
+
+
+@pytest.fixture(scope="module")
+def folded(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Three folds of 20 patients, each with its own validation and thresholds, and their pool."""
+    run = Run(tmp_path_factory.mktemp("cv") / "cv")
+    run.folder.mkdir()
+    everyone = table(60).assign(gradable=1)
+    folds = []
+    for k in range(3):
+        fold = write_run(run.folder / f"fold-{k + 1}", seed=k)
+        held = everyone["patient"].isin([f"p{i}" for i in range(20 * k, 20 * k + 20)])
+        fold.write_table("predictions-test.csv", PREDICTIONS, everyone[held])
+        others = everyone[~held]
+        fold.write_table("predictions-val.csv", PREDICTIONS, others.iloc[k :: 2 + k])
+        split = np.where(held, "test", np.where(everyone.index % 3 == k, "val", "train"))
+        labels = everyone.assign(split=split, reason=None)
+        fold.write_table(
+            "splits.csv", ("path", "grade", "patient", "eye", "split", "reason"), labels
+        )
+        own = replace(CHOSEN, operating_point=OperatingPoint(Threshold(0.2 + 0.2 * k, "youden")))
+        record = ModelRecord("resnet18", Preprocessing(size=32).to_dict(), own, 1)
+        fold.save_model(build_resnet("resnet18").state_dict(), record)
+        folds.append(fold)
+    run.write_config(folds[0].config())
+    crossval._pool_splits(run, folds)
+    tables = [fold.predictions("test") for fold in folds]
+    run.write_table("predictions-test.csv", PREDICTIONS, pd.concat(tables))
+    run["summary.json"].write_text(json.dumps({"test": {"n": 120}}))
+    return run
+
+
+def test_each_image_of_a_cross_validation_is_decided_by_its_own_fold(folded):
+    """The mean of the folds' thresholds was chosen on images that it would then judge."""
+    record = evaluate(folded, bootstrap=0)
+    folds = [Run(folder) for folder in folded.networks()]
+    hits = total = 0
+    for fold, threshold in zip(folds, (0.2, 0.4, 0.6), strict=True):
+        rows = fold.predictions("test")
+        truth, score = rows["grade"] >= 2, rows[P[2:]].sum(axis=1).round(9)
+        hits, total = hits + (truth & (score >= threshold)).sum(), total + truth.sum()
+    assert record["referable"]["sensitivity"]["value"] == hits / total
+    assert record["referable"]["threshold"] == pytest.approx(0.4)  # for new photographs
+    assert "each fold of cv" in record["referable"]["threshold_from"]
+
+
+def test_a_cross_validations_operating_point_is_chosen_fold_by_fold(folded):
+    rules = Rules(operating_point="sensitivity=0.90")
+    record = evaluate(folded, rules=rules, bootstrap=0)
+    chosen = []
+    for each, fold in zip(record["folds"]["each"], map(Run, folded.networks()), strict=True):
+        val = fold.predictions("val")
+        point = choose_operating_point(val["grade"], val[P].to_numpy(), "sensitivity=0.90")
+        assert each["thresholds"]["referable"] == point.referable.value
+        alone = evaluate(fold, rules=rules, bootstrap=0)
+        assert {"accuracy", "qwk", "referable.sensitivity"} <= set(each["figures"])
+        for name, value in each["figures"].items():
+            assert value == found(alone, name)["value"], name
+        chosen.append(point.referable.value)
+    assert record["referable"]["threshold"] == pytest.approx(np.mean(chosen))
+    kappas = [each["figures"]["qwk"] for each in record["folds"]["each"]]
+    assert record["folds"]["mean"]["qwk"] == pytest.approx(np.mean(kappas))
+    assert record["folds"]["sd"]["qwk"] == pytest.approx(np.std(kappas, ddof=1))
+    assert evaluate(Run(folded["fold-1"]), bootstrap=0)["folds"] is None
+
+
+def found(record, name):
+    first, _, second = name.partition(".")
+    return record[first][second] if second else record[first]
+
+
+def test_a_cross_validation_has_the_baselines_of_its_folds(folded):
+    """Each fold's majority is of its own train split; pooled splits have no train at all."""
+    record = evaluate(folded, bootstrap=100)
+    right = total = 0
+    for folder in folded.networks():
+        rows = Run(folder).splits()
+        majority = rows.loc[rows["split"] == "train", "grade"].mode().min()
+        held = rows.loc[rows["split"] == "test", "grade"]
+        right, total = right + (held == majority).sum(), total + len(held)
+    majority = record["baselines"]["majority"]
+    assert majority["accuracy"] == pytest.approx(right / total)
+    assert majority["difference"]["accuracy"]["ci95"] is not None
+    assert record["baselines"]["fellow_eye"] is None  # folds hold patients apart

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from dr_cli.errors import UnmetError, UsageError
 from dr_cli.grades import Calibration, OperatingPoint, Threshold
-from dr_cli.scoring.calibration import retemper
+from dr_cli.scoring.calibration import choose_operating_point, retemper
 from dr_cli.scoring.comparison import compare
 from dr_cli.scoring.metrics import FIGURES
 from dr_cli.scoring.record import Context, Scoring, build_record, doubt_leaks, fail_under, flatten
@@ -147,7 +147,8 @@ def test_without_patients_images_are_drawn_and_it_is_said():
     assert unknown["patients"] is None
     assert unknown["bootstrap"]["unit"] == "image"
     assert any("no patient is known" in w for w in unknown["warnings"])
-    assert not any("patient" in w for w in build_record(rows, scoring=Scoring(0))["warnings"])
+    told = build_record(rows, scoring=Scoring(0))["warnings"]
+    assert not any("no patient" in w or "patients are few" in w for w in told)
     some = rows.assign(patient=rows["patient"].where(rows.index >= 10))
     partly = build_record(some, scoring=Scoring(0))
     assert partly["patients"] == 55
@@ -375,6 +376,7 @@ def test_a_record_as_rows_names_every_figure_once_and_in_order():
         *("baseline.majority.accuracy", "baseline.majority.qwk"),
         *(f"by.site=a.{name}" for name in ("n", *headline)),
         *(f"by.site=not known.{name}" for name in ("n", *headline)),
+        *(f"by.site=not known.difference.{name}" for name in headline),
         *(
             f"{pair}.{test}{end}"
             for pair in ("against.b", "against.c", "b.against.c")
@@ -416,10 +418,66 @@ def test_subgroups_are_scored_like_tables_of_their_own():
     groups = build_record(rows, scoring=Scoring(50, by="camera"))["subgroups"]
     assert groups["column"] == "camera"
     assert [(g["value"], g["n"]) for g in groups["groups"]] == [("Topcon", 50), (None, 70)]
-    alone = build_record(rows.head(50), scoring=Scoring(50))
+    alone = build_record(rows.head(50), scoring=Scoring(2000))
+    groups = build_record(rows, scoring=Scoring(2000, by="camera"))["subgroups"]
+    first, second = groups["groups"]
     for name in [*HEADLINE]:
-        assert groups["groups"][0][name] == alone[name]
-    assert groups["groups"][0]["referable"]["auc"] == alone["referable"]["auc"]
+        assert first[name]["value"] == alone[name]["value"]
+        assert first[name]["ci95"] == pytest.approx(alone[name]["ci95"], abs=0.03)
+    assert first["referable"]["auc"]["value"] == alone["referable"]["auc"]["value"]
+    assert groups["reference"] is None is second["difference"]
+    for name in HEADLINE:
+        found = first["difference"][name]
+        assert found["value"] == pytest.approx(first[name]["value"] - second[name]["value"])
+        low, high = found["ci95"]
+        # no patient is in both: the halves add by Pythagoras
+        half = np.hypot(*(g[name]["ci95"][1] - g[name]["ci95"][0] for g in (first, second))) / 2
+        assert (high - low) / 2 == pytest.approx(half, rel=0.12)
+
+
+def test_the_difference_of_the_two_eyes_knows_that_they_are_of_the_same_patients():
+    """Both eyes are right or wrong together here: less than half as wide as of two cameras."""
+    rows = table(80)
+    twins = rows.iloc[np.repeat(np.arange(0, 160, 2), 2)].assign(path=rows["path"].to_numpy())
+    twins["eye"] = rows["eye"].to_numpy()
+    record = build_record(twins, scoring=Scoring(200, by="eye"))
+    left, right = record["subgroups"]["groups"]
+    assert right["difference"]["qwk"]["value"] == 0
+    low, high = right["difference"]["qwk"]["ci95"]
+    apart = np.sqrt(2) * (left["qwk"]["ci95"][1] - left["qwk"]["ci95"][0])
+    assert high - low < apart / 2
+
+
+def test_fewer_than_ten_patients_of_a_grade_are_told_in_groups_too():
+    rows = table(200)
+    rare = rows[(rows["grade"] != 4) | (rows.index >= 350)]
+    n = rare.loc[rare["grade"] == 4, "patient"].nunique()
+    assert 0 < n < 10
+    record = build_record(rare, scoring=Scoring(0))
+    assert any(f"few patients: {n} with grade 4" in w for w in record["warnings"])
+    assert not any("few patients" in w for w in build_record(rows, scoring=Scoring(0))["warnings"])
+    sites = rows.assign(site=np.where(rows.index < 390, "big", "small"))
+    grouped = build_record(sites, scoring=Scoring(0, by="site"))
+    big, small = grouped["subgroups"]["groups"]
+    assert big["few"] == []
+    assert small["few"]
+    assert any(w.startswith("by site: small have fewer than 10") for w in grouped["warnings"])
+
+
+def test_equal_decimals_are_equal_scores():
+    """.3 + .2 + .1, .1 + .3 + .2 and .6 are one score to whoever reads the file: a tie in the AUC,
+    and no threshold between them."""
+    parts = [(0.3, 0.2, 0.1), (0.1, 0.3, 0.2), (0.6, 0.0, 0.0), (0.2, 0.1, 0.3)]
+    assert len({a + b + c for a, b, c in parts}) > 1  # in floats they differ
+    p = np.array([[0.4, 0.0, *part] for part in parts * 2])
+    grade = np.array([0, 2, 0, 2, 2, 0, 2, 0])
+    rows = pd.DataFrame({"path": [str(i) for i in range(8)], "grade": grade})
+    rows[P] = p
+    record = build_record(rows, scoring=Scoring(0))
+    assert record["referable"]["auc"]["value"] == 0.5
+    point = choose_operating_point(grade, p)
+    called = build_record(rows, calibration=Calibration(operating_point=point), scoring=Scoring(0))
+    assert {called["referable"][rate]["value"] for rate in ("sensitivity", "specificity")} == {0, 1}
 
 
 def test_a_column_of_many_numbers_is_cut_into_quarters():
