@@ -1,64 +1,38 @@
 """How fast and how honest the figures of `dr eval` are. Run one part or all:
 
     python examples/benchmarks/evaluation.py --speed
-    python examples/benchmarks/evaluation.py --coverage coverage.png
+    python examples/benchmarks/evaluation.py --coverage --null
     python examples/benchmarks/evaluation.py --cuts
 
---speed times 50,000 images with 2,000 replicates. --coverage draws many data sets of patients
-with two eyes from a population whose true figures are known, counts how often the 95% interval
-holds the truth, by patients and by images, and draws that into a file (about 8 minutes).
---cuts compares ways to fit the thresholds on the expected grade (about 2 minutes).
+--speed times 50,000 images with 2,000 replicates. --coverage draws data sets of patients with two
+alike eyes from a population whose true figures are known, and counts how often each interval of a
+record holds the truth, at screening and at balanced prevalence. --null draws networks that are
+exchangeable, and counts how often a comparison of them finds a difference. Both are seeded; --sets
+says how many data sets a point has, and the table how far chance goes with so many (its standard
+error). --cuts compares ways to fit the thresholds on the expected grade (about 2 minutes).
 """
 
 import argparse
+import re
 import sys
 import time
-from collections.abc import Callable
-from pathlib import Path
+from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.special import ndtr, ndtri
 
 from dr_cli.grades import NUM_GRADES, Calibration, softmax
-from dr_cli.scoring import calibration, intervals, metrics
-from dr_cli.scoring.comparison import compare
-from dr_cli.scoring.record import build_record
-
-GRADE_CUTS = (0.6, 1.0, 2.2, 3.0)  # on the hidden severity: about 73/9/15/3/1% as in EyePACS
-PATIENTS = (15, 30, 60, 120, 250, 500)
-
-
-def eyes(rng: np.random.Generator, patients: int) -> tuple[np.ndarray, np.ndarray]:
-    """Two eyes a patient, alike in severity and in what the network gets wrong.
-
-    -> grade [2 P] int, seen [2 P] float: severity as the network sees it.
-    """
-    severity = np.repeat(rng.normal(size=patients), 2) + 0.4 * rng.normal(size=2 * patients)
-    error = np.repeat(rng.normal(size=patients), 2) + 0.5 * rng.normal(size=2 * patients)
-    return np.digitize(severity, GRADE_CUTS), severity + 0.5 * error
-
-
-def table(patients: int, seed: int = 0) -> pd.DataFrame:
-    """A prediction table of `patients` with two eyes."""
-    grade, seen = eyes(np.random.default_rng(seed), patients)
-    p = np.exp(-((np.array([0, 0.8, 1.6, 2.6, 3.4]) - seen[:, None]) ** 2))
-    p /= p.sum(axis=1, keepdims=True)
-    number = np.arange(len(grade))
-    return pd.DataFrame(
-        {
-            "path": [f"{i}.jpg" for i in number],
-            "grade": grade,
-            "patient": [f"{i // 2}" for i in number],
-            "eye": np.where(number % 2, "right", "left"),
-            **{f"p{k}": p[:, k] for k in range(NUM_GRADES)},
-            "predicted": p.argmax(axis=1),
-        }
-    )
+from dr_cli.scoring import calibration, honesty, intervals, metrics
+from dr_cli.scoring.comparison import TESTS, compare, holm
+from dr_cli.scoring.predictions import Sample
+from dr_cli.scoring.record import Scoring, build_record, flatten
 
 
 def speed() -> None:
-    rows = table(25_000)
+    (rows,) = draw_networks(np.random.default_rng(0), 25_000, "screening")
     build_record(rows.head(100))  # imports are not what is timed
     for name, work in (
         ("build_record", lambda: build_record(rows, calibration=Calibration(temperature=1.2))),
@@ -78,77 +52,225 @@ def speed() -> None:
 
 # --- coverage
 
+PREVALENCES = {"screening": (0.73, 0.07, 0.15, 0.03, 0.02), "balanced": (0.2,) * 5}
+PATIENTS = (30, 100, 300, 1000)
+RUNS = (2, 5, 11, 20)
+Counts = Counter[tuple[Any, ...]]
 
-def figures(grade: np.ndarray, seen: np.ndarray, unit: np.ndarray) -> dict[str, Callable[..., Any]]:
-    """Statistics of weights [B, units], as `record` builds them."""
-    predicted = np.digitize(seen, GRADE_CUTS)
-    confusion = intervals.count_confusion(grade, predicted, NUM_GRADES, unit)
-    refer = intervals.count_confusion(grade >= 2, predicted >= 2, 2, unit)
+
+def draw_eyes(rng: np.random.Generator, patients: int, alike: float) -> np.ndarray:
+    """Standard normal [2 P], two a patient with this correlation."""
+    own, shared = rng.normal(size=2 * patients), np.repeat(rng.normal(size=patients), 2)
+    return np.sqrt(alike) * shared + np.sqrt(1 - alike) * own
+
+
+def draw_networks(
+    rng: np.random.Generator,
+    patients: int,
+    prevalence: str,
+    networks: int = 1,
+    sharpness: float = 0.7,
+) -> list[pd.DataFrame]:
+    """Prediction tables of the same eyes, each of a network as good as the others.
+
+    Severity correlates by 0.8 between fellow eyes, errors by 0.5, and by 0.6 between networks.
+    Probabilities are those that severity has given what the network sees, too sharp where
+    `sharpness` is below 1.
+    """
+    cuts, error = ndtri(np.cumsum(PREVALENCES[prevalence])[:-1]), 0.5
+    severity, shared = draw_eyes(rng, patients, 0.8), draw_eyes(rng, patients, 0.5)
+    number = np.arange(2 * patients)
+    labels = {
+        "path": number.astype(str),
+        "grade": np.digitize(severity, cuts),
+        "patient": (number // 2).astype(str),
+        "eye": np.where(number % 2, "right", "left"),
+        "camera": np.where(number // 2 % 2, "A", "B"),
+    }
+    edges = np.array([-np.inf, *cuts, np.inf])
+    spread = sharpness * error / np.sqrt(1 + error**2)
+    tables = []
+    for _ in range(networks):
+        own = draw_eyes(rng, patients, 0.5)
+        seen = severity + error * (np.sqrt(0.6) * shared + np.sqrt(0.4) * own)
+        p = np.diff(ndtr((edges - (seen / (1 + error**2))[:, None]) / spread), axis=1)
+        p = np.clip(p, 0, 1)
+        named = {f"p{k}": p[:, k] for k in range(NUM_GRADES)}
+        tables.append(pd.DataFrame({**labels, **named, "predicted": p.argmax(axis=1)}))
+    return tables
+
+
+def list_intervals(record: dict[str, Any]) -> dict[str, tuple[float | None, Any]]:
+    """Every figure of a record that may have an interval: name -> value, interval."""
+    told = {
+        name: (value, interval)
+        for name, value, interval in flatten(record)
+        if not name.startswith(("by.", "baseline.")) and ".counts." not in name
+    }
+    for row in record["per_grade"]:
+        for rate, interval in row["ci95"].items():
+            told[f"of each grade: {rate} {row['grade']}"] = row[rate], interval
+    if record["subgroups"]:
+        by = record["subgroups"]["column"]
+        for group in record["subgroups"]["groups"]:
+            for name in ("accuracy", "qwk"):
+                found = (group["difference"] or {}).get(name)
+                if found:
+                    told[f"difference by {by}: {name}"] = found["value"], found["ci95"]
+    return told
+
+
+def find_truth(prevalence: str) -> dict[str, float]:
+    """The figures of 400,000 patients; groups do not differ."""
+    (population,) = draw_networks(np.random.default_rng(7), 200_000, prevalence)
+    record = build_record(population, scoring=Scoring(0))
+    truth = {name: value for name, (value, _) in list_intervals(record).items()}
+    (calm,) = draw_networks(np.random.default_rng(8), 200_000, prevalence, sharpness=1.0)
+    truth[CALM] = build_record(calm, scoring=Scoring(0))["calibration"]["ece"]
+    return truth
+
+
+CALM = "calibration.ece, calibrated"
+
+
+def count_covered(
+    prevalence: str, patients: int, seeds: range, replicates: int, truth: dict[str, float]
+) -> Counts:
+    """(figure, "held" | "missed" | "none") -> data sets."""
+    counts: Counts = Counter()
+    for seed in seeds:
+        rng = np.random.default_rng([patients, seed])
+        (rows,) = draw_networks(rng, patients, prevalence)
+        scoring = Scoring(replicates, seed, by="eye" if seed % 2 else "camera")
+        record = build_record(rows, scoring=scoring)
+        told = list_intervals(record)
+        (calm,) = draw_networks(rng, patients, prevalence, sharpness=1.0)
+        told[CALM] = measure_calm(calm, replicates, seed)
+        of_these = truth | find_truth_of_present(record, truth)
+        for name, (value, interval) in told.items():
+            real = 0.0 if name.startswith("difference by") else of_these.get(name)
+            if real is None or name.startswith(("calibration.before", "ungradable")):
+                continue
+            kind = re.sub(r"^(of each grade: .*) \d$", r"\1", name)
+            if interval is not None:
+                counts[kind, "held" if interval[0] <= real <= interval[1] else "missed"] += 1
+            elif value is not None:
+                counts[kind, "none"] += 1
+    return counts
+
+
+def find_truth_of_present(record: dict[str, Any], truth: dict[str, float]) -> dict[str, float]:
+    """What a mean over grades estimates where a grade is absent: the mean over the others."""
+    means = {"balanced_accuracy": "recall", "macro_f1": "f1"}
     return {
-        "accuracy": lambda w: metrics.accuracy_of(confusion(w)),
-        "QWK": lambda w: metrics.quadratic_weighted_kappa_of(confusion(w)),
-        "referable AUC": metrics.weigh_roc_area(grade >= 2, seen, unit),
-        "referable sensitivity": lambda w: metrics.recall_of(refer(w))[:, 1],
-    }
-
-
-def covered(patients: int, by_patient: bool, sets: int, replicates: int) -> dict[str, float]:
-    """Share of `sets` data sets whose interval holds the population's figure (of those that
-    have an interval)."""
-    rng = np.random.default_rng(patients)
-    hits: dict[str, list[bool]] = {name: [] for name in TRUTH}
-    for number in range(sets):
-        grade, seen = eyes(rng, patients)
-        unit = np.arange(2 * patients) // (2 if by_patient else 1)
-        statistics = figures(grade, seen, unit)
-        found = intervals.measure(statistics, unit[-1] + 1, replicates, number)
-        resting_on = {"referable sensitivity": grade >= 2, "referable AUC": grade >= 2}
-        for name, (value, *drawn) in found.items():
-            units = len(np.unique(unit[resting_on.get(name, slice(None))]))
-            interval = intervals.interval(np.array(drawn), value, units)
-            if interval:
-                hits[name].append(interval[0] <= TRUTH[name] <= interval[1])
-    return {name: float(np.mean(found)) if found else np.nan for name, found in hits.items()}
-
-
-TRUTH: dict[str, float] = {}
-
-
-def coverage(path: Path, sets: int, replicates: int) -> None:
-    from matplotlib.figure import Figure
-
-    grade, seen = eyes(np.random.default_rng(0), 2_000_000)
-    once = np.ones((1, len(grade)), np.int8)
-    TRUTH.update(
-        {name: float(f(once)[0]) for name, f in figures(grade, seen, np.arange(len(grade))).items()}
-    )
-    print("truth:", {name: round(value, 4) for name, value in TRUTH.items()})
-    found = {
-        by: [covered(patients, by, sets, replicates) for patients in PATIENTS]
-        for by in (True, False)
-    }
-    figure = Figure(figsize=(10, 3.4), layout="constrained")
-    axes = figure.subplots(1, len(TRUTH), sharey=True)
-    noise = 1.96 * np.sqrt(0.95 * 0.05 / sets)
-    for ax, name in zip(axes, TRUTH, strict=True):
-        ax.axhspan(0.95 - noise, 0.95 + noise, color="0.9", label=f"95%, as {sets} sets can tell")
-        for by, style, label in (
-            (True, {"marker": "o", "color": "#0072B2"}, "patients drawn"),
-            (False, {"marker": "s", "color": "#D55E00", "ls": "--"}, "images drawn"),
-        ):
-            shares = [row[name] for row in found[by]]
-            ax.plot(PATIENTS, shares, label=label, **style)
-            print(
-                f"{name}, {label}:",
-                " ".join(f"{p}:{s:.3f}" for p, s in zip(PATIENTS, shares, strict=True)),
+        name: float(
+            np.mean(
+                [
+                    truth[f"of each grade: {rate} {row['grade']}"]
+                    for row in record["per_grade"]
+                    if row[rate] is not None
+                ]
             )
-        ax.set(title=name, xlabel="patients (two eyes each)", xscale="log", ylim=(0.7, 1.01))
-        ax.set_xticks(PATIENTS, [str(p) for p in PATIENTS])
-        ax.minorticks_off()
-    axes[0].set_ylabel("intervals that hold the truth")
-    axes[0].legend(loc="lower right", fontsize=8)
-    figure.savefig(path, dpi=150)
-    print(path)
+        )
+        for name, rate in means.items()
+    }
+
+
+def measure_calm(rows: pd.DataFrame, replicates: int, seed: int) -> tuple[float, Any]:
+    """ECE and its interval where the probabilities are what they say."""
+    sample = Sample.from_table(rows)
+    assert sample.graded
+    assert sample.graded.probabilities is not None
+    graded = sample.graded.truth, sample.graded.probabilities
+    sums = honesty.sum_errors(*graded, sample.unit, sample.units)
+    found = intervals.measure({"errors": sums}, sample.units, replicates, seed)["errors"]
+    return metrics.expected_calibration_error(*graded), honesty.bound_errors(found)["ece"]
+
+
+def coverage(sets: int, replicates: int, processes: int) -> None:
+    chance = np.sqrt(0.95 * 0.05 / sets)
+    print(
+        f"{sets} data sets: share whose 95% interval holds the truth (standard error {chance:.3f});"
+    )
+    print("in brackets the share that has no interval; each patient has two alike eyes")
+    columns = [(prevalence, patients) for prevalence in PREVALENCES for patients in PATIENTS]
+    with ProcessPoolExecutor(processes) as pool:
+        truths = dict(zip(PREVALENCES, pool.map(find_truth, PREVALENCES), strict=True))
+        parts = [
+            (p, n, range(at, min(at + 50, sets))) for p, n in columns for at in range(0, sets, 50)
+        ]
+        found = pool.map(
+            count_covered,
+            *zip(*parts, strict=True),
+            [replicates] * len(parts),
+            [truths[p] for p, *_ in parts],
+        )
+        counts: dict[tuple[str, int], Counts] = {column: Counter() for column in columns}
+        for (prevalence, patients, _), part in zip(parts, found, strict=True):
+            counts[prevalence, patients] += part
+    names = dict.fromkeys(name for found_ in counts.values() for name, _ in found_)
+    print(f"{'':50}" + "".join(f"{p[:9]:>15}" for p, _ in columns))
+    print(f"{'patients':50}" + "".join(f"{n:>15}" for _, n in columns))
+    for name in names:
+        if any(tell(counts[c], name) not in ("-", "none") for c in columns):
+            print(f"{name:50}" + "".join(f"{tell(counts[c], name):>15}" for c in columns))
+
+
+def tell(counts: Counts, name: str) -> str:
+    held, missed, none = (counts[name, what] for what in ("held", "missed", "none"))
+    if not held + missed:
+        return "-" if not none else "none"
+    without = none / (held + missed + none)
+    return f"{held / (held + missed):.3f}" + (
+        f" ({without:.2f})" if without >= 0.005 else "       "
+    )
+
+
+# --- the null
+
+
+def count_found(prevalence: str, patients: int, seeds: range, replicates: int) -> Counts:
+    """(test, runs, "single" | "any") -> pairs, and data sets, with p (by Holm) below 0.05."""
+    counts: Counts = Counter()
+    for seed in seeds:
+        rng = np.random.default_rng([patients, seed, 1])
+        rows = draw_networks(rng, patients, prevalence, networks=max(RUNS))
+        pairs = compare(
+            [(f"{i:02}", t) for i, t in enumerate(rows)], bootstrap=replicates, seed=seed
+        )
+        for test in TESTS:
+            for runs in RUNS:
+                p = [pair[test]["p"] for pair in pairs if int(pair["b"]) < runs]
+                counts[test, runs, "single"] += sum(each < 0.05 for each in p if each is not None)
+                counts[test, runs, "pairs"] += sum(each is not None for each in p)
+                counts[test, runs, "any"] += any(
+                    each < 0.05 for each in holm(p) if each is not None
+                )
+    return counts
+
+
+def null(sets: int, replicates: int, processes: int) -> None:
+    print(
+        f"exchangeable networks, {sets} data sets: pairs with p < 0.05, and sets in which any pair"
+    )
+    chance = np.sqrt(0.05 * 0.95 / sets)
+    print(f"of so many runs has one corrected by Holm (standard error of the latter {chance:.3f})")
+    columns = [(prevalence, patients) for prevalence in PREVALENCES for patients in (100, 300)]
+    parts = [(p, n, range(at, min(at + 10, sets))) for p, n in columns for at in range(0, sets, 10)]
+    counts: dict[tuple[str, int], Counts] = {column: Counter() for column in columns}
+    with ProcessPoolExecutor(processes) as pool:
+        found = pool.map(count_found, *zip(*parts, strict=True), [replicates] * len(parts))
+        for (prevalence, patients, _), part in zip(parts, found, strict=True):
+            counts[prevalence, patients] += part
+    print(f"{'':20}{'runs':>6}" + "".join(f"{f'{p} {n}':>22}" for p, n in columns))
+    for test in TESTS:
+        for runs in RUNS:
+            cells = (
+                f"{c[test, runs, 'single'] / c[test, runs, 'pairs']:.3f}, "
+                f"{c[test, runs, 'any'] / sets:.3f}"
+                for c in counts.values()
+            )
+            print(f"{test:20}{runs:>6}" + "".join(f"{cell:>22}" for cell in cells))
 
 
 # --- cuts
@@ -256,18 +378,22 @@ if __name__ == "__main__":
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--speed", action="store_true")
-    parser.add_argument("--coverage", type=Path, metavar="FILE")
-    parser.add_argument("--sets", type=int, default=1000, help="data sets of a point (1000)")
+    parser.add_argument("--coverage", action="store_true")
+    parser.add_argument("--null", action="store_true")
+    parser.add_argument("--sets", type=int, default=400, help="data sets of a point (400)")
     parser.add_argument("--replicates", type=int, default=400, help="of each interval (400)")
+    parser.add_argument("--processes", type=int, default=2, help="at once (2)")
     parser.add_argument("--cuts", action="store_true")
     parser.add_argument("--temperature", action="store_true", help="takes --sets, too")
     asked = parser.parse_args()
-    if not (asked.speed or asked.coverage or asked.cuts or asked.temperature):
-        parser.error("say --speed, --coverage FILE, --cuts or --temperature")
+    if not (asked.speed or asked.coverage or asked.null or asked.cuts or asked.temperature):
+        parser.error("say --speed, --coverage, --null, --cuts or --temperature")
     if asked.speed:
         speed()
     if asked.coverage:
-        coverage(asked.coverage, asked.sets, asked.replicates)
+        coverage(asked.sets, asked.replicates, asked.processes)
+    if asked.null:
+        null(asked.sets, asked.replicates, asked.processes)
     if asked.cuts:
         cuts()
     if asked.temperature:
