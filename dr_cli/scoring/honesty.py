@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dr_cli.scoring import intervals, metrics
-from dr_cli.scoring.metrics import BINS, LEAST, Floats, Statistic
+from dr_cli.scoring.metrics import LEAST, Floats, Statistic
 
 ERRORS = ("ece", "brier", "nll")
 
@@ -16,13 +16,12 @@ def sum_errors(
 ) -> Statistic:
     """What the three rest on, as a function of how often each unit was drawn.
 
-    grade, unit [N], probabilities [N, K] -> [B, 2 * 5 + BINS]: for Brier and for NLL the sums of
-    `intervals.studentised_interval`, then right less confidence in each part of `metrics`' curve.
+    grade, unit [N], probabilities [N, K] -> [B, 8 + parts]: sums over patients of Brier's y, y^2,
+    y n, then NLL's, then n and n^2 (see `intervals.studentised_interval`), then of right less
+    confidence in each part of `metrics`' curve that has images.
     """
     row = np.arange(len(grade))
     confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == grade
-    gaps = np.zeros((len(grade), BINS))
-    gaps[row, metrics.find_bin(confidence)] = right - confidence
     wrong = probabilities - (np.arange(probabilities.shape[1]) == np.asarray(grade)[:, None])
     brier = (wrong**2).sum(axis=1) * (0.5 if wrong.shape[1] == 2 else 1.0)
     surprise = -np.log(np.maximum(probabilities[row, grade], LEAST))
@@ -30,18 +29,26 @@ def sum_errors(
     columns = []
     for error in (brier, surprise):
         y = np.bincount(unit, error, units)
-        columns += [y, n, y**2, y * n, n**2]
-    columns += [np.bincount(unit, gap, units) for gap in gaps.T]
-    sums = np.stack(columns, axis=1)  # [units, 2 * 5 + BINS]
+        columns += [y, y**2, y * n]
+    columns += [n, n**2]
+    part, gap = metrics.find_bin(confidence), right - confidence
+    for place in np.unique(part):
+        columns.append(np.bincount(unit, np.where(part == place, gap, 0), units))
+    sums = np.stack(columns, axis=1)
     return lambda weights: weights @ sums
 
 
 def bound_errors(found: Floats) -> dict[str, list[float] | None]:
-    """The 95% intervals by name. found: [1 + B, 2 * 5 + BINS] of `sum_errors`, of the images, then
-    of each replicate."""
-    brier, nll, gaps = found[:, :5], found[:, 5:10], found[:, 10:]
+    """The 95% intervals by name. found: [1 + B, 8 + parts] of `sum_errors`, of the images, then of
+    each replicate."""
+    n, n_squared = found[:, 6], found[:, 7]
+
+    def bound_mean(first: int) -> list[float] | None:
+        y, y_squared, y_n = found[:, first : first + 3].T
+        return intervals.studentised_interval(np.stack([y, n, y_squared, y_n, n_squared], axis=1))
+
     return {
-        "ece": intervals.gap_interval(gaps / found[:, 1:2]),
-        "brier": intervals.studentised_interval(brier),
-        "nll": intervals.studentised_interval(nll),
+        "ece": intervals.gap_interval(found[:, 8:] / n[:, None]),
+        "brier": bound_mean(0),
+        "nll": bound_mean(3),
     }
