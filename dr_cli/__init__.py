@@ -16,8 +16,8 @@ The house, from the street down; a folder is a wing, and its docstring says what
 and the ground that all stand on: runs (the run folder), writing (files whole or not at all),
 device (which processor, which precision), machine (cores and memory), randomness (numbers by
 address), grades (the scale, and how probabilities become a grade), words (numbers for people),
-events (what the core tells whoever watches), errors (each with its exit code), interrupts (signals
-that ask to stop).
+markup (tables for a notebook), events (what the core tells whoever watches), errors (each with its
+exit code), interrupts (signals that ask to stop).
 
 Arrows run down, and nothing below `cli` knows Rich or Typer.
 """
@@ -28,26 +28,29 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dr_cli.dataset.dataset import FundusDataset
     from dr_cli.network.grader import Grader
+    from dr_cli.network.records import Records
     from dr_cli.network.resnet import build_resnet
     from dr_cli.plots.confusion import ConfusionMatrix
     from dr_cli.scoring.of_run import evaluate
     from dr_cli.training.config import TrainConfig
-    from dr_cli.training.session import Setting, train
+    from dr_cli.training.session import Setting, dry_run, train
 
 __version__ = "0.1.0"
 _HOMES = {
     "ConfusionMatrix": "plots.confusion",
     "FundusDataset": "dataset.dataset",
     "Grader": "network.grader",
+    "Records": "network.records",
     "Setting": "training.session",
     "TrainConfig": "training.config",
     "build_resnet": "network.resnet",
+    "dry_run": "training.session",
     "evaluate": "scoring.of_run",
     "train": "training.session",
 }
 __all__ = [
-    "ConfusionMatrix", "FundusDataset", "Grader", "Setting", "TrainConfig", "build_resnet",
-    "evaluate", "train",
+    "ConfusionMatrix", "FundusDataset", "Grader", "Records", "Setting", "TrainConfig",
+    "build_resnet", "dry_run", "evaluate", "train",
 ]  # fmt: skip
 
 

@@ -10,14 +10,14 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dr_cli import machine, runs
+from dr_cli import machine, markup, runs
 from dr_cli.dataset.augment import normalise
 from dr_cli.device import Processor, choose
 from dr_cli.errors import UsageError
@@ -31,13 +31,13 @@ from dr_cli.grades import (
 from dr_cli.network.activation import STRIDE, Trace, trace
 from dr_cli.network.batching import in_batches
 from dr_cli.network.given import Decoded, Photograph, decode, is_one
+from dr_cli.network.records import Record, describe
 from dr_cli.network.resnet import ResNet, build_resnet, inference_copy
 from dr_cli.photographs.crop import Crop, Preprocessing
 from dr_cli.plots.heat import overlay
 from dr_cli.runs import TrainedOn
 from dr_cli.writing import whole
 
-Record = dict[str, Any]
 FIELDS = (
     "path", "predicted", "name", "probabilities", "expected_grade", "referable",
     "referable_probability", "gradable", "quality", "verdict", "reason",
@@ -165,6 +165,12 @@ class Grader:
         learned = [member.trained_on for member in self.members if member.trained_on]
         self.trained_on = ", ".join(dict.fromkeys(one.name for one in learned)) or None
 
+    def __repr__(self) -> str:
+        return f"Grader({'; '.join(f'{name}: {told}' for name, told in describe(self).items())})"
+
+    def _repr_html_(self) -> str:
+        return markup.facts(describe(self))
+
     @classmethod
     def load(
         cls,
@@ -221,6 +227,7 @@ class Grader:
         explain: Path | None = None,
     ) -> Iterator[Record]:
         """A record a photograph, in order, as they are known; the fields of `dr predict` in JSON.
+        `Records(grader.predict(…))` is a list of them that a notebook shows as a table.
 
         photographs: one, or any number of them: see `Photograph`. The path of a picture in memory
         is its `filename`, of a file its `name`, or "". A file that cannot be read keeps its record,
@@ -258,10 +265,8 @@ class Grader:
                     yield next(records) if one.problem is None else self._fail(one)
 
     def _fail(self, one: Decoded) -> Record:
-        return dict.fromkeys(FIELDS) | {
-            "path": one.path, "error": one.problem, "trained_on": self.trained_on,
-            "referable_threshold": self.threshold,
-        }  # fmt: skip
+        nothing = dict.fromkeys(FIELDS) | {"path": one.path, "error": one.problem}
+        return Record(nothing, trained_on=self.trained_on, referable_threshold=self.threshold)
 
     def _grade(self, good: Sequence[Decoded], tta: bool, explain: Path | None) -> list[Record]:
         stacks = [
@@ -299,7 +304,7 @@ class Grader:
             round(referable, 6), seen.gradable, seen.quality, seen.verdict, seen.reason, None,
             self.trained_on, self.threshold, self._note(predicted, referable), None,
         )  # fmt: skip
-        return dict(zip(FIELDS, values, strict=True))
+        return Record(zip(FIELDS, values, strict=True))
 
     def _note(self, predicted: int, referable: float) -> str:
         """Why grade and referral disagree, which they may: the operating point is mostly below

@@ -151,6 +151,13 @@ def build_resnet(
     return network
 
 
+def name_architecture(network: ResNet) -> str:
+    """Which of `ARCHITECTURES` it is, by its blocks; "a ResNet" for any other."""
+    stages = (network.layer1, network.layer2, network.layer3, network.layer4)
+    built = type(stages[0][0]), tuple(map(len, stages))
+    return next((name for name, table in ARCHITECTURES.items() if table == built), "a ResNet")
+
+
 def count_parameters(arch: str, num_classes: int = NUM_GRADES) -> int:
     """Trainable numbers in the network."""
     with torch.device("meta"):

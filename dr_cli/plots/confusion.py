@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from dr_cli import markup
 from dr_cli.grades import NAMES, NUM_GRADES
 from dr_cli.writing import whole
 
@@ -87,6 +88,17 @@ class ConfusionMatrix:
             texts[cell] = f"{self.counts[cell]:,}\n{_percent(percent)}"
         return texts
 
+    def __repr__(self) -> str:
+        return f"ConfusionMatrix.from_counts({self.counts.tolist()}, {self.names})"
+
+    def _repr_html_(self) -> str:
+        """The counts as a table, a darker cell being a larger share of its row."""
+        shares = np.nan_to_num(self.row_percentages()) / 100
+        rows = zip(self.names, self.counts, shares, self.counts.sum(axis=1), strict=True)
+        body = ([name, *map(markup.shade, map("{:,}".format, row), share), f"{n:,}"]
+                for name, row, share, n in rows)  # fmt: skip
+        return markup.table(("true \\ predicted", *self.names, "images"), body)
+
     def plot(self, ax: "Axes | None" = None, title: str | None = None) -> "Axes":
         """Draw on `ax`, or on a new figure of a size that fits; no pyplot state is touched.
 
@@ -144,12 +156,8 @@ def _percent(value: float) -> str:
 
 
 def _contrast_texts(ax: "Axes") -> None:
-    """Black on cells of relative luminance above 0.179, else white.
-
-    There the two contrasts of WCAG 2.2 are equal, (L + 0.05) / 0.05 = 1.05 / (L + 0.05), at
-    4.6:1. seaborn's own switch at 0.408 writes white on mid blue at 3:1.
-    """
+    """Black or white, whichever stands out: seaborn's own switch, at a luminance of 0.408, writes
+    white on mid blue at 3:1."""
     cells = np.array(ax.collections[0].get_facecolor())[:, :3]  # [K * K, 3] in [0, 1], row by row
-    linear = np.where(cells <= 0.04045, cells / 12.92, ((cells + 0.055) / 1.055) ** 2.4)
-    for text, luminance in zip(ax.texts, linear @ (0.2126, 0.7152, 0.0722), strict=True):
-        text.set_color("black" if luminance > 0.179 else "white")
+    for text, luminance in zip(ax.texts, markup.luminance(cells), strict=True):
+        text.set_color("black" if luminance > markup.DARK_TEXT_ABOVE else "white")

@@ -26,6 +26,7 @@ from dr_cli.scoring.baselines import (
     score_copies,
 )
 from dr_cli.scoring.comparison import compare
+from dr_cli.scoring.evaluation import Evaluation
 from dr_cli.scoring.flow import count_failed, describe_flow
 from dr_cli.scoring.intervals import REPLICATES
 from dr_cli.scoring.predictions import OWN_THRESHOLDS, PROBABILITIES, find_threshold
@@ -98,14 +99,15 @@ def evaluate(
     "patient", "split", and "grade_map"; the run's own data are read as it read
     them. tta: the mean over four flips.
 
-    The record goes into JSON as it is; README names its fields. Rates, AUC, ECE and probabilities
+    The record is a dict that goes into JSON as it is, and that a notebook shows as tables; README
+    names its fields. Rates, AUC, ECE and probabilities
     are in [0, 1], kappa in [-1, 1], mean_absolute_error in grades, nll in nats. Raises UsageError
     where run is not finished, has no such split or column, or data cannot be scored.
     """
     run = run if isinstance(run, Run) else Run(Path(run))
     scoring = Scoring(bootstrap, seed, by, prevalences)
     if data is None:
-        return evaluate_run(run, choose_split(run, split), rules, scoring)
+        return Evaluation(evaluate_run(run, choose_split(run, split), rules, scoring))
     from dr_cli.dataset.dataset import FundusDataset
     from dr_cli.dataset.feeding import batches
     from dr_cli.labels import reading
@@ -133,7 +135,7 @@ def evaluate(
     context = replace(context, failed=context.failed + len(dataset.failed))
     if tta:
         context = replace(context, warnings=(*context.warnings, UNTRIED))
-    return build_record(table, context, chosen, scoring)
+    return Evaluation(build_record(table, context, chosen, scoring))
 
 
 def choose_split(run: Run, split: str | None = None) -> str:

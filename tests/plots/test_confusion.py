@@ -1,5 +1,6 @@
 """Counting and drawing, each tested alone."""
 
+import re
 import subprocess
 import sys
 
@@ -133,3 +134,16 @@ def test_counting_needs_numpy_alone():
         "print({'pandas', 'matplotlib', 'seaborn', 'sklearn', 'torch'} & set(sys.modules))"
     )
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "set()"
+
+
+def test_a_notebook_shows_counts_shaded_by_their_share_of_the_row():
+    matrix = ConfusionMatrix.from_counts([[1500, 0], [0, 0]], ["<b>no</b>", "yes"])
+    html = matrix._repr_html_()
+    assert "&lt;b&gt;no&lt;/b&gt;" in html
+    assert "<b>" not in html
+    cells = re.findall(r"background:#(\w+);color:(\w+)[^>]*>([\d,]+)<", html)
+    assert cells == [
+        ("08306b", "white", "1,500"), ("f7fbff", "black", "0"), ("f7fbff", "black", "0"),
+        ("f7fbff", "black", "0"),
+    ]  # fmt: skip
+    assert repr(matrix) == "ConfusionMatrix.from_counts([[1500, 0], [0, 0]], ('<b>no</b>', 'yes'))"
