@@ -42,7 +42,9 @@ def test_every_public_name_is_there_and_says_what_it_is():
         _ = dr_cli.nothing_of_that_name
 
 
-@pytest.mark.parametrize("name", ["ConfusionMatrix", "FundusDataset", "Grader", "build_resnet"])
+@pytest.mark.parametrize(
+    "name", ["ConfusionMatrix", "FundusDataset", "Grader", "Records", "build_resnet"]
+)
 def test_its_example_says_what_comes_out(name):
     public = getattr(dr_cli, name)
     finder, runner = doctest.DocTestFinder(recurse=False), doctest.DocTestRunner()
