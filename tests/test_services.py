@@ -1,0 +1,132 @@
+"""examples/service.py under fifty clients at once, and examples/watch_folder.py."""
+
+import asyncio
+import base64
+import importlib.util
+import io
+import json
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from dr_cli import Grader, runs
+from dr_cli.grades import Calibration
+from dr_cli.network.resnet import build_resnet
+from dr_cli.photographs.crop import Preprocessing
+from tests.builders.photographs import picture
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+for needed in ("fastapi", "python_multipart"):
+    pytest.importorskip(needed, reason="the extra `service` is not installed")
+httpx, uvicorn = pytest.importorskip("httpx"), pytest.importorskip("uvicorn")
+
+
+def load(name: str):
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    torch.manual_seed(0)
+    network = build_resnet("resnet18").eval()
+    torch.nn.init.normal_(network.fc.weight)
+    record = runs.ModelRecord("resnet18", Preprocessing(32).to_dict(), Calibration())
+    runs.Run(folder).save_model(network.state_dict(), record)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def photographs():
+    """Ten pictures as PNG files hold them, by name."""
+    found = {}
+    for k in range(10):
+        picture(k % 5, seed=k, size=96).save(held := io.BytesIO(), "PNG")
+        found[f"{k}.png"] = held.getvalue()
+    return found
+
+
+@pytest.fixture(scope="module")
+def address(run):
+    service = load("service")
+    server = uvicorn.Server(uvicorn.Config(service.make_app(str(run)), port=0, log_level="error"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        time.sleep(0.05)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    yield f"http://127.0.0.1:{port}/grade"
+    server.should_exit = True
+    thread.join()
+
+
+def post_all(address, uploads):
+    async def send():
+        async with httpx.AsyncClient(timeout=120) as client:
+            sent = (client.post(address, files={"photograph": (n, d)}) for n, d in uploads)
+            return await asyncio.gather(*sent)
+
+    return asyncio.run(send())
+
+
+def test_fifty_at_once_get_each_its_own_record_and_heatmap(address, run, photographs):
+    uploads = list(photographs.items()) * 5
+    answers = post_all(address, uploads)
+    assert [answer.status_code for answer in answers] == [200] * 50
+    expected = Grader.load(run).predict([io.BytesIO(data) for data in photographs.values()])
+    expected = dict(zip(photographs, expected, strict=True))
+    assert len({json.dumps(record["probabilities"]) for record in expected.values()}) > 5
+    for (name, _), answer in zip(uploads, answers, strict=True):
+        record = answer.json()
+        assert record["path"] == name
+        assert record["probabilities"] == pytest.approx(expected[name]["probabilities"], abs=1e-2)
+        kind, _, data = record["heatmap"].partition(",")
+        assert kind == "data:image/jpeg;base64"
+        Image.open(io.BytesIO(base64.b64decode(data))).verify()
+
+
+def test_what_is_no_photograph_is_refused_and_the_others_go_on(address, photographs):
+    service = load("service")
+    uploads = [("a.txt", b"text"), ("1.png", photographs["1.png"]), ("b.png", b"")]
+    uploads.append(("large.png", bytes(service.MOST_BYTES + 1)))
+    answers = post_all(address, uploads)
+    assert [answer.status_code for answer in answers] == [422, 200, 422, 413]
+    assert "not an image" in answers[0].json()["detail"]
+
+
+def test_a_full_desk_says_come_again(run, photographs, monkeypatch):
+    service = load("service")
+    monkeypatch.setattr(service, "MOST_WAITING", 0)
+    app = httpx.ASGITransport(service.make_app(str(run)))
+
+    async def send():
+        async with httpx.AsyncClient(transport=app, base_url="http://desk") as client:
+            return await client.post("/grade", files={"photograph": photographs["1.png"]})
+
+    answer = asyncio.run(send())
+    assert answer.status_code == 503
+    assert answer.headers["retry-after"] == "5"
+
+
+def test_a_watched_folder_is_graded_as_files_arrive(run, photographs, tmp_path, monkeypatch):
+    watch = load("watch_folder")
+    monkeypatch.setattr(watch, "EVERY", 0.0)
+    inbox, grades = tmp_path / "inbox", tmp_path / "grades.jsonl"
+    inbox.mkdir()
+    for name, data in photographs.items():
+        (inbox / name).write_bytes(data)
+    (inbox / ".half").write_bytes(b"")
+    known = {str(inbox / "0.png")}
+    assert list(watch.arrivals(inbox, set(), looks=1)) == []  # they may still grow
+    assert next(watch.arrivals(inbox, known, looks=2)).name == "1.png"
+    watch.main(str(run), str(inbox), str(grades), looks=2)
+    watch.main(str(run), str(inbox), str(grades), looks=2)
+    listed = [json.loads(line)["path"] for line in grades.read_text().splitlines()]
+    assert [Path(path).name for path in listed] == sorted(photographs)
