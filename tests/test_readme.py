@@ -180,9 +180,11 @@ def test_layouts_rooms_and_environment_are_all_named():
     for layout in layouts.LAYOUTS:
         assert f"`{layout.name}`" in README, layout.name
     package = ROOT / "dr_cli"
-    for room in package.rglob("*.py"):
-        if not room.name.startswith("__"):
-            assert f"`{room.stem}`" in README or f"{room.name}" in README, room.name
+    rows = re.findall(r"^\| (?:`(\w+)/`.*|the ground) \| (.*) \|$", README, re.MULTILINE)
+    for wing, told in rows:
+        rooms = {p.stem for p in (package / wing).glob("*.py") if not p.name.startswith("__")}
+        assert not (rooms - set(re.findall(r"`(\w+)`", told))), wing or "the ground"
+    assert {wing for wing, _ in rows} == {"", *(p.parent.name for p in package.glob("*/*.py"))}
     source = "".join(p.read_text(encoding="utf-8") for p in package.rglob("*.py"))
     for name in set(re.findall(r'environ(?:\.get\(|\[)"(DR_[A-Z_]+)"', source)):
         assert f"`{name}`" in README, name

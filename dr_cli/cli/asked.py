@@ -62,7 +62,7 @@ def read_threshold(text: str | None) -> float | Path | None:
 
 def read_limits(pairs: list[str]) -> dict[str, float]:
     """`METRIC=VALUE` each; checked before a network is run for nothing."""
-    from dr_cli.scoring.record import check_limits
+    from dr_cli.scoring.limits import check_limits
 
     found = {}
     for pair in pairs:

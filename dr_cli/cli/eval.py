@@ -227,8 +227,8 @@ def _write(record: dict[str, Any], folder: Path) -> None:
 
 
 def _print(record: dict[str, Any], form: str) -> None:
+    from dr_cli.scoring.flat import APART, flatten
     from dr_cli.scoring.metrics import FIGURES
-    from dr_cli.scoring.record import APART, flatten
 
     if form == "json":
         typer.echo(to_json(record))
@@ -260,7 +260,7 @@ def _print_checklist(record: dict[str, Any], form: str) -> None:
 
 def _judge(record: dict[str, Any], limits: dict[str, float]) -> None:
     """Raises UnmetError for a figure that misses its limit, DrError for images that failed."""
-    from dr_cli.scoring.record import fail_under
+    from dr_cli.scoring.limits import fail_under
 
     fail_under(record, limits)
     if record["failed"]:

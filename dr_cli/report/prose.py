@@ -3,7 +3,8 @@
 import re
 from collections.abc import Iterator, Sequence
 
-from dr_cli.scoring.record import Record, doubt_leaks
+from dr_cli.scoring.doubts import doubt_leaks
+from dr_cli.scoring.record import Record
 from dr_cli.words import figure, number, percent, signed_figure
 
 INTENDED_USE = (

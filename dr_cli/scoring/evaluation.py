@@ -7,8 +7,9 @@ from markupsafe import Markup
 
 from dr_cli import markup, words
 from dr_cli.plots.confusion import ConfusionMatrix
+from dr_cli.scoring.flat import flatten
 from dr_cli.scoring.metrics import FIGURES
-from dr_cli.scoring.record import Record, flatten
+from dr_cli.scoring.record import Record
 
 SHOWN = (
     "accuracy", "qwk", "referable.auc", "referable.sensitivity", "referable.specificity",

@@ -1,14 +1,30 @@
-"""How far the errors of the probabilities can be trusted: intervals of ECE, Brier and NLL."""
+"""How honest the probabilities are: ECE, Brier and NLL with their intervals, and before the
+temperature."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dr_cli.scoring import intervals, metrics
+from dr_cli.scoring.calibration import retemper, tell_temperature
 from dr_cli.scoring.metrics import LEAST, Floats, Statistic
+from dr_cli.scoring.predictions import Sample
 
+Record = dict[str, Any]
 ERRORS = ("ece", "brier", "nll")
+
+
+def find_probabilities(sample: Sample) -> tuple[NDArray[np.int64], NDArray[np.float64]] | None:
+    """The five, and the grades, or, where they are not known, of referable or not: [N], [N, K].
+    None where only the answers are."""
+    target = sample.targets["referable"]
+    if sample.graded and sample.graded.probabilities is not None:
+        return sample.graded.truth, sample.graded.probabilities
+    if target.score is None:
+        return None
+    return target.truth.astype(np.int64), np.stack([1 - target.score, target.score], axis=1)
 
 
 def sum_errors(
@@ -51,4 +67,39 @@ def bound_errors(found: Floats) -> dict[str, list[float] | None]:
         "ece": intervals.gap_interval(found[:, 8:] / n[:, None]),
         "brier": bound_mean(0),
         "nll": bound_mean(3),
+    }
+
+
+def judge_probabilities(
+    sample: Sample, temperature: float | None, found: Mapping[str, Floats]
+) -> Record:
+    """A record's `calibration`: the errors with their intervals, and before the temperature.
+
+    found: `errors` as `sum_errors` gives them, of the images, then of each replicate.
+    """
+    told = find_probabilities(sample)
+    if told is None:
+        names = ("ece", "brier", "nll", "temperature", "temperature_note", "before")
+        nothing = dict.fromkeys(names)
+        return {**nothing, "curve": [], "ci95": dict.fromkeys(ERRORS)}
+    true, probabilities = told
+    before = temperature and _measure_errors(true, retemper(probabilities, temperature))
+    after = _measure_errors(true, probabilities)
+    curve = after.pop("curve")
+    return {
+        **after,
+        "temperature": temperature,
+        "temperature_note": tell_temperature(temperature),
+        "before": before,
+        "curve": curve,
+        "ci95": bound_errors(found["errors"]),
+    }
+
+
+def _measure_errors(true: NDArray[np.int64], probabilities: NDArray[np.float64]) -> Record:
+    return {
+        "ece": metrics.expected_calibration_error(true, probabilities),
+        "brier": metrics.brier_score(true, probabilities),
+        "nll": metrics.negative_log_likelihood(true, probabilities),
+        "curve": metrics.reliability_curve(true, probabilities),
     }

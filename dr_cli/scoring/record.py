@@ -1,6 +1,6 @@
 """Predictions -> the record that `dr eval` prints, `summary.json` holds and the report draws."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -8,13 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dr_cli import words
-from dr_cli.errors import UnmetError, UsageError
 from dr_cli.grades import GIVEN, Calibration, OperatingPoint
 from dr_cli.scoring import headline, honesty, intervals, metrics, per_grade, screening, subgroups
 from dr_cli.scoring.baselines import NO_BASELINES, Pair, find_copies, score_pair
-from dr_cli.scoring.calibration import retemper, tell_temperature
-from dr_cli.scoring.comparison import TESTS
+from dr_cli.scoring.doubts import find_doubts
 from dr_cli.scoring.flow import Flow
 from dr_cli.scoring.headline import Replicates
 from dr_cli.scoring.intervals import UNDEFINED
@@ -24,17 +21,12 @@ from dr_cli.scoring.predictions import TARGETS, Graded, Sample, Target, check, f
 if TYPE_CHECKING:
     import pandas as pd
 
-FEW = 30  # with 15 patients the interval of QWK held the truth in 91% of drawn sets, not in 95%
 NOT_CHOSEN = "0.5, as nothing was chosen on validation"
 FROM_GRADE = "the predicted grade, as no probability is known"
 UNKNOWN = Calibration(temperature=None)  # of predictions that nobody says more of
 
-_BRIEF = ("accuracy", "qwk", "referable")  # of the images that do not leak
-
 Record = dict[str, Any]
-APART = (*TARGETS, "per_patient")  # of which a record tells more than a list of figures holds
 Measure = Callable[["pd.DataFrame"], Record]
-Row = tuple[str, float | None, list[float] | None]  # name, value, 95% interval
 
 
 @dataclass(frozen=True)
@@ -113,7 +105,7 @@ def build_record(
         "failed": context.failed,
         "grade_counts": graded and graded.counts.sum(axis=1).tolist(),
         **headline.measure(sample, found),
-        "calibration": _judge_probabilities(sample, calibration.temperature, found),
+        "calibration": honesty.judge_probabilities(sample, calibration.temperature, found),
         "per_grade": per_grade.measure_grades(graded, sample, rates) if graded else [],
         "confusion": graded and graded.counts.tolist(),
         "baselines": _tell_baselines(context.baselines or _score_majority(graded), sample, found),
@@ -131,121 +123,8 @@ def build_record(
         further = _screen(name, sample, found, scoring)
         target = sample.targets.get(name)
         record[name] = _add_threshold(name, record[name], target, point) | further
-    record["warnings"] = [*context.warnings, *_find_doubts(record, sample, point)]
+    record["warnings"] = [*context.warnings, *find_doubts(record, sample, point)]
     return record
-
-
-def doubt_leaks(record: Mapping[str, Any]) -> str | None:
-    """What must be said of a run on a split that leaks fellow eyes, in one sentence, or None."""
-    fellow = (record["baselines"] or {}).get("fellow_eye")
-    leaking = (record.get("leaks") or {}).get("fellow_eye_in_train") or 0
-    if not fellow or not leaking or fellow["qwk"] is None or record["qwk"]["value"] is None:
-        return None
-    qwk = record["qwk"]["value"]
-    difference = (fellow.get("difference") or {}).get("qwk") or UNDEFINED
-    interval = difference["ci95"]
-    if qwk > fellow["qwk"] and (interval is None or interval[0] > 0):
-        return None
-    told = "does not beat" if qwk <= fellow["qwk"] else "is not clearly above"
-    apart = f" (difference {words.signed_figure(difference)})" if interval else ""
-    return (
-        f"QWK {qwk:.3f} {told} the {fellow['qwk']:.3f} of copying the other eye's grade without "
-        f"a look at the image{apart}: {leaking:,} of these {record['n']:,} images have their "
-        "fellow eye in train or val, so split by patient before you trust any of these figures"
-    )
-
-
-def flatten(record: Mapping[str, Any]) -> list[Row]:
-    """Every figure of a record: `FIGURES`, those before temperature, of the gradable images, of
-    those that do not leak, the baselines, of each group (`by.camera=A.qwk`) and comparison
-    (`against.NAME.qwk`, with `.p`)."""
-    top = dict.fromkeys(name.partition(".")[0] for name in FIGURES)
-    calibration, refused = record["calibration"], record["ungradable"] or {}
-    without, errors = refused.get("without"), calibration.get("ci95") or {}
-    found = [
-        *_rows("", {name: record[name] for name in top}),
-        *(row for name in TARGETS for row in _screening_rows(name, record[name])),
-        *_plain("per_patient", record["per_patient"] or {}, "n"),
-        *_rows("per_patient", record["per_patient"] or {}),
-        *((f"calibration.{e}", calibration[e], errors.get(e)) for e in honesty.ERRORS),
-        *_plain("calibration.before", calibration["before"] or {}, "ece", "brier", "nll"),
-        *_plain("ungradable", refused, "share"),
-        *_rows("ungradable.without", {k: without[k] for k in ("accuracy", "qwk") if without}),
-    ]
-    clean = record.get("without_leaks") or {}
-    found += _plain("without_leaks", clean, "n")
-    found += _rows("without_leaks", {k: clean[k] for k in _BRIEF if k in clean})
-    for name, pair in record["baselines"].items():
-        found += _plain(f"baseline.{name}", pair or {}, "accuracy", "qwk")
-        found += _rows(f"baseline.{name}.less", (pair or {}).get("difference") or {})
-    by = record["subgroups"] or {"groups": []}
-    for group in by["groups"]:
-        value = "not known" if group["value"] is None else group["value"]
-        where = f"by.{by['column']}={value}"
-        found += [*_plain(where, group, "n"), *_rows(where, group)]
-    for name, spread in ((record.get("folds") or {}).get("sd") or {}).items():
-        found.append((f"folds.mean.{name}", record["folds"]["mean"][name], None))
-        found.append((f"folds.sd.{name}", spread, None))
-    pairs = record.get("against", [])
-    for pair in pairs:
-        first = "" if pair["a"] == pairs[0]["a"] else f"{pair['a']}."
-        for test in TESTS:
-            where, told = f"{first}against.{pair['b']}.{test}", pair[test] or {}
-            if "difference" in told:
-                found.append((where, told["difference"], told["ci95"]))
-            found += _plain(where, told, "p", "p_holm")
-    return found
-
-
-def _rows(where: str, part: Mapping[str, Any]) -> Iterator[Row]:
-    """Every figure at any depth: a dictionary that has a value and an interval."""
-    for key, inner in part.items():
-        name = f"{where}.{key}" if where else key
-        if isinstance(inner, Mapping) and {"value", "ci95"} <= inner.keys():
-            yield name, inner["value"], inner["ci95"]
-        elif isinstance(inner, Mapping):
-            yield from _rows(name, inner)
-
-
-def _screening_rows(name: str, target: Mapping[str, Any]) -> list[Row]:
-    """What of a target is no figure of its own: counts, predictive values at a prevalence, ECE."""
-    rows = _plain(f"{name}.counts", target["counts"] or {}, "tp", "fp", "fn", "tn")
-    rows += _plain(f"{name}.calibration", target["calibration"] or {}, "ece")
-    for at in target["at_prevalence"]:
-        rows += _rows(f"{name}.at_prevalence={at['prevalence']:g}", at)
-    return rows
-
-
-def _plain(where: str, part: Mapping[str, Any], *names: str) -> list[Row]:
-    """Numbers that have no interval."""
-    return [(f"{where}.{name}", part[name], None) for name in names if name in part]
-
-
-def fail_under(record: Mapping[str, Any], limits: Mapping[str, float]) -> None:
-    """Raises UnmetError (exit code 3) naming every figure that misses its limit.
-
-    limits: of `FIGURES` the least value, or for an error (mean absolute error, ECE, Brier, NLL)
-    the largest. An undefined figure meets no limit. UsageError for other names.
-    """
-    check_limits(limits)
-    values = {name: value for name, value, _ in flatten(record)}
-    missed = []
-    for name, limit in limits.items():
-        value = values[name]
-        lower = FIGURES[name].lower_is_better
-        if value is None:
-            missed.append(f"{name} is undefined here")
-        elif value > limit if lower else value < limit:
-            missed.append(f"{name} {value:.4f} is {'above' if lower else 'below'} {limit:g}")
-    if missed:
-        raise UnmetError("; ".join(missed))
-
-
-def check_limits(limits: Iterable[str]) -> None:
-    """Raises UsageError, listing what there is, for a name that is none of `FIGURES`."""
-    for name in limits:
-        if name not in FIGURES:
-            raise UsageError(f"no figure is called {name!r}: there are {', '.join(FIGURES)}")
 
 
 # --- the parts of the record
@@ -264,7 +143,7 @@ def _prepare_further(
 ) -> dict[str, metrics.Statistic]:
     """Of the record's own images alone: errors of the probabilities, and what baselines say."""
     further = {}
-    if told := _find_probabilities(sample):
+    if told := honesty.find_probabilities(sample):
         further["errors"] = honesty.sum_errors(*told, sample.unit, sample.units)
     if sample.graded:
         for name, said in copies.items():
@@ -316,46 +195,6 @@ def _add_threshold(
         "specificity": figures["specificity"],
         "threshold_from": source,
         "rule": chosen.rule if chosen else None,
-    }
-
-
-def _find_probabilities(sample: Sample) -> tuple[NDArray[np.int64], NDArray[np.float64]] | None:
-    """The five, and the grades, or, where they are not known, of referable or not: [N], [N, K].
-    None where only the answers are."""
-    target = sample.targets["referable"]
-    if sample.graded and sample.graded.probabilities is not None:
-        return sample.graded.truth, sample.graded.probabilities
-    if target.score is None:
-        return None
-    return target.truth.astype(np.int64), np.stack([1 - target.score, target.score], axis=1)
-
-
-def _judge_probabilities(sample: Sample, temperature: float | None, found: Replicates) -> Record:
-    told = _find_probabilities(sample)
-    if told is None:
-        names = ("ece", "brier", "nll", "temperature", "temperature_note", "before")
-        nothing = dict.fromkeys(names)
-        return {**nothing, "curve": [], "ci95": dict.fromkeys(honesty.ERRORS)}
-    true, probabilities = told
-    before = temperature and _measure_honesty(true, retemper(probabilities, temperature))
-    after = _measure_honesty(true, probabilities)
-    curve = after.pop("curve")
-    return {
-        **after,
-        "temperature": temperature,
-        "temperature_note": tell_temperature(temperature),
-        "before": before,
-        "curve": curve,
-        "ci95": honesty.bound_errors(found["errors"]),
-    }
-
-
-def _measure_honesty(true: NDArray[np.int64], probabilities: NDArray[np.float64]) -> Record:
-    return {
-        "ece": metrics.expected_calibration_error(true, probabilities),
-        "brier": metrics.brier_score(true, probabilities),
-        "nll": metrics.negative_log_likelihood(true, probabilities),
-        "curve": metrics.reliability_curve(true, probabilities),
     }
 
 
@@ -423,62 +262,3 @@ def _measure_part(table: "pd.DataFrame", point: OperatingPoint | None, scoring: 
     sample = Sample.from_table(table, point)
     found = _replicate(sample, scoring)
     return {"n": len(table), "patients": sample.patients, **headline.measure(sample, found)}
-
-
-def _find_doubts(record: Record, sample: Sample, point: OperatingPoint | None) -> list[str]:
-    found = []
-    if sample.patients is None:
-        found.append(
-            "no patient is known: intervals take each image for a patient of its own, and are "
-            "too narrow where there are two eyes of one"
-        )
-    elif sample.unknown:
-        found.append(f"{sample.unknown:,} images have no patient: each counts as one of its own")
-    if sample.units < FEW:
-        found.append(f"{sample.units} {sample.kind}s are few: intervals are rough")
-    elif rare := per_grade.find_rare(sample):
-        found.append(
-            f"few patients: {', '.join(rare)}; with fewer than {per_grade.FEW} what rests on them "
-            "is rough: rates of that grade, balanced accuracy, macro F1"
-        )
-    if record["subgroups"] and (small := subgroups.doubt_groups(record["subgroups"])):
-        found.append(small)
-    if sample.targets["referable"].score is None:
-        found.append("no probability is known: no AUC, no calibration, no threshold to choose")
-    elif point is None:
-        found.append(
-            "no threshold was chosen on validation images: sensitivity and specificity are at 0.5"
-        )
-    elif point.data not in (None, record["data"]):
-        found.append(
-            f"the threshold was chosen on other data ({point.data}): sensitivity and "
-            "specificity seldom keep their balance when it travels"
-        )
-    if graded := sample.graded:
-        absent = [str(k) for k, n in enumerate(record["grade_counts"]) if n == 0]
-        if absent:
-            found.append(f"no image of grade {', '.join(absent)}: figures are without it")
-        if len(np.unique(graded.said)) == 1 and len(np.unique(graded.truth)) > 1:
-            found.append(f"every image was called grade {graded.said[0]}")
-        elif record["qwk"]["ci95"] and record["qwk"]["ci95"][0] <= 0:
-            found.append(f"QWK {record['qwk']['value']:.3f} is not told apart from guessing (0)")
-    found += _doubt_temperature(record["calibration"])
-    told = doubt_leaks(record)
-    return [*found, told] if told else found
-
-
-def _doubt_temperature(judged: Record) -> list[str]:
-    """What is wrong with a temperature: the end of its range, or worse with it than without."""
-    temperature, before = judged["temperature"], judged["before"]
-    if not before or temperature == 1:
-        return []
-    found = [f"temperature {note}" for note in [judged["temperature_note"]] if note]
-    worse = [name for name in ("ece", "nll") if judged[name] > before[name]]
-    if worse:
-        pairs = (f"{name.upper()} {before[name]:.3f} to {judged[name]:.3f}" for name in worse)
-        told = ", ".join(pairs)
-        found.append(
-            f"temperature {temperature:.3g}, fitted on validation, makes the probabilities of "
-            f"these images worse: {told}"
-        )
-    return found

@@ -27,8 +27,9 @@ from scipy.special import ndtr, ndtri
 from dr_cli.grades import NUM_GRADES, Calibration, softmax
 from dr_cli.scoring import calibration, honesty, intervals, metrics
 from dr_cli.scoring.comparison import TESTS, compare, holm
+from dr_cli.scoring.flat import flatten
 from dr_cli.scoring.predictions import Sample
-from dr_cli.scoring.record import Scoring, build_record, flatten
+from dr_cli.scoring.record import Scoring, build_record
 
 
 def speed() -> None:

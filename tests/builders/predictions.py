@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 
 P = [f"p{k}" for k in range(5)]
+HEADLINE = ["accuracy", "balanced_accuracy", "qwk", "macro_f1", "mean_absolute_error"]
 
 
 def graded(n, seed=0, noise=0.8):

@@ -7,7 +7,8 @@ import pytest
 
 from dr_cli.cli import scorecard, tables
 from dr_cli.grades import Calibration, OperatingPoint, Threshold
-from dr_cli.scoring.record import Context, Scoring, build_record, flatten
+from dr_cli.scoring.flat import flatten
+from dr_cli.scoring.record import Context, Scoring, build_record
 from tests.builders import predictions
 
 

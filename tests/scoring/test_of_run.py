@@ -18,9 +18,9 @@ from dr_cli.network.resnet import build_resnet
 from dr_cli.photographs.crop import Preprocessing
 from dr_cli.runs import PREDICTIONS, DataRecord, ModelRecord, Run, RunConfig
 from dr_cli.scoring.calibration import choose_operating_point, fit_thresholds
+from dr_cli.scoring.flat import flatten
 from dr_cli.scoring.intervals import REPLICATES
 from dr_cli.scoring.of_run import Rules, choose_split, compare_runs, evaluate, recalibrate
-from dr_cli.scoring.record import flatten
 from dr_cli.training import crossval
 from tests.builders.photographs import course
 from tests.builders.predictions import P, table

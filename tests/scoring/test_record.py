@@ -9,16 +9,16 @@ import sklearn.metrics as reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dr_cli.errors import UnmetError, UsageError
+from dr_cli.errors import UsageError
 from dr_cli.grades import Calibration, OperatingPoint, Threshold
 from dr_cli.scoring.calibration import choose_operating_point, retemper
 from dr_cli.scoring.comparison import compare
-from dr_cli.scoring.metrics import FIGURES
-from dr_cli.scoring.record import Context, Scoring, build_record, doubt_leaks, fail_under, flatten
-from tests.builders.predictions import P, binary, table
+from dr_cli.scoring.doubts import doubt_leaks
+from dr_cli.scoring.flat import flatten
+from dr_cli.scoring.record import Context, Scoring, build_record
+from tests.builders.predictions import HEADLINE, P, binary, table
 
 WARM = Calibration(temperature=1.5)
-HEADLINE = ["accuracy", "balanced_accuracy", "qwk", "macro_f1", "mean_absolute_error"]
 
 
 def plain(record):
@@ -273,35 +273,6 @@ def test_the_threshold_chosen_on_validation_is_used_and_named():
     assert any("at 0.5" in w for w in build_record(rows, scoring=Scoring(0))["warnings"])
 
 
-def test_a_run_below_the_fellow_eye_on_a_leaking_split_is_told():
-    rows = table(60)
-    fellow = {
-        "majority": {"accuracy": 0.7, "qwk": 0.0},
-        "fellow_eye": {"accuracy": 0.85, "qwk": 0.95},
-    }
-    leaks = {"fellow_eye_in_train": 96, "duplicates_across_splits": 0}
-    record = build_record(rows, Context(baselines=fellow, leaks=leaks), scoring=Scoring(100))
-    nobody_knows = {"difference": None}  # what copying says of each image
-    assert record["baselines"] == {name: {**pair, **nobody_knows} for name, pair in fellow.items()}
-    assert record["leaks"] == leaks
-    told = doubt_leaks(record)
-    assert told in record["warnings"]
-    assert "does not beat the 0.950" in told
-    assert "96 of these 120 images" in told
-    qwk = record["qwk"]["value"]
-    for low, words in ((-0.01, "is not clearly above"), (0.01, None)):
-        above = {"value": 0.05, "ci95": [low, 0.11]}
-        pair = {"accuracy": 0.8, "qwk": qwk - 0.05, "difference": {"qwk": above}}
-        told = doubt_leaks({**record, "baselines": {**fellow, "fellow_eye": pair}})
-        assert told is None if words is None else words in told
-    assert "(difference +0.050 (−0.010 to +0.110))" in doubt_leaks(
-        {**record, "baselines": {"fellow_eye": pair | {"difference": {
-            "qwk": {"value": 0.05, "ci95": [-0.01, 0.11]}}}}}
-    )  # fmt: skip
-    clean = {"fellow_eye_in_train": 0, "duplicates_across_splits": 0}
-    assert doubt_leaks({**record, "leaks": clean}) is None
-
-
 def test_a_network_is_set_against_the_fellow_eye_on_the_same_patients():
     """The verdict is of the paired difference: an interval of the network alone, held against the
     baseline as if that were known, says nothing of the two together."""
@@ -346,70 +317,6 @@ def test_without_baselines_the_majority_is_of_these_images():
     assert majority == {"accuracy": pytest.approx(share), "qwk": 0, "difference": None}
 
 
-def test_a_record_as_rows_names_every_figure_once_and_in_order():
-    rows = table(30).assign(gradable=lambda t: t.index % 5 > 0, site=["a", None, "a"] * 20)
-    record = build_record(rows, calibration=WARM, scoring=Scoring(50, by="site"))
-    others = [("b", rows), ("c", rows.assign(predicted=0))]
-    record["against"] = compare([("a", rows), *others], bootstrap=50)
-    found = flatten(record)
-    rate = ("auc", "sensitivity", "specificity")
-    headline = [
-        *HEADLINE,
-        *(f"{target}.{name}" for target in ("referable", "sight_threatening") for name in rate),
-    ]
-    alarm = ("ppv", "npv", "likelihood_ratio_positive", "likelihood_ratio_negative")
-    judged = ("slope", "intercept", "observed_expected")
-    told_of = [*rate, *alarm, *(f"calibration.{name}" for name in judged)]
-    at = [f"at_prevalence={share}.{name}" for share in (0.05, 0.1, 0.2) for name in alarm[:2]]
-    apart = [*(f"counts.{name}" for name in ("tp", "fp", "fn", "tn")), "calibration.ece", *at]
-    errors = ("ece", "brier", "nll")
-    tests = ("qwk", "referable_auc", "mcnemar_referable", "mcnemar_grade")
-    targets = ("referable", "sight_threatening")
-    assert [name for name, _, _ in found] == [
-        *HEADLINE,
-        *(f"{target}.{name}" for target in targets for name in told_of),
-        *(f"{target}.{name}" for target in targets for name in apart),
-        *(f"per_patient.{name}" for name in ("n", *headline)),
-        *(f"calibration.{name}" for name in errors),
-        *(f"calibration.before.{name}" for name in errors),
-        *("ungradable.share", "ungradable.without.accuracy", "ungradable.without.qwk"),
-        *("baseline.majority.accuracy", "baseline.majority.qwk"),
-        *(f"by.site=a.{name}" for name in ("n", *headline)),
-        *(f"by.site=not known.{name}" for name in ("n", *headline)),
-        *(f"by.site=not known.difference.{name}" for name in headline),
-        *(
-            f"{pair}.{test}{end}"
-            for pair in ("against.b", "against.c", "b.against.c")
-            for test in tests
-            for end in ("", ".p", ".p_holm")
-            if end or not test.startswith("mcnemar")
-        ),
-    ]
-    told = {name: (value, interval) for name, value, interval in found}
-    assert told["referable.auc"] == tuple(record["referable"]["auc"].values())
-    assert told["calibration.before.nll"] == (record["calibration"]["before"]["nll"], None)
-    assert told["ungradable.without.qwk"][0] == record["ungradable"]["without"]["qwk"]["value"]
-    assert told["by.site=a.n"] == (40, None)
-    last = record["against"][-1]["qwk"]
-    assert told["b.against.c.qwk"] == (last["difference"], last["ci95"])
-    assert set(FIGURES) < set(told)
-
-
-def test_fail_under_names_every_figure_that_misses():
-    record = build_record(table(60), scoring=Scoring(0))
-    fail_under(record, {"qwk": 0.1, "mean_absolute_error": 3, "referable.auc": 0.5})
-    with pytest.raises(
-        UnmetError, match=r"qwk 0\.\d+ is below 0\.99; calibration.ece .* is above 0"
-    ):
-        fail_under(record, {"qwk": 0.99, "accuracy": 0.1, "calibration.ece": 0})
-    undefined = build_record(table(1).head(1), scoring=Scoring(0))
-    with pytest.raises(UnmetError, match=r"referable\.auc is undefined"):
-        fail_under(undefined, {"referable.auc": 0})
-    with pytest.raises(UsageError, match=r"'kappa'.*qwk, .*referable\.auc"):
-        fail_under(record, {"kappa": 0.5})
-    assert UnmetError.exit_code == 3
-
-
 # --- subgroups and ungradable images
 
 
@@ -421,7 +328,7 @@ def test_subgroups_are_scored_like_tables_of_their_own():
     alone = build_record(rows.head(50), scoring=Scoring(2000))
     groups = build_record(rows, scoring=Scoring(2000, by="camera"))["subgroups"]
     first, second = groups["groups"]
-    for name in [*HEADLINE]:
+    for name in HEADLINE:
         assert first[name]["value"] == alone[name]["value"]
         assert first[name]["ci95"] == pytest.approx(alone[name]["ci95"], abs=0.03)
     assert first["referable"]["auc"]["value"] == alone["referable"]["auc"]["value"]

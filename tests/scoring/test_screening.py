@@ -12,7 +12,8 @@ from sklearn.linear_model import LogisticRegression
 from dr_cli.errors import UsageError
 from dr_cli.grades import Calibration, OperatingPoint, Threshold
 from dr_cli.scoring import screening
-from dr_cli.scoring.record import Scoring, build_record, flatten
+from dr_cli.scoring.flat import flatten
+from dr_cli.scoring.record import Scoring, build_record
 from tests.builders.predictions import P, binary, table
 
 FIRST = {"referable": 2, "sight_threatening": 3}
