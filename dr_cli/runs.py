@@ -220,6 +220,8 @@ class Run:
             text = self[name].read_text(encoding="utf-8")
             return json.loads(text, parse_constant=lambda _: None)
         except FileNotFoundError:
+            if not self.folder.exists():
+                raise UsageError(f"{self.folder}: no such folder; name a run of dr train") from None
             kind = "finished run" if name == "summary.json" else "run"
             raise UsageError(f"{self.folder} has no {name}: it is no {kind} of dr train") from None
         except (OSError, ValueError, RecursionError) as error:

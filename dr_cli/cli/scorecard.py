@@ -87,8 +87,13 @@ def _tell_threshold(part: Any) -> list[list[Cell]]:
     """The threshold that a target's figures hold at, and where it comes from."""
     if not isinstance(part, Mapping) or "threshold" not in part:
         return []
-    rule = f"{part['rule']}, " if part["rule"] else ""
-    return [["  threshold", words.number(part["threshold"]), f"{rule}{part['threshold_from']}"]]
+    from dr_cli.scoring.record import FROM_GRADE, NOT_CHOSEN
+
+    short = {FROM_GRADE: "none: the predicted grade", NOT_CHOSEN: "not chosen on validation"}
+    source = part["threshold_from"]  # where it is not in short, 80 columns hold it
+    parts = [short[source]] if source in short else filter(None, [part["rule"], source])
+    told = ", ".join(dict.fromkeys(parts))
+    return [["  threshold", words.number(part["threshold"]), told]]
 
 
 def _tell_baselines(record: Record) -> Iterator[list[Cell]]:

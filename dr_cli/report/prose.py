@@ -162,7 +162,17 @@ def _tell_leaks(record: Record) -> Iterator[str]:
         )
         if leaks.get(key)
     ]
-    none = f"No fellow eye and no duplicate of these images stands in {others}."
-    if leaks.get("duplicates_across_splits") is None or "flow" not in record:  # a run of before
-        none = f"No fellow eye of these images stands in {others}; duplicates were not looked for."
-    yield f"Leaks: {'; '.join(found)}." if found else none
+    yield f"Leaks: {'; '.join(found)}." if found else _deny_leaks(record, leaks, others)
+
+
+def _deny_leaks(record: Record, leaks: Record, others: str) -> str:
+    """That nothing leaks, of what was looked for: whose eye it is must be known for one half."""
+    looked = leaks.get("duplicates_across_splits") is not None and "flow" in record  # else before
+    if record.get("patients") is None:
+        if looked:
+            none = f"No duplicate of these images stands in {others}"
+            return f"{none}; whose eyes they are is not known."
+        return f"Whose eyes these are is not known, and duplicates in {others} were not looked for."
+    if looked:
+        return f"No fellow eye and no duplicate of these images stands in {others}."
+    return f"No fellow eye of these images stands in {others}; duplicates were not looked for."

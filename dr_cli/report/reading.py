@@ -218,8 +218,8 @@ def _median(values: Iterable[float | None]) -> float | None:
 
 
 def _choose_best(runs: Sequence[Run], told: Sequence[Record]) -> tuple[Record, str, list[str]]:
-    """The best run, what chose it (validation QWK where every run has it, else test QWK), and
-    what must be said of that choice."""
+    """The best run, what chose it (validation QWK where every run has it, else the QWK that is
+    shown of each), and what must be said of that choice."""
     by = "val" if all(find_value(run["val"], "qwk") is not None for run in told) else "record"
     scores = [find_value(run[by], "qwk") for run in told]
     known = [-math.inf if score is None else score for score in scores]
@@ -233,7 +233,9 @@ def _choose_best(runs: Sequence[Run], told: Sequence[Record]) -> tuple[Record, s
         validated = [run.predictions("val")["path"] for run in runs if run.has("val")]
         if len(set(map(frozenset, validated))) > 1:
             doubts.append(prose.OTHER_VALIDATION)
-    return best, "validation QWK" if by == "val" else "test QWK", doubts
+    if by == "val":
+        return best, "validation QWK", doubts
+    return best, "test QWK" if all(run["split"] == "test" for run in told) else "QWK", doubts
 
 
 def _put_best_first(

@@ -54,6 +54,10 @@ def evaluate_table(
         point = choose_on(second.table, second.name, rule)
         warnings += doubt_threshold(second, rows)
     elif threshold is not None:
+        if find_told(rows) == GRADE_ALONE:
+            raise UsageError(
+                f"--threshold does nothing here: {read.name} has no probability to cut"
+            )
         point = give_threshold(threshold, None)
     else:
         point = _choose_on_val(read, split, rule)

@@ -35,7 +35,7 @@ def test_help_loads_nothing_heavy():
         (["train", "{data}", "--epochs", "0"], "--epochs"),
         (["train", "{data}", "--name", "first"], "exists"),
         (["train", "{empty}"], "an empty data set"),
-        (["eval", "nowhere"], "nowhere has no summary.json"),
+        (["eval", "nowhere"], "nowhere: no such folder"),
         (["eval", "{empty}"], "summary.json"),
         (["eval", "{run}", "--split", "train"], "no predictions of its training split"),
         (["eval", "{run}", "--fail-under", "quality=1"], "no figure is called 'quality'"),

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from dr_cli.cli import scorecard, tables
-from dr_cli.grades import Calibration, OperatingPoint, Threshold
+from dr_cli.grades import GIVEN, Calibration, OperatingPoint, Threshold
 from dr_cli.scoring.flat import flatten
 from dr_cli.scoring.record import Context, Scoring, build_record
 from tests.builders import predictions
@@ -37,6 +37,21 @@ def test_figures_are_said_in_words_and_none_is_cut():
     assert re.search(r"threshold +0\.412 +youden, val of it", shown)
     assert "ECE before temperature" in shown
     assert not re.search(r"\b\w+\.\w*[a-z]", shown.replace("val of it", "")), "a machine's name"
+
+
+def test_no_threshold_and_a_given_one_are_told_once_and_shortly():
+    rows = predictions.table(60)
+    alone = rows.drop(columns=["p0", "p1", "p2", "p3", "p4"]).assign(predicted=rows["grade"])
+    unchosen = Calibration(None, None, None)
+    given = Calibration(None, None, OperatingPoint(Threshold(0.3, GIVEN)))
+    for table, calibration, told in (
+        (alone, unchosen, r"threshold +n/a +none: the predicted grade\n"),
+        (rows, unchosen, r"threshold +0\.500 +not chosen on validation\n"),
+        (rows, given, r"threshold +0\.300 +given by --threshold\n"),
+    ):
+        shown = show(build_record(table, Context("it"), calibration, Scoring(0)))
+        assert re.search(told, shown), shown
+        assert max(map(len, shown.partition("Screening")[0].splitlines()[2:])) <= 80
 
 
 def test_baselines_are_named_where_they_are_not_known_too():

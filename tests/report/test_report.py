@@ -86,6 +86,10 @@ def test_a_best_run_picked_on_what_it_is_reported_on_is_said(runs: Path) -> None
     data = reading.collect([runs])
     assert "best test QWK" in data["summary"][0]
     assert any("picked by its QWK on the very images" in line for line in data["summary"])
+    with edit(runs / "resnet50-pretrained" / "summary.json") as told:
+        del told["test"]
+    mixed = reading.collect([runs])["summary"][0]
+    assert "has the best QWK: on 100 validation images" in mixed
     alone = reading.collect([runs / "resnet18"])["summary"]
     assert not any("picked by" in line for line in alone)  # nothing was picked
 
@@ -591,6 +595,12 @@ def test_the_summary_names_data_splits_and_leaks(tmp_path: Path) -> None:
     with edit(run / "summary.json") as told:  # since there is a flow, a 0 is a count
         told["test"]["flow"] = []
     assert "No fellow eye and no duplicate" in " ".join(reading.collect([run])["summary"])
+    with edit(run / "summary.json") as told:
+        told["test"]["patients"] = None
+    said = " ".join(reading.collect([run])["summary"])
+    assert "No duplicate of these images stands" in said
+    assert "whose eyes they are is not known" in said
+    assert "fellow eye" not in said.partition("Data:")[2]
 
 
 def test_both_targets_and_both_calibrations_are_shown(tmp_path: Path) -> None:

@@ -320,6 +320,13 @@ def test_a_threshold_is_given_or_chosen_elsewhere_and_it_is_said_where(tmp_path)
             evaluate_table(tmp_path / "both.csv", **how)
 
 
+def test_a_threshold_is_refused_where_no_probability_is_cut(tmp_path):
+    rows = table(20)
+    rows.drop(columns=P).assign(predicted=rows["grade"]).to_csv(tmp_path / "a.csv", index=False)
+    with pytest.raises(UsageError, match="--threshold does nothing here"):
+        evaluate_table(tmp_path / "a.csv", scoring=NONE, threshold=0.3)
+
+
 def test_a_threshold_is_chosen_on_a_binary_table_too(tmp_path):
     rows = binary(table(60)).assign(split=["val"] * 60 + ["test"] * 60)
     rows.to_csv(tmp_path / "a.csv", index=False)
