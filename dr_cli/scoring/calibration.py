@@ -86,8 +86,9 @@ def support_temperature(
     of the images of those who were not drawn. On drawn sets of 30, 66 and 150 images
     (`examples/benchmarks/evaluation.py --temperature --sets 60`) whose T of 1 was right, always
     fitting made unseen images less likely in 93%, 88% and 78% of sets, one half judged by the
-    other in 30%, 35% and 32%, this in 3%, 13% and 10%; where T should be 2 it raised their
-    likelihood as much as always fitting did, from 66 images on to within 0.005 nats.
+    other in 30%, 35% and 32%, this in 3%, 13% and 10%. Where T should be 2 it raised their
+    likelihood from 66 images on as much as always fitting did (within 0.005 nats); at 30 images
+    less: by 0.072 nats, always fitting by 0.103.
     """
     scores, true = np.asarray(logits, np.float64), np.asarray(grade)
     unit = np.arange(len(true)) if unit is None else unit

@@ -94,6 +94,19 @@ def test_intervals_of_slope_and_intercept_are_as_wide_as_leaving_out_patients_sa
     assert one["slope"]["ci95"] == pytest.approx(two["slope"]["ci95"])
 
 
+def test_slope_and_intercept_of_fewer_than_ten_patients_of_a_class_have_no_interval():
+    rows = table(60)
+    ill, well = (rows[(rows["grade"] >= 2) == truth] for truth in (True, False))
+    for few, known in ((9, False), (10, True)):
+        for rare, other in ((ill, well), (well, ill)):
+            names = rare["patient"].unique()[:few]
+            part = pd.concat([rare[rare["patient"].isin(names)], other])
+            found = score(part, bootstrap=10)["referable"]["calibration"]
+            for name in ("slope", "intercept"):
+                assert found[name]["value"] is not None
+                assert (found[name]["ci95"] is not None) == known
+
+
 def test_probabilities_that_are_too_extreme_have_a_slope_below_one_and_too_high_ones_expect_more():
     generator = np.random.default_rng(0)
     honest = expit(generator.normal(0, 1.5, 20_000))
