@@ -1,13 +1,120 @@
-"""What a person asked of `dr eval`, read and checked before anything else is."""
+"""What `dr eval` can be asked, and what it was: read and checked before anything else is."""
 
 import contextlib
 import math
 from pathlib import Path
+from typing import Annotated, Literal
 
 import typer
 
+from dr_cli.cli import options
+from dr_cli.cli.help import DATA, EVALUATION
 from dr_cli.errors import UsageError
 
+Folder = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="RUN", help="A run folder of dr train.", autocompletion=options.suggest_runs
+    ),
+]
+Data = Annotated[
+    Path | None,
+    typer.Argument(metavar="DATA", help="Graded photographs. [default: the run's own]"),
+]
+Split = Annotated[
+    Literal["train", "val", "test", "all"] | None,
+    typer.Option(help="Which part. [default: test, else val]", rich_help_panel=DATA),
+]
+Predictions = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE", rich_help_panel=DATA,
+        help="Score anybody's table of predictions, or - for one on stdin: no RUN then.",
+    ),
+]  # fmt: skip
+LabelTable = Annotated[
+    Path | None,
+    typer.Option(
+        "--labels", metavar="TABLE", rich_help_panel=DATA,
+        help="Where the true grades are that --predictions lacks: joined by image.",
+    ),
+]  # fmt: skip
+Against = Annotated[
+    list[Path] | None,
+    typer.Option(
+        metavar="RUN", help="Another run, compared on the same images; may be repeated.",
+        rich_help_panel=EVALUATION, autocompletion=options.suggest_runs,
+    ),
+]  # fmt: skip
+By = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME", help="Also the figures by a column of the labels.",
+        rich_help_panel=EVALUATION,
+    ),
+]  # fmt: skip
+Decision = Annotated[
+    Literal["argmax", "thresholds"] | None,
+    typer.Option(
+        help="How probabilities become a grade. [default: the run's]", rich_help_panel=EVALUATION
+    ),
+]
+OperatingPoint = Annotated[
+    str | None,
+    typer.Option(
+        metavar="RULE", rich_help_panel=EVALUATION,
+        help="youden, sensitivity=0.90 or specificity=0.95, met on validation. [default: youden]",
+    ),
+]  # fmt: skip
+Checklist = Annotated[
+    bool,
+    typer.Option(
+        "--checklist", rich_help_panel=EVALUATION,
+        help="Print which items of STARD-AI this record answers, and where, in its place.",
+    ),
+]  # fmt: skip
+Tta = Annotated[
+    bool,
+    typer.Option("--tta", help="Mean over four flips, with DATA.", rich_help_panel=EVALUATION),
+]
+Cut = Annotated[
+    str | None,
+    typer.Option(
+        metavar="P|TABLE", rich_help_panel=EVALUATION,
+        help="Probability from which an image is referable, or predictions to choose it on. "
+        "[default: chosen on validation, else 0.5]",
+    ),
+]  # fmt: skip
+Prevalence = Annotated[
+    list[float] | None,
+    typer.Option(
+        metavar="P", show_default=False, rich_help_panel=EVALUATION,
+        help="Predictive values where this share of people is diseased; may be repeated. "
+        "[default: 0.05, 0.1, 0.2]",
+    ),
+]  # fmt: skip
+Format = Annotated[
+    Literal["table", "json", "csv"] | None,
+    typer.Option("--format", help="[default: table on a terminal, else json]"),
+]
+Out = Annotated[
+    Path | None,
+    typer.Option(metavar="FOLDER", help="Also write metrics.json, confusion.png here."),
+]
+Bootstrap = Annotated[
+    int,
+    typer.Option(
+        min=0, metavar="N", help="Replicates of the intervals; 0 is none.",
+        rich_help_panel=EVALUATION,
+    ),
+]  # fmt: skip
+FailUnder = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="METRIC=VALUE", rich_help_panel=EVALUATION,
+        help="Exit 3 below it (above it for an error); may be repeated.",
+    ),
+]  # fmt: skip
 NEEDS = {  # option -> what there must be for it to mean something: see `refuse_idle`
     "against": "a RUN without DATA",
     "decision": "a RUN",

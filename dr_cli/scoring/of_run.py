@@ -15,7 +15,7 @@ from dr_cli.errors import UsageError
 from dr_cli.events import NOTHING, Observer
 from dr_cli.grades import Calibration
 from dr_cli.labels.layouts import SPLITS
-from dr_cli.runs import DataRecord, Run
+from dr_cli.runs import Run
 from dr_cli.sample.mark import is_drawn
 from dr_cli.scoring import calibration, overlap
 from dr_cli.scoring.baselines import (
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from dr_cli.labels.reading import Labels
+    from dr_cli.network.grader import Grader
 
 OPTIMISTIC = {  # why the figures of a split are
     "train": "the network learned from these images",
@@ -108,34 +109,16 @@ def evaluate(
     scoring = Scoring(bootstrap, seed, by, prevalences)
     if data is None:
         return Evaluation(evaluate_run(run, choose_split(run, split), rules, scoring))
-    from dr_cli.dataset.dataset import FundusDataset
-    from dr_cli.dataset.feeding import batches
-    from dr_cli.labels import reading
-    from dr_cli.labels.columns import Columns
     from dr_cli.network.grader import Grader
 
     data, chosen = Path(data), recalibrate(run, rules)
     grader = Grader.load(run.folder, device=device, precision=precision)
-    said, made = Columns(**(columns or {})), run.config().data
-    if layout == "auto" and not said.to_record() and _is_own(data, made):
-        layout, said = made.layout, Columns(**made.columns)  # as it was understood then
-    read = reading.read(data, layout=layout, columns=said, observer=observer)
+    read = _read_data(run, data, layout, columns or {}, observer)
     rows, context = _choose_rows(run, read, split, data, workers, observer)
-    paths, grades, way = rows["path"], rows["grade"], grader.preprocessing
-    dataset = FundusDataset(read.root, paths, grades, way, observer=observer, workers=workers)
-    for path, reason in dataset.failed:
-        observer.warning(f"{path}: {reason}")
-    good = dataset.readable
-    probabilities = grader.probabilities(
-        batches(dataset, good, batch_size or grader.processor.inference_batch),
-        lambda done: observer.progress("photographs graded", done, len(good)),
-        tta,
-    )
-    table = tabulate(dataset.mark_gradable(rows).iloc[good], probabilities, chosen)
-    context = replace(context, failed=context.failed + len(dataset.failed))
-    if tta:
-        context = replace(context, warnings=(*context.warnings, UNTRIED))
-    return Evaluation(build_record(table, context, chosen, scoring))
+    seen, probabilities = _grade_rows(grader, read, rows, workers, batch_size, tta, observer)
+    failed, untried = context.failed + len(rows) - len(seen), [UNTRIED] if tta else []
+    context = replace(context, failed=failed, warnings=(*context.warnings, *untried))
+    return Evaluation(build_record(tabulate(seen, probabilities, chosen), context, chosen, scoring))
 
 
 def choose_split(run: Run, split: str | None = None) -> str:
@@ -283,9 +266,44 @@ def _read_validation(run: Run, flag: str) -> tuple[NDArray[Any], NDArray[Any]]:
     return table["grade"].to_numpy(), table[PROBABILITIES].to_numpy()
 
 
-def _is_own(data: Path, made: DataRecord) -> bool:
-    """Whether data is the folder, or the table, that a run was trained on."""
-    return str(data.expanduser().resolve()) in (made.source, made.root)
+def _read_data(
+    run: Run, data: Path, layout: str, columns: Mapping[str, str | None], observer: Observer
+) -> "Labels":
+    """Its labels; the folder, or the table, that the run was trained on is read as it was then."""
+    from dr_cli.labels import reading
+    from dr_cli.labels.columns import Columns
+
+    said, made = Columns(**columns), run.config().data
+    own = str(data.expanduser().resolve()) in (made.source, made.root)
+    if own and layout == "auto" and not said.to_record():
+        layout, said = made.layout, Columns(**made.columns)
+    return reading.read(data, layout=layout, columns=said, observer=observer)
+
+
+def _grade_rows(
+    grader: "Grader",
+    read: "Labels",
+    rows: "pd.DataFrame",
+    workers: int | None,
+    batch_size: int | None,
+    tta: bool,
+    observer: Observer,
+) -> tuple["pd.DataFrame", NDArray[np.float64]]:
+    """The rows whose photographs can be read, with `gradable`, and their probabilities [N, 5]."""
+    from dr_cli.dataset.dataset import FundusDataset
+    from dr_cli.dataset.feeding import batches
+
+    paths, grades, way = rows["path"], rows["grade"], grader.preprocessing
+    dataset = FundusDataset(read.root, paths, grades, way, observer=observer, workers=workers)
+    for path, reason in dataset.failed:
+        observer.warning(f"{path}: {reason}")
+    good = dataset.readable
+    probabilities = grader.probabilities(
+        batches(dataset, good, batch_size or grader.processor.inference_batch),
+        lambda done: observer.progress("photographs graded", done, len(good)),
+        tta,
+    )
+    return dataset.mark_gradable(rows).iloc[good], probabilities
 
 
 def _choose_rows(

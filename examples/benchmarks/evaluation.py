@@ -2,14 +2,15 @@
 
     python examples/benchmarks/evaluation.py --speed
     python examples/benchmarks/evaluation.py --coverage --null
-    python examples/benchmarks/evaluation.py --cuts
+    python examples/benchmarks/evaluation.py --cuts --temperature
 
 --speed times 50,000 images with 2,000 replicates. --coverage draws data sets of patients with two
 alike eyes from a population whose true figures are known, and counts how often each interval of a
 record holds the truth, at screening and at balanced prevalence. --null draws networks that are
 exchangeable, and counts how often a comparison of them finds a difference. Both are seeded; --sets
 says how many data sets a point has, and the table how far chance goes with so many (its standard
-error). --cuts compares ways to fit the thresholds on the expected grade (about 2 minutes).
+error). --cuts compares ways to fit the thresholds on the expected grade (about 2 minutes),
+--temperature ways to take a temperature.
 """
 
 import argparse
