@@ -20,7 +20,8 @@ GIVEN = "given by --threshold"  # the rule of a threshold that no images chose
 
 
 def expected_grade(probabilities: NDArray[Any]) -> NDArray[np.float64]:
-    """Mean grade under each row's distribution: [N, 5] in [0, 1] -> [N] in [0, 4]."""
+    """Mean grade under each row's distribution: [N, 5] in [0, 1] -> [N] in [0, 4], rounded to nine
+    decimals as `probability_from`."""
     return (np.asarray(probabilities, np.float64) @ np.arange(NUM_GRADES)).round(9)
 
 

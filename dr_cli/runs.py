@@ -68,7 +68,8 @@ class DataRecord:
     """What was read: that folder, or a table in it."""
     layout: str
     columns: Mapping[str, str]
-    """The names of the table's columns that a person gave: "image", "grade", …"""
+    """The names of the table's columns that a person gave, by "image", "grade", …; and
+    "grade_map", what its grades mean."""
     fingerprint: str
     left_out: Mapping[str, int]
     """Reason -> rows."""

@@ -27,9 +27,7 @@ def difference(record: Mapping[str, Any] | None) -> str:
     """A difference with its sign, 95% interval and p: "−0.041 (−0.072 to −0.011), p = 0.012"."""
     if not record:
         return "n/a"
-    told = signed(record["difference"])
-    if interval := record["ci95"]:
-        told += f" ({signed(interval[0])} to {signed(interval[1])})"
+    told = signed_figure({"value": record["difference"], "ci95": record["ci95"]})
     return ", ".join(filter(None, [told, p_value(record["p_holm"])]))
 
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from dr_cli import words
 from dr_cli.cli import options
 from dr_cli.cli.console import Console
 from dr_cli.cli.help import DATA
@@ -72,7 +73,7 @@ def command(
         others = f"{found.other:,} graded or referred differently" if found.other else "all alike"
         kind = "drawn eye" if check is None else "photograph"
         console.note(
-            f"against PyTorch on {found.photographs} {kind}{'s' * (found.photographs != 1)}: "
+            f"against PyTorch on {words.count(found.photographs, kind)}: "
             f"probabilities differ by at most {found.apart:.1g}, {others}"
         )
     typer.echo(str(file))

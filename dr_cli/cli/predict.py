@@ -112,7 +112,7 @@ def command(
     if not tally.total():
         raise UsageError(f"no photograph in {', '.join(names)}")
     if tally.failed or passed.folders:
-        raise DrError(_tell_failures(tally, passed))
+        raise DrError(_tell_failures(tally))
 
 
 def _watch(
@@ -141,7 +141,7 @@ def _tell_passed(passed: Passed, names: Sequence[str], console: Console) -> None
         console.warning(f"{folder}: not looked into")
 
 
-def _tell_failures(tally: Tally, passed: Passed) -> str:
+def _tell_failures(tally: Tally) -> str:
     if not tally.failed:
         return "some folders could not be opened; the rest is graded"
     return f"{tally.failed:,} of {tally.total():,} inputs failed: see their error"

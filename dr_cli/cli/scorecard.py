@@ -62,10 +62,9 @@ def figures_table(record: Record, figures: Iterable[Figure]) -> "Table":
         rows += _tell_threshold(record.get(first)) + told
     if graded:
         rows += [*_head("Beside it, without a look at an image"), *_tell_baselines(record)]
-    patients = f", {record['patients']:,} patients" if record["patients"] else ""
-    title = (
-        f"{record['run'] or record['data']}, {record['split']}: {record['n']:,} images{patients}"
-    )
+    patients = f", {words.count(record['patients'], 'patient')}" if record["patients"] else ""
+    images = words.count(record["n"], "image")
+    title = f"{record['run'] or record['data']}, {record['split']}: {images}{patients}"
     return table(title, ("figure", ">value", "95% interval"), rows)
 
 
@@ -157,7 +156,8 @@ def patients_table(record: Record) -> "Table":
         where = name.replace("_", "-")
         told |= {f"{where}, {_name(key)}": figure for key, figure in found[name].items()}
     rows = [(name, words.figure(f)) for name, f in told.items() if f["value"] is not None]
-    return table(f"Each patient's worst eye: {found['n']:,} patients", ("figure", ">value"), rows)
+    title = f"Each patient's worst eye: {words.count(found['n'], 'patient')}"
+    return table(title, ("figure", ">value"), rows)
 
 
 def grades_table(grades: Iterable[Record]) -> "Table":

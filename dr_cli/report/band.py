@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from dr_cli.report.figures import find_figure, find_value
+from dr_cli.report.figures import BASELINES, find_figure, find_value
 from dr_cli.scoring.record import Record
 from dr_cli.words import figure, number, percent
 
@@ -69,7 +69,7 @@ def _tell_baselines(record: Record, metric: str) -> tuple[str, tuple[float, ...]
     """What each baseline has of it, in words and as levels."""
     write = percent if metric == "accuracy" else number
     told, levels = [], []
-    for key, what in (("majority", "commonest grade"), ("fellow_eye", "other eye's grade")):
+    for key, what in BASELINES.items():
         base = record["baselines"].get(key) or {}
         if (level := base.get(metric)) is not None:
             told.append(f"{what}: {write(level)}")

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from dr_cli import grades
 from dr_cli.report import answers, svg
-from dr_cli.report.figures import find_figure, find_value, show
+from dr_cli.report.figures import BASELINES, find_figure, find_value, show
 from dr_cli.report.svg import Chart, Line, Ridges, Rule
 from dr_cli.scoring.record import Record
 from dr_cli.words import number, percent
@@ -35,7 +35,7 @@ def trace_metric(runs: Sequence[Record], first: str, metric: str) -> list[Line]:
 def rule_baselines(runs: Sequence[Record], metric: str) -> list[Rule]:
     """What needs no network, where it is the same for every run."""
     rules = []
-    for key, what in (("majority", "commonest grade"), ("fellow_eye", "other eye's grade")):
+    for key, what in BASELINES.items():
         levels = {(run["record"]["baselines"].get(key) or {}).get(metric) for run in runs}
         if len(levels) == 1 and (level := levels.pop()) is not None:
             rules.append(Rule(what, level))

@@ -17,6 +17,7 @@ def spell(data: Mapping[str, Any], options: Mapping[str, Any]) -> str:
 
 
 def name_start(options: Mapping[str, Any]) -> str:
+    """What the weights were before training, in words: no path is told."""
     if options.get("pretrained"):
         return "ImageNet"
     return "a local file" if options.get("weights") else "scratch"
@@ -33,13 +34,14 @@ def without_paths(options: Mapping[str, Any]) -> Record:
 
 
 def _spell_data(data: Mapping[str, Any]) -> list[str]:
-    """DATA and its columns on the `dr train` line; nothing names the built-in sample set."""
-    root = data.get("root")
-    if root == SAMPLE_SET:
+    """DATA, its columns and --grade-map on the line; nothing names the built-in sample set."""
+    if data.get("root") == SAMPLE_SET:
         return []
-    words = [shlex.quote(root) if root else "DATA"]
+    given = data.get("source") or data.get("root")
+    words = [shlex.quote(given) if given else "DATA"]
     for key, column in (data.get("columns") or {}).items():
-        words += [flag(f"{key}_column"), shlex.quote(str(column))]
+        name = key if key == "grade_map" else f"{key}_column"
+        words += [flag(name), shlex.quote(str(column))]
     return words
 
 

@@ -7,6 +7,8 @@ from dr_cli.scoring.metrics import FIGURES
 from dr_cli.scoring.record import Record
 from dr_cli.words import figure
 
+BASELINES = {"majority": "commonest grade", "fellow_eye": "other eye's grade"}  # as charts say it
+
 
 def find_value(record: Any, name: str) -> Any:
     """The value of a figure such as "qwk" or "referable.auc"; None where it is undefined."""

@@ -38,9 +38,10 @@ class Evaluation(Record):
         printer.text(f"{self._title()}; QWK {qwk}, accuracy {accuracy}")
 
     def _title(self) -> str:
-        patients = f" of {self['patients']:,} patients" if self["patients"] else ""
+        patients = f" of {words.count(self['patients'], 'patient')}" if self["patients"] else ""
         failed = f", {self['failed']:,} could not be read" if self["failed"] else ""
-        return f"{self['run']}, {self['split']}: {self['n']:,} images{patients}{failed}"
+        images = words.count(self["n"], "image")
+        return f"{self['run']}, {self['split']}: {images}{patients}{failed}"
 
     def _rows(self) -> Iterator[list[str]]:
         figures = {name: {"value": value, "ci95": ci95} for name, value, ci95 in flatten(self)}

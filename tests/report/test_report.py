@@ -637,9 +637,14 @@ def test_drawn_eyes_are_said_to_be_drawn(tmp_path: Path) -> None:
 def test_command_names_the_columns_that_were_given(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run")
     with edit(run / "config.json") as config:
-        config["data"]["columns"] = {"grade": "dr level"}
+        config["data"]["columns"] = {"grade": "dr level", "grade_map": "1=0,2=1"}
     command = reading.collect([run])["runs"][0]["command"]
-    assert command.startswith("dr train /data/secret-clinic --grade-column 'dr level' --epochs")
+    asked = "--grade-column 'dr level' --grade-map 1=0,2=1 --epochs"
+    assert command.startswith(f"dr train /data/secret-clinic {asked}")
+    with edit(run / "config.json") as config:
+        config["data"]["source"] = "/data/secret-clinic/readers.csv"
+    command = reading.collect([run])["runs"][0]["command"]
+    assert command.startswith(f"dr train /data/secret-clinic/readers.csv {asked}")
 
 
 def test_time_against_quality_has_a_point_a_run(runs: Path) -> None:
