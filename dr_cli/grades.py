@@ -17,6 +17,10 @@ NUM_GRADES = len(NAMES)
 REFERABLE_FROM = 2
 SIGHT_THREATENING_FROM = 3
 GIVEN = "given by --threshold"  # the rule of a threshold that no images chose
+UNTRIED = (
+    "temperature and thresholds were chosen without --tta: the mean over four flips is less sure, "
+    "so sensitivity and specificity may have moved along the curve"
+)
 
 
 def expected_grade(probabilities: NDArray[Any]) -> NDArray[np.float64]:

@@ -12,14 +12,16 @@ from dr_cli.cli import options
 from dr_cli.cli.console import Console
 from dr_cli.cli.help import DATA, NETWORK
 from dr_cli.cli.inputs import Passed, list_photographs
+from dr_cli.cli.resume import Begun
 from dr_cli.cli.rows import Tally, print_records
 from dr_cli.errors import DrError, UsageError
-from dr_cli.events import Observer
+from dr_cli.events import NOTHING, Observer
 from dr_cli.runs import Run, counted_split, find_newest_run, read_record
 
 Record = dict[str, Any]
 EXAMPLES = """dr predict image.jpeg
 dr predict photographs/ > grades.csv
+dr predict photographs/ --resume grades.csv
 dr predict photographs/ --run runs/resnet18 --explain heatmaps/
 find photographs -name '*.jpg' -print0 | dr predict -0 --format jsonl"""
 GRADING = "grading"
@@ -54,6 +56,13 @@ Explain = Annotated[
         file_okay=False, metavar="FOLDER", help="Folder for heatmaps; each row names its own."
     ),
 ]
+Resume = Annotated[
+    Path | None,
+    typer.Option(
+        dir_okay=False, metavar="FILE",
+        help="Csv to go on with: photographs that have a row are passed over, rows come behind.",
+    ),
+]  # fmt: skip
 Tta = Annotated[
     bool, typer.Option("--tta", help="Mean over four flips: slower.", rich_help_panel=NETWORK)
 ]
@@ -71,6 +80,7 @@ def command(
     run: Runs = None,
     form: Format = None,
     nul: Null = False,
+    resume: Resume = None,
     explain: Explain = None,
     tta: Tta = False,
     max_pixels: MaxPixels = None,
@@ -81,13 +91,23 @@ def command(
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
-    """Grade photographs with a trained run."""
+    """Grade photographs with a trained run.
+
+    Of each photograph, quality in [0, 1] says how fit it is to be graded; verdict is good from 0.6,
+    usable from 0.3, else reject, and reason what speaks most against it. gradable is false for
+    reject: it is graded all the same, on a terminal in brackets behind "ungradable". predicted is
+    the run's grade, referable its alarm: whether the probability of grade 2 or more reaches
+    referable_threshold. Where the two disagree, note says so; a terminal marks the grade (?).
+    """
     names = list(names or [])
     if nul and "-" not in names:
         names.append("-")
     if not names:
         raise UsageError("no INPUT: name photographs, folders, or - for paths on stdin")
+    if resume and form not in (None, "csv"):
+        raise UsageError(f"--resume goes on with a table in csv: leave out --format {form}")
     form = form or ("table" if sys.stdout.isatty() else "csv")
+    begun = Begun.read(resume) if resume else None
     tally, passed = Tally(), Passed()
     with Console(quiet) as console:
         sources = run or [find_newest_run().folder]
@@ -96,10 +116,13 @@ def command(
         console.progress(GRADING, 0, None)
         records = predict(
             photographs, sources, device=device, precision=precision, batch_size=batch_size,
-            workers=workers, tta=tta, explain=explain, max_pixels=max_pixels,
+            workers=workers, tta=tta, explain=explain, max_pixels=max_pixels, begun=begun,
+            observer=console,
         )  # fmt: skip
+        hidden = begun is not None or not sys.stdout.isatty()
+        watched = _watch(records, tally, sources, console, hidden)
         try:
-            print_records(_watch(records, tally, sources, console), form)
+            begun.append(watched) if begun else print_records(watched, form)
         except BrokenPipeError:  # `| head` has what it wanted
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return
@@ -109,17 +132,24 @@ def command(
         _tell_passed(passed, names, console)
         if tally.total() > 1:
             console.note(tally.tell())
-    if not tally.total():
+    if not tally.total() and not (begun and begun.passed):
         raise UsageError(f"no photograph in {', '.join(names)}")
     if tally.failed or passed.folders:
         raise DrError(_tell_failures(tally))
+    if begun and begun.failed:
+        raise DrError(f"{begun.path}: {begun.failed:,} rows of before have an error")
 
 
 def _watch(
-    records: Iterable[Record], tally: Tally, sources: Sequence[Path], console: Console
+    records: Iterable[Record],
+    tally: Tally,
+    sources: Sequence[Path],
+    console: Console,
+    hidden: bool,
 ) -> Iterator[Record]:
     """The records as they are, counted; before the first, when nothing can be refused any more,
-    what grades them is said. A bar stands meanwhile, except where the rows come on a terminal."""
+    what grades them is said. hidden: no row shows on the terminal, so that a bar may stand there.
+    """
     for record in records:
         if not tally.total():
             graders = ", ".join(f"{source}{_doubt(source)}" for source in sources)
@@ -129,7 +159,7 @@ def _watch(
                 "research and teaching, no diagnosis"
             )
         tally.count(record)
-        if not sys.stdout.isatty():
+        if hidden:
             console.progress(GRADING, tally.total(), None)
         yield record
 
@@ -154,19 +184,32 @@ def predict(
     device: str = "auto",
     precision: str = "auto",
     max_pixels: int | None = None,
+    tta: bool = False,
+    begun: Begun | None = None,
+    observer: Observer = NOTHING,
     **how: Any,
 ) -> Iterator[Record]:
     """A record a photograph, as they are known, by the mean of the runs `sources`.
 
-    max_pixels: see `decoding.limit_pixels`. how: what `Grader.predict` takes besides. Raises
-    UsageError at once where a run is no grader.
+    max_pixels: see `decoding.limit_pixels`. begun: its rows' photographs are passed over. how: what
+    `Grader.predict` takes besides. Raises UsageError at once where a run is no grader, or not that
+    of the rows.
     """
+    from dr_cli.grades import UNTRIED, Calibration
     from dr_cli.network.grader import Grader
     from dr_cli.photographs.decoding import limit_pixels
 
     if max_pixels is not None:
         limit_pixels(max_pixels)
-    return Grader.load(sources, device=device, precision=precision).predict(photographs, **how)
+    grader = Grader.load(sources, device=device, precision=precision)
+    if begun:
+        begun.check(grader.trained_on, grader.threshold)
+        if begun.size:
+            observer.note(begun.tell())
+        photographs = begun.pass_over(photographs)
+    if tta and any(member.calibration != Calibration() for member in grader.members):
+        observer.warning(UNTRIED)
+    return grader.predict(photographs, tta=tta, **how)
 
 
 def mind_drawn(

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from dr_cli.errors import UsageError
 from dr_cli.events import NOTHING, Observer
-from dr_cli.grades import Calibration
+from dr_cli.grades import UNTRIED, Calibration
 from dr_cli.labels.layouts import SPLITS
 from dr_cli.runs import Run
 from dr_cli.sample.mark import is_drawn
@@ -46,10 +46,6 @@ OPTIMISTIC = {  # why the figures of a split are
     "test": "epoch, temperature and thresholds were chosen on these test images (--val test)",
     "all": "the network learned from some of these images, or was chosen on them",
 }
-UNTRIED = (
-    "temperature and thresholds were chosen without --tta: the mean over four flips is less sure, "
-    "so sensitivity and specificity may have moved along the curve"
-)
 DRAWN_EYES = "these eyes are drawn by a program: the figures say nothing about photographs"
 DRAWN_ALONE = "the network has seen drawn eyes alone, never a photograph as these are"
 

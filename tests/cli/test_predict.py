@@ -13,6 +13,8 @@ from PIL import Image
 
 from dr_cli.cli import predict
 from dr_cli.cli.rows import to_row
+from dr_cli.grades import UNTRIED
+from dr_cli.photographs import quality
 from tests.builders import photographs
 from tests.builders.program import dr
 
@@ -132,3 +134,18 @@ def test_photographs_are_graded_without_the_program_too(world):
     assert list(to_row(lost)) == list(to_row(one))
     mean = next(predict.predict([second], [run, run]))
     assert mean["probabilities"] == next(predict.predict([second], [run]))["probabilities"]
+
+
+def test_help_and_fields_speak_of_one_thing():
+    told = " ".join(dr("predict", "--help").stdout.split("Arguments:")[0].split())
+    for field in ("quality", "gradable", "verdict", "reason", "note", "(?)", "in brackets"):
+        assert field in told
+    for bound in quality.QUALITIES[1:3]:  # of usable, of good
+        assert f"from {bound}" in told
+
+
+def test_flips_that_nothing_was_chosen_with_are_warned_of_once(world):
+    names = sorted((world / "data" / "test").iterdir())[:2]
+    run = world / "runs" / "first"
+    assert dr("predict", *names, "--run", run, "--tta").stderr.count(UNTRIED) == 1
+    assert UNTRIED not in dr("predict", *names, "--run", run).stderr
