@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from dr_cli.photographs.crop import Crop, Preprocessing, from_image, load_crop
+from dr_cli.photographs.crop import Crop, Preprocessing, enlarge, from_image, load_crop
 from dr_cli.photographs.decoding import UnreadableImage
 
 Photograph = str | Path | Image.Image | NDArray[np.uint8] | bytes | BinaryIO
@@ -27,8 +27,8 @@ class Decoded:
     crops: Sequence[Crop] = ()
     """One for each network."""
     problem: str | None = None
-    shown: Crop | None = None
-    """What a heatmap is drawn over, if one is wanted."""
+    shown: NDArray[np.uint8] | None = None
+    """[3, S, S] RGB: what a heatmap is drawn over, if one is wanted."""
 
 
 def is_one(given: object) -> bool:
@@ -48,10 +48,13 @@ def decode(photograph: Photograph, ways: Sequence[Preprocessing], show: bool) ->
     return Decoded(path, [crops[way] for way in ways], None, shown)
 
 
-def _enlarge(photograph: Photograph, crop: Crop, way: Preprocessing) -> Crop:
+def _enlarge(photograph: Photograph, crop: Crop, way: Preprocessing) -> NDArray[np.uint8]:
     """The same crop of at least SHOWN_FROM pixels, as far as the photograph has them."""
     size = min(SHOWN_FROM, crop.box.side)
-    return crop if size <= way.size else _crop(photograph, replace(way, size=size))
+    if size <= way.size:
+        return crop.pixels
+    source = Image.fromarray(photograph) if isinstance(photograph, np.ndarray) else photograph
+    return enlarge(source, crop, replace(way, size=size))
 
 
 def _name(photograph: Photograph) -> str:

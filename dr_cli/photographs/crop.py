@@ -7,7 +7,7 @@ that changes pixels gets a new name there, and old weights keep asking for the o
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -122,6 +122,25 @@ def from_image(image: Image.Image, preprocessing: Preprocessing) -> Crop:
     return _cut(picture, picture.size, find_field(picture), preprocessing)
 
 
+def enlarge(
+    photograph: Path | str | bytes | BinaryIO | Image.Image,
+    crop: Crop,
+    preprocessing: Preprocessing,
+) -> NDArray[np.uint8]:
+    """Its own photograph cut as `crop` is, at another size: [3, S, S] uint8 RGB.
+
+    The field is not searched anew, nor quality judged. Raises UnreadableImage.
+    """
+    if isinstance(photograph, Image.Image):
+        picture = to_rgb(photograph)
+    else:  # the shorter side that leaves the field enough pixels
+        at_least = -(-preprocessing.size * min(crop.original_size) // crop.box.side)
+        picture, _ = decode(Path(), photograph, at_least)
+    ratios = [now / then for now, then in zip(picture.size, crop.original_size, strict=True)] * 2
+    box = Box(*(round(end * ratio) for end, ratio in zip(crop.box, ratios, strict=True)))
+    return _square(picture, box, preprocessing).pixels
+
+
 def measure_field(path: Path | str, root: Path | str = Path()) -> tuple[int, int]:
     """Width and height of the field in the original, pixels. Raises UnreadableImage."""
     picture, original = decode(root, path, _SEEN_AT)
@@ -148,14 +167,39 @@ def choose_size(sizes: Sequence[tuple[int, int]]) -> int:
 def _cut(
     picture: Image.Image, original: tuple[int, int], found: Field, preprocessing: Preprocessing
 ) -> Crop:
-    """The square round the field, at the wanted size.
+    """The square round the field, at the wanted size."""
+    whole = preprocessing.field == "whole"
+    box = Box(0, 0, *picture.size) if whole else found.box
+    cut = _square(picture, box, preprocessing)
+    enlarged = original[0] / picture.width  # original pixels a decoded pixel
+    ratios = (enlarged, original[1] / picture.height) * 2  # of left, top, right, bottom
+    return Crop(
+        pixels=cut.pixels,
+        original_size=original,
+        box=Box(*(round(end * ratio) for end, ratio in zip(box, ratios, strict=True))),
+        origin=(cut.left * enlarged, cut.top * enlarged),
+        scale=cut.scale * enlarged,
+        judgement=quality.judge(picture, found),
+    )
+
+
+class _Square(NamedTuple):
+    pixels: NDArray[np.uint8]
+    left: float
+    """Of its corner in the picture, as `top`; may be negative."""
+    top: float
+    scale: float
+    """The picture's pixels a crop pixel."""
+
+
+def _square(picture: Image.Image, box: Box, preprocessing: Preprocessing) -> _Square:
+    """The square round a box of the picture, at the wanted size.
 
     Only what lies in the picture is resized, to whole pixels of the crop: the source is cut by
     less than one of them at each end, so that the scale stays exactly the same both ways.
     """
     size = preprocessing.size
-    box = Box(0, 0, *picture.size) if preprocessing.field == "whole" else found.box
-    scale = box.side / size  # the picture's pixels a crop pixel
+    scale = box.side / size
     width, left, right = _span(box.left, box.right, scale)
     height, top, bottom = _span(box.top, box.bottom, scale)
     source, filtered = (left, top, right, bottom), _RESAMPLING[preprocessing.resize]
@@ -163,16 +207,7 @@ def _cut(
     x, y = (size - width) // 2, (size - height) // 2
     pixels = np.zeros((3, size, size), np.uint8)
     pixels[:, y : y + height, x : x + width] = np.asarray(part).transpose(2, 0, 1)
-    enlarged = original[0] / picture.width  # original pixels a decoded pixel
-    ratios = (enlarged, original[1] / picture.height) * 2  # of left, top, right, bottom
-    return Crop(
-        pixels=pixels,
-        original_size=original,
-        box=Box(*(round(end * ratio) for end, ratio in zip(box, ratios, strict=True))),
-        origin=((left - x * scale) * enlarged, (top - y * scale) * enlarged),
-        scale=scale * enlarged,
-        judgement=quality.judge(picture, found),
-    )
+    return _Square(pixels, left - x * scale, top - y * scale, scale)
 
 
 def _span(start: int, stop: int, scale: float) -> tuple[int, float, float]:

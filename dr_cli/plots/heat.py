@@ -49,8 +49,10 @@ _DARK, _PART_OF_FIELD = 8, 0.1  # as `photographs.field` tells a field from what
 
 def _between(lit: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """From the first True of each row to its last."""
-    after = np.maximum.accumulate(lit, axis=1)
-    return after & np.maximum.accumulate(lit[:, ::-1], axis=1)[:, ::-1]
+    place, width = np.arange(lit.shape[1]), lit.shape[1]
+    first = np.where(lit.any(axis=1), lit.argmax(axis=1), width)
+    last = width - 1 - lit[:, ::-1].argmax(axis=1)
+    return (place >= first[:, None]) & (place <= last[:, None])
 
 
 def colours() -> NDArray[np.uint8]:

@@ -12,7 +12,14 @@ from PIL import Image, ImageDraw
 
 from dr_cli.errors import DrError
 from dr_cli.photographs import decoding
-from dr_cli.photographs.crop import Preprocessing, choose_size, from_image, load_crop, measure_field
+from dr_cli.photographs.crop import (
+    Preprocessing,
+    choose_size,
+    enlarge,
+    from_image,
+    load_crop,
+    measure_field,
+)
 from tests.builders.photographs import eye
 
 
@@ -179,3 +186,19 @@ def test_no_heavy_package_is_imported():
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(("width", "height"), [(1600, 1200), (900, 1500), (900, 520)])
+def test_a_crop_is_enlarged_in_its_place_without_a_second_search(
+    tmp_path, monkeypatch, width, height
+):
+    path = save(eye(width, height, radius=430), tmp_path / "eye.jpg", quality=95)
+    small, way = load_crop(path, Preprocessing(64)), Preprocessing(400)
+    wanted = load_crop(path, way)
+    monkeypatch.setattr("dr_cli.photographs.crop.find_field", None)
+    monkeypatch.setattr("dr_cli.photographs.quality.judge", None)
+    with Image.open(path) as image:
+        for photograph in (path, path.read_bytes(), image):
+            found = enlarge(photograph, small, way)
+            assert found.shape == (3, 400, 400)
+            assert np.abs(found.astype(float) - wanted.pixels).mean() < 3
