@@ -108,7 +108,9 @@ class RunConfig:
     threads: int
     schema: int = SCHEMA
     chosen: "Calibration | None" = None
-    """Of a cross-validation what stands for the folds' own choices."""
+    """Of a run made of runs what stands for the members' own choices."""
+    member: str | None = None
+    """Of a run within a run its folder: "fold-1", "seed-0"; runs of before do not say."""
     start: Mapping[str, int] | None = None
     """How many of its "test" images the run that --weights names has learned from or was chosen
     on, and how many of its "val" images it has learned from; None where that is not known."""
@@ -289,12 +291,27 @@ class Run:
         return [{name: _finite(text) for name, text in row.items()} for row in rows]
 
     def networks(self) -> list[Path]:
-        """The folders that hold its weights: itself, or the folds of a cross-validation."""
-        folds = sorted(path.parent for path in self.folder.glob(f"fold-*/{MODEL}"))
-        return [self.folder] if self[MODEL].is_file() or not folds else folds
+        """The folders that hold its weights: itself, or its members, folds or seeds."""
+        return (
+            [self.folder]
+            if self[MODEL].is_file()
+            else self.folds() or self.seeds() or [self.folder]
+        )
+
+    def folds(self) -> list[Path]:
+        """The folders of its folds, by number; none of a run that is no cross-validation."""
+        return [] if self[MODEL].is_file() else self._find("fold")
+
+    def seeds(self) -> list[Path]:
+        """The folders of its seeds, by number; none of a run that is not made of several."""
+        return [] if self[MODEL].is_file() else self._find("seed")
+
+    def _find(self, kind: str) -> list[Path]:
+        found = [path.parent for path in self.folder.glob(f"{kind}-*/{MODEL}")]
+        return sorted(found, key=lambda path: (len(path.name), path.name))
 
     def calibration(self) -> "Calibration":
-        """What was chosen on its validation images, or pooled over its folds."""
+        """What was chosen on its validation images, or pooled over its members."""
         if not self[MODEL].is_file() and (chosen := self.config().chosen):
             return chosen
         return read_record(self.folder).calibration

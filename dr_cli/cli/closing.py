@@ -24,6 +24,13 @@ def close(run: "Run") -> Iterator[str]:
     for split, called in (("val", "validation"), ("test", "test")):
         if record := summary.get(split):
             yield _line(called, _tell_figures(record))
+    if seeds := counted.get("seeds"):
+        spread = (
+            f"{called} {words.number(seeds['mean'][name])} ± {words.number(seeds['sd'][name])}"
+            for called, name in _FIGURES.items()
+            if seeds["sd"].get(name) is not None
+        )
+        yield _line("one network", ", ".join(spread))
     for name, called in BASELINES.items():
         if pair := counted["baselines"].get(name):
             figures = (f"{key} {words.number(pair[name])}" for key, name in _FIGURES.items())

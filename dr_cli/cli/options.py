@@ -20,6 +20,7 @@ FIELDS = {  # the subject of each field of TrainConfig in the help
     OPTIMISATION: (
         "epochs", "batch_size", "optimizer", "lr", "momentum", "nesterov", "weight_decay",
         "schedule", "warmup", "ema", "loss", "balance", "label_smoothing", "patience", "seed",
+        "seeds",
     ),
     AUGMENTATION: ("augment",),
     RUNS: ("save_every",),

@@ -142,9 +142,10 @@ class Member:
 class Grader:
     """One run, or several whose probabilities are averaged.
 
-    members: all on one processor. calibration: the run's own; of several, pooled: see
-    `Calibration.pooled`. threshold: the probability of grade 2 or more from which an eye is
-    called referable, in [0, 1]. trained_on: the names of what the members learned from.
+    members: all on one processor. calibration: the run's own, or what was chosen on the
+    mean of several; without, theirs pooled: see `Calibration.pooled`. threshold: the probability
+    of grade 2 or more from which an eye is called referable, in [0, 1]. trained_on: the names
+    of what the members learned from.
 
     >>> from dr_cli.device import choose
     >>> untrained = build_resnet("resnet18")
@@ -157,10 +158,11 @@ class Grader:
     (2, 5)
     """
 
-    def __init__(self, members: Sequence[Member]) -> None:
+    def __init__(self, members: Sequence[Member], calibration: Calibration | None = None) -> None:
         self.members = list(members)
         self.processor = self.members[0].processor
-        self.calibration = Calibration.pooled([member.calibration for member in self.members])
+        pooled = Calibration.pooled([member.calibration for member in self.members])
+        self.calibration = calibration or pooled
         point = self.calibration.operating_point
         self.threshold = point.referable.value if point else 0.5
         learned = [member.trained_on for member in self.members if member.trained_on]
@@ -187,7 +189,10 @@ class Grader:
         processor = choose(device, precision)
         several = [source] if isinstance(source, (str, Path)) else list(source)
         folders = [folder for one in several for folder in runs.Run(Path(one)).networks()]
-        return cls([Member.load(folder, processor) for folder in folders])
+        alone = runs.Run(Path(several[0])) if len(several) == 1 else None
+        # Of several seeds thresholds were chosen on their mean, and not one by one.
+        chosen = alone.config().chosen if alone and alone.seeds() else None
+        return cls([Member.load(folder, processor) for folder in folders], chosen)
 
     @property
     def preprocessing(self) -> Preprocessing:

@@ -52,9 +52,10 @@ def tell_progress(run: Run) -> str:
     done = 0
     with suppress(DrError):
         options = dict(run.config().options)
-    if folds := options.get("folds"):
-        done = sum(Run(path).finished for path in run.folder.glob("fold-*"))
-        return f"{done} of {folds} folds done"
+    for kind in ("fold", "seed"):
+        if number := options.get(f"{kind}s"):
+            done = sum(Run(path).finished for path in run.folder.glob(f"{kind}-*"))
+            return f"{done} of {number} {kind}s done"
     with suppress(DrError):
         done = len(run.history())
     return f"{done} of {options.get('epochs') or 'unknown'} epochs done"

@@ -42,9 +42,10 @@ def flatten(record: Mapping[str, Any]) -> list[Row]:
         value = "not known" if group["value"] is None else group["value"]
         where = f"by.{by['column']}={value}"
         found += [*_plain(where, group, "n"), *_rows(where, group)]
-    for name, spread in ((record.get("folds") or {}).get("sd") or {}).items():
-        found.append((f"folds.mean.{name}", record["folds"]["mean"][name], None))
-        found.append((f"folds.sd.{name}", spread, None))
+    for kind in ("folds", "seeds"):
+        for name, spread in ((record.get(kind) or {}).get("sd") or {}).items():
+            found.append((f"{kind}.mean.{name}", record[kind]["mean"][name], None))
+            found.append((f"{kind}.sd.{name}", spread, None))
     pairs = record.get("against", [])
     for pair in pairs:
         first = "" if pair["a"] == pairs[0]["a"] else f"{pair['a']}."

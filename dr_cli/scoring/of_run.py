@@ -142,6 +142,8 @@ def evaluate_run(run: Run, split: str, rules: Rules = Rules(), scoring: Scoring 
         further = [c for c in labels if c == "path" or c not in table]
         table = table.merge(labels[further].drop_duplicates("path"), on="path", how="left")
     context = replace(_describe(run, split, labels), folded="fold" in table and bool(_folds(run)))
+    if seeds := [Run(folder) for folder in run.seeds()]:
+        context = _tell_seeds(context, seeds, split, rules)
     return build_record(table, context, chosen, scoring)
 
 
@@ -249,9 +251,23 @@ def _decide_fold(fold: Run, chosen: Calibration) -> "pd.DataFrame":
 
 def _folds(run: Run) -> list[Run]:
     """The runs of a cross-validation whose predictions are still there; none of another run."""
-    folders = run.networks()
-    folds = [Run(folder) for folder in folders] if len(folders) > 1 else []
+    folds = [Run(folder) for folder in run.folds()]
     return folds if all(fold.has("test") for fold in folds) else []
+
+
+def _tell_seeds(context: Context, seeds: Sequence[Run], split: str, rules: Rules) -> Context:
+    """The context, with what each seed's network says by itself, and that the figures are of
+    their mean."""
+    chosen = [recalibrate(seed, rules) for seed in seeds]
+    told = {
+        seed.config().options["seed"]: (_gather_predictions(seed, split, one, rules), one)
+        for seed, one in zip(seeds, chosen, strict=True)
+    }
+    text = (
+        f"figures are of the mean probabilities of {len(seeds)} seeds' networks; what one network "
+        "reaches stands in `seeds`, mean and standard deviation"
+    )
+    return replace(context, seeds=told, warnings=(*context.warnings, text))
 
 
 def _read_validation(run: Run, flag: str) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -389,7 +405,7 @@ def _describe(run: Run, split: str, labels: "pd.DataFrame", again: bool = False)
         optimistic = ["test"]
     elif split == "train" or run.has("val"):
         optimistic = [split]
-    if again and len(run.networks()) > 1 and "all" not in optimistic:
+    if again and run.folds() and "all" not in optimistic:
         optimistic.append("all")
     warnings = [f"{OPTIMISTIC[why]}: these figures are optimistic" for why in optimistic]
     if started := (config.start or {}).get(judged):

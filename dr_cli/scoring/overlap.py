@@ -216,7 +216,7 @@ class _Known:
 def _read_known(run: Run) -> _Known:
     labels, config = run.splits(), run.config()
     split = labels["split"].astype(object)
-    if len(run.networks()) > 1:  # of a cross-validation: each image was in most folds' train
+    if run.folds():  # of a cross-validation: each image was in most folds' train
         split = split.where(split.isna(), TRAIN)
     elif config.picked_on_test:
         split = split.replace(TEST, VAL)

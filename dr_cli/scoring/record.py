@@ -53,6 +53,8 @@ class Context:
     folded: bool = False
     """Whether the table's column `fold` names the network of a cross-validation that saw neither
     the image nor its patient."""
+    seeds: "Mapping[int, tuple[pd.DataFrame, Calibration]] | None" = None
+    """Of a run of several seeds each one's own predictions of these images, by seed."""
     flow: Flow | None = None
     """As `describe_flow` gives it; None where the data set is not known."""
     warnings: tuple[str, ...] = ()
@@ -117,6 +119,7 @@ def build_record(
         "ungradable": _measure_gradable(predictions, measure),
         "subgroups": scoring.by and subgroups.measure_by(scoring.by, predictions, point, *draws),
         "folds": subgroups.measure_folds(predictions, point) if context.folded else None,
+        "seeds": context.seeds and subgroups.measure_seeds(context.seeds),
         "bootstrap": {"replicates": scoring.bootstrap, "seed": scoring.seed, "unit": sample.kind},
     }
     for name in TARGETS:

@@ -4,16 +4,23 @@ Groups are drawn together, patient by patient, so that the difference of two kno
 share patients, as the left and the right eyes do, or not, as two cameras may.
 """
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dr_cli.errors import UsageError
-from dr_cli.grades import OperatingPoint
+from dr_cli.grades import Calibration, OperatingPoint
 from dr_cli.scoring import headline, intervals, metrics, per_grade
 from dr_cli.scoring.metrics import Statistic
-from dr_cli.scoring.predictions import OWN_THRESHOLDS, PROBABILITIES, TARGETS, Sample
+from dr_cli.scoring.predictions import (
+    OWN_THRESHOLDS,
+    PROBABILITIES,
+    TARGETS,
+    Sample,
+    find_threshold,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -71,20 +78,47 @@ def measure_folds(table: "pd.DataFrame", point: OperatingPoint | None) -> Record
     """
     each: list[Record] = []
     for _, part in table.groupby("fold"):
-        sample = Sample.from_table(part, point)
-        found = headline.find_values(
-            intervals.measure(headline.prepare(sample), sample.units, 0, 0)
-        )
-        figures = {name: float(value[0]) for name, value in found.items()}
-        thresholds = {
+        told = _measure_member("fold", int(part["fold"].iloc[0]), part, point)
+        told["thresholds"] = {
             name: float(part[OWN_THRESHOLDS[name]].iloc[0])
             for name in TARGETS
             if OWN_THRESHOLDS[name] in part
         }
-        told = {"fold": int(part["fold"].iloc[0]), "n": len(part), "patients": sample.patients}
-        each.append({**told, "thresholds": thresholds, "figures": figures})
-    names = dict.fromkeys(name for fold in each for name in fold["figures"])
-    values = {n: np.array([f["figures"][n] for f in each if n in f["figures"]]) for n in names}
+        each.append(told)
+    return _spread(each)
+
+
+def measure_seeds(seeds: "Mapping[int, tuple[pd.DataFrame, Calibration]]") -> Record:
+    """{"each", "mean", "sd"} as `measure_folds` has, of each seed's network on the same images, by
+    its own thresholds: the deviation holds the networks' differences alone."""
+    each: list[Record] = []
+    for seed, (table, chosen) in seeds.items():
+        point = chosen.operating_point
+        found = {name: find_threshold(point, name) for name in TARGETS}
+        told = _measure_member("seed", seed, table, point)
+        told["thresholds"] = {name: one.value for name, one in found.items() if one}
+        each.append(told)
+    return _spread(each)
+
+
+def _measure_member(
+    kind: str, number: int, table: "pd.DataFrame", point: OperatingPoint | None
+) -> Record:
+    """The figures of one network of several, without intervals."""
+    sample = Sample.from_table(table, point)
+    replicates = intervals.measure(headline.prepare(sample), sample.units, 0, 0)
+    found = headline.find_values(replicates)
+    figures = {name: float(value[0]) for name, value in found.items()}
+    told = {kind: number, "n": len(table), "patients": sample.patients}
+    return {**told, "thresholds": {}, "figures": figures}
+
+
+def _spread(each: list[Record]) -> Record:
+    """The members with the mean and standard deviation of their figures."""
+    names = dict.fromkeys(name for one in each for name in one["figures"])
+    values = {
+        n: np.array([one["figures"][n] for one in each if n in one["figures"]]) for n in names
+    }
     mean = {name: float(value.mean()) for name, value in values.items()}
     sd = {n: float(value.std(ddof=1)) if len(value) > 1 else None for n, value in values.items()}
     return {"each": each, "mean": mean, "sd": sd}

@@ -89,6 +89,12 @@ class TrainConfig:
     folds: int | None = _option(
         None, "Cross-validate by patient: this many runs, each holding out another part.", low=2
     )
+    seeds: int | None = _option(
+        None,
+        "Train this many networks on the one split of --seed; initial weights, order and "
+        "augmentation differ.",
+        low=2,
+    )
     patience: int | None = _option(
         None, "Stop after this many epochs without a better validation QWK.", low=1
     )
@@ -112,6 +118,8 @@ class TrainConfig:
                 raise UsageError(f"{flag(f.name)} is {value}: it must be at least {low:g}")
         if self.pretrained and self.weights:
             raise UsageError("--pretrained and --weights both name a start: give one of them")
+        if self.folds and self.seeds:
+            raise UsageError("--seeds and --folds each make a folder of runs: give one of them")
         if self.folds and self.split_by == "patient":
             raise UsageError("--folds splits by patient already: leave --split-by out")
         if self.folds and not 0 < (number(self.val) or 0) < 1:

@@ -1,4 +1,4 @@
-"""Cross-validation by patient: K runs in one folder, their held-out parts read as one run.
+"""Runs made of runs: the held-out parts of K folds, or the mean of several seeds, read as one.
 
 Every usable photograph is held out once, whatever split its data set names, and is predicted by
 a network that saw neither it nor its patient nor a duplicate of it, not even to pick an epoch:
@@ -10,11 +10,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from dr_cli import runs
 from dr_cli.grades import Calibration
 from dr_cli.photographs import duplicates
+from dr_cli.scoring.calibration import choose_operating_point, fit_thresholds
+from dr_cli.scoring.predictions import PROBABILITIES
 from dr_cli.training import pictures
 from dr_cli.training.trainer import write_findings
 from dr_cli.writing import write_csv
@@ -33,6 +36,52 @@ def pool(run: runs.Run, folds: Sequence[runs.Run]) -> dict[str, Any]:
     shown = [entry for fold in folds for entry in fold.pictures()]
     pooled = {"test": pd.concat(tables, ignore_index=True)}
     return write_findings(run, pooled, rows, pictures.pool_pictures(shown))
+
+
+def average(run: runs.Run, seeds: Sequence[runs.Run]) -> dict[str, Any]:
+    """Writes into `run` the mean probabilities of its finished seeds, which share their split;
+    returns its summary. Thresholds are chosen on the mean of the validation predictions."""
+    run.write_table("splits.csv", list((splits := seeds[0].splits()).columns), splits)
+    if (hashes := seeds[0].hashes(duplicates.VERSION)) is not None:
+        run.write_hashes(hashes, duplicates.VERSION)
+    rows = _mean_epochs(seeds)
+    write_csv(run["metrics.csv"], runs.METRICS, rows)
+    tables = {
+        split: _mean_predictions([seed.predictions(split) for seed in seeds])
+        for split in ("val", "test")
+        if seeds[0].has(split)
+    }
+    chosen = Calibration()
+    if "val" in tables:
+        grade, said = tables["val"]["grade"].to_numpy(), tables["val"][PROBABILITIES].to_numpy()
+        decided = seeds[0].calibration().decision == "thresholds"
+        cuts = fit_thresholds(grade, said) if decided else None
+        chosen = Calibration(cuts, None, choose_operating_point(grade, said))
+    for table in tables.values():
+        table["predicted"] = chosen.decide(table[PROBABILITIES].to_numpy())
+    run.write_config(replace(run.config(), chosen=chosen))
+    return write_findings(run, tables, rows, _agreed_pictures(list(tables.values())[-1], seeds))
+
+
+def _mean_predictions(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """A predictions table with the mean probabilities; their rows are the same images."""
+    mean = np.mean([table[PROBABILITIES].to_numpy() for table in tables], axis=0)
+    table = tables[0].copy()
+    table[PROBABILITIES] = mean.round(6)
+    return table
+
+
+def _agreed_pictures(table: pd.DataFrame, seeds: Sequence[runs.Run]) -> list[dict[str, Any]]:
+    """The seeds' pictures, each photograph once, where the heatmap is of the grade that the mean
+    gives, with the mean's probabilities."""
+    rows = table.set_index("path")
+    kept: dict[str, dict[str, Any]] = {}
+    for entry in (entry for seed in seeds for entry in seed.pictures()):
+        row = rows.loc[entry["path"]]
+        if entry["path"] not in kept and entry["predicted"] == row["predicted"]:
+            mean = [float(row[name]) for name in PROBABILITIES]
+            kept[entry["path"]] = entry | {"probabilities": mean}
+    return pictures.pool_pictures(list(kept.values()))
 
 
 def _pool_splits(run: runs.Run, folds: Sequence[runs.Run]) -> None:

@@ -35,6 +35,7 @@ class Plan:
     dataset: FundusDataset
     processor: device.Processor
     fold: int | None = None  # the one that is held out, from 1
+    member: str | None = None  # its folder in a run made of runs: fold-1, seed-0
     start: dict[str, int] | None = None  # what --weights has seen of it: see `runs.RunConfig.start`
 
     def indices(self, split: str) -> NDArray[np.int64]:
@@ -75,7 +76,8 @@ def make_plans(
     cache: bool = True,
     observer: Observer = NOTHING,
 ) -> list[Plan]:
-    """The plan of a run, or with `folds` one for each part that is held out as test.
+    """The plan of a run; with `folds` one for each part that is held out as test, with `seeds`
+    one for each seed, all on the split of the first.
 
     Looks at every photograph once, splits the data, fills the crop cache, decides every `auto`.
     cache: False leaves the crops unmade, for a dry run. Raises UsageError where what is left
@@ -105,11 +107,21 @@ def make_plans(
     for fold in range(1, config.folds + 1) if config.folds else [None]:
         table = assign_splits(config, labels, inspection, fold)
         rows = table[table["reason"].isna()].reset_index(drop=True)
-        plan = Plan(config, labels, inspection, table, rows, dataset, processor, fold)
+        member = None if fold is None else f"fold-{fold}"
+        plan = Plan(config, labels, inspection, table, rows, dataset, processor, fold, member)
         _check_splits(plan)
         batch_size = config.batch_size or _choose_batch_size(plan)
         plans.append(replace(plan, config=replace(config, batch_size=batch_size)))
-    return _check_start(plans, observer)
+    plans = _check_start(plans, observer)
+    return _spread_seeds(plans[0], config.seeds) if config.seeds else plans
+
+
+def _spread_seeds(plan: Plan, seeds: int) -> list[Plan]:
+    """The plan for each seed from its own on: the split stays, what is drawn later differs."""
+    return [
+        replace(plan, config=replace(plan.config, seed=seed), member=f"seed-{seed}")
+        for seed in range(plan.config.seed, plan.config.seed + seeds)
+    ]
 
 
 def assign_splits(

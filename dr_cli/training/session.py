@@ -86,15 +86,15 @@ def train(
     network = trainer.start_network(config, observer)
     plans = setting.plan(config, setting.read(data, observer), observer)
     first = plans[0]
-    if not config.folds:
+    if first.fold is None:
         for problem in audit.problems(_describe(first)):
             observer.warning(problem)
-    made = dataclasses.replace(trainer.describe_run(first), fold=None)
+    made = dataclasses.replace(trainer.describe_run(first), fold=None, member=None)
     run = new_run(folder, name, default_name(config), made)
     with run.hold():
         observer.run(run)
-        if config.folds:
-            _fill_folds(run, plans, setting, observer)
+        if first.member:
+            _fill_members(run, plans, setting, observer)
         else:
             trainer.fill_run(
                 first, run, network=network, profile=setting.profile, observer=observer
@@ -110,7 +110,7 @@ def resume(
     epochs: int | None = None,
     observer: Observer = NOTHING,
 ) -> Run:
-    """Goes on where a run stopped, from its last.pt; of a cross-validation, with its folds.
+    """Goes on where a run stopped, from its last.pt; of a run made of runs, with those.
 
     A run that was interrupted before its first saving begins anew. Data, layout, columns and
     options are the run's own. epochs: how many in all, to go further than was planned. Raises
@@ -128,9 +128,10 @@ def resume(
 def _go_on(
     run: Run, made: RunConfig, setting: Setting, epochs: int | None, observer: Observer
 ) -> None:
-    if made.fold is not None:
+    if made.fold is not None or made.member:
+        kind = "seed" if made.fold is None else "fold"
         raise UsageError(
-            f"{run.folder} is one fold of several: "
+            f"{run.folder} is one {kind} of several: "
             f"dr train --resume {run.folder.parent} goes on with all"
         )
     config = TrainConfig.from_dict(dict(made.options), str(run["config.json"]))
@@ -141,16 +142,18 @@ def _go_on(
         setting = dataclasses.replace(setting, precision=made.precision)
     labels = setting.read(Path(made.data.source), observer)
     _check_data(run, made, labels)
-    if config.folds:
+    if config.folds or config.seeds:
         if epochs is not None:
-            raise UsageError("--epochs cannot extend a cross-validation: train a new one")
+            kind = "a cross-validation" if config.folds else "a run of several seeds"
+            raise UsageError(f"--epochs cannot extend {kind}: train a new one")
         if run.finished:
-            raise UsageError(f"{run.folder} is finished: all {config.folds} folds are there")
+            there = f"{config.folds} folds" if config.folds else f"{config.seeds} seeds"
+            raise UsageError(f"{run.folder} is finished: all {there} are there")
         plans = setting.plan(config, labels, observer)
         for plan in plans:
-            _check_splits(Run(run.folder / f"fold-{plan.fold}"), plan)
+            _check_splits(Run(run.folder / str(plan.member)), plan)
         observer.run(run)
-        _fill_folds(run, plans, setting, observer)
+        _fill_members(run, plans, setting, observer)
         return
     state = _read_state(run)
     done = len(state["rows"]) if state else 0
@@ -210,6 +213,7 @@ def default_name(config: TrainConfig) -> str:
     kinds = {"pretrained": config.pretrained, "start": config.weights}
     parts = [kind for kind, wanted in kinds.items() if wanted]
     parts += [f"{config.folds}-folds"] if config.folds else []
+    parts += [f"{config.seeds}-seeds"] if config.seeds else []
     for field in ("loss", "balance", "augment"):
         if (value := getattr(config, field)) != getattr(TrainConfig, field):
             parts.append(value.replace("+", "-"))
@@ -220,18 +224,23 @@ def _describe(plan: Plan) -> dict[str, Any]:
     return audit.describe(plan.labels, plan.table, plan.inspection)
 
 
-def _fill_folds(run: Run, plans: Sequence[Plan], setting: Setting, observer: Observer) -> None:
-    """Trains the folds that are not finished, then pools them all."""
-    folds = [Run(run.folder / f"fold-{plan.fold}") for plan in plans]
-    for plan, fold in zip(plans, folds, strict=True):
-        if fold.finished:
+def _fill_members(run: Run, plans: Sequence[Plan], setting: Setting, observer: Observer) -> None:
+    """Trains the folds or seeds that are not finished, then reads them as one run."""
+    members = [Run(run.folder / str(plan.member)) for plan in plans]
+    for place, (plan, member) in enumerate(zip(plans, members, strict=True), start=1):
+        if member.finished:
             continue
-        observer.note(f"fold {plan.fold} of {len(plans)}")
-        state = _read_state(fold)
-        fold.write_config(trainer.describe_run(plan))
-        trainer.fill_run(plan, fold, state=state, profile=setting.profile, observer=observer)
+        kind = "fold" if plan.fold else "seed"
+        which = "" if plan.fold else f": {plan.config.seed}"
+        observer.note(f"{kind} {place} of {len(plans)}{which}")
+        state = _read_state(member)
+        member.write_config(trainer.describe_run(plan))
+        trainer.fill_run(plan, member, state=state, profile=setting.profile, observer=observer)
     observer.progress(trainer.FINDING, 0, None)
-    crossval.pool(run, folds)
+    if plans[0].fold:
+        crossval.pool(run, members)
+    else:
+        crossval.average(run, members)
 
 
 def _warn_of_findings(run: Run, observer: Observer) -> None:

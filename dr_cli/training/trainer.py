@@ -160,6 +160,7 @@ def describe_run(plan: Plan) -> runs.RunConfig:
     return runs.RunConfig(
         options=config.to_dict(),
         fold=plan.fold,
+        member=plan.member,
         preprocessing=plan.dataset.preprocessing.to_dict(),
         parameters=count_parameters(config.arch),
         multiply_adds=multiply_adds(config.arch, plan.dataset.preprocessing.size),
