@@ -180,8 +180,8 @@ def recall(
         )
     if not keep:
         return None, told
-    many = len(run.networks()) > 1
-    stood = np.full(len(rows), TRAIN, object) if many else rows["split"].to_numpy(object)
+    folded = bool(run.folds())  # each image was in most folds' train
+    stood = np.full(len(rows), TRAIN, object) if folded else rows["split"].to_numpy(object)
     seen = Seen(stood, by_pixels=False)
     return seen.to_record(left_out=False), [
         *told,

@@ -67,6 +67,12 @@ def test_its_record_is_the_means_with_the_spread_beside(seeds):
     assert any("2 seeds" in text for text in record["warnings"])
 
 
+def test_all_of_its_own_data_are_told_by_the_split_that_its_seeds_share(seeds):
+    done = dr("eval", seeds.folder, seeds.config().data.root, "--split", "all")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["seen"]["train"] == 34
+
+
 def test_predict_by_the_folder_is_the_mean_decided_as_eval_decides(seeds):
     mean = np.mean([Run(f).predictions("test")[PROBABILITIES] for f in seeds.networks()], axis=0)
     table = seeds.predictions("test")
