@@ -17,6 +17,7 @@
 #
 # A run that fails stops neither the others nor the report; then the exit code is 1.
 set -eu
+case ${DATA:-} in "" | /*) ;; *) DATA=$PWD/$DATA ;; esac # as whoever calls it means it
 cd "$(dirname "$0")/.."
 [ -n "${DATA:-}" ] || { echo "DATA=folder sh examples/lab.sh   (the course's four tables and its images)" >&2; exit 2; }
 . examples/install.sh
@@ -30,7 +31,7 @@ train() {
     shift 2
     if [ -f "$DR_RUNS/$name/summary.json" ]; then
         echo "$name: finished already" >&2
-    elif [ -f "$DR_RUNS/$name/last.pt" ]; then
+    elif [ -f "$DR_RUNS/$name/config.json" ]; then
         dr train --resume "$DR_RUNS/$name" > /dev/null
     else
         printf '\n%s\n' "$name" >&2
