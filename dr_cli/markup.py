@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 Text = object  # str, or Markup, which is HTML already; anything else as str() says it
 _LEFT = "text-align:left;vertical-align:top;padding:2px 10px"
+Colour = tuple[int, int, int]  # sRGB, 0 to 255
 _LIGHT, _DARK = (247, 251, 255), (8, 48, 107)  # the ends of Blues
 
 
@@ -44,11 +45,18 @@ def _cell(content: Text) -> Markup:
 
 def shade(content: Text, share: float) -> Markup:
     """A cell from light (0) to dark blue (1), its text black or white, whichever is read better."""
-    ends = zip(_LIGHT, _DARK, strict=True)
-    colour = [round(light + (dark - light) * share) for light, dark in ends]
-    text = "black" if luminance(np.array(colour) / 255) > DARK_TEXT_ABOVE else "white"
-    look = f"background:#{bytes(colour).hex()};color:{text};text-align:center;padding:4px 10px"
+    ground, text = mix(_LIGHT, _DARK, share)
+    look = f"background:#{bytes(ground).hex()};color:{text};text-align:center;padding:4px 10px"
     return tag("td", content, look)
+
+
+def mix(none: Colour, whole: Colour, share: float) -> tuple[Colour, str]:
+    """The colour a share of the way from one to the other, and "black" or "white" for a text on it,
+    whichever stands out."""
+    red, green, blue = (round(a + (b - a) * share) for a, b in zip(none, whole, strict=True))
+    ground = red, green, blue
+    text = "black" if luminance(np.array(ground) / 255) > DARK_TEXT_ABOVE else "white"
+    return ground, text
 
 
 DARK_TEXT_ABOVE = 0.179

@@ -3,6 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
+BASELINES = {  # what scores without a look at an image, by its name in a record
+    "majority": "always the commonest grade",
+    "fellow_eye": "copying the grade of the other eye",
+}
+
 
 def figure(record: Mapping[str, Any] | None, as_percent: bool = False) -> str:
     """A figure with its 95% interval: "0.712 (0.640–0.781)", "−0.025 (−0.200 to 0.137)"."""

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from dr_cli import words
-from dr_cli.cli.scorecard import BASELINES, judge
+from dr_cli.cli.scorecard import judge
 from dr_cli.cli.tables import Record
 from dr_cli.runs import counted_split
 
@@ -31,7 +31,7 @@ def close(run: "Run") -> Iterator[str]:
             if seeds["sd"].get(name) is not None
         )
         yield _line("one network", ", ".join(spread))
-    for name, called in BASELINES.items():
+    for name, called in words.BASELINES.items():
         if pair := counted["baselines"].get(name):
             figures = (f"{key} {words.number(pair[name])}" for key, name in _FIGURES.items())
             yield _line("baseline", f"{', '.join(figures)}: {called}")

@@ -31,9 +31,6 @@ CALIBRATION = {  # heading -> figure of a probability
     "calib. intercept": "intercept",
     "observed/expected": "observed_expected",
 }
-BASELINES = {
-    "majority": "always the commonest grade", "fellow_eye": "copying the grade of the other eye",
-}  # fmt: skip
 
 
 def show(record: Record, figures: Iterable[Figure]) -> list["Table | str"]:
@@ -96,7 +93,7 @@ def _tell_threshold(part: Any) -> list[list[Cell]]:
 
 
 def _tell_baselines(record: Record) -> Iterator[list[Cell]]:
-    for name, told in BASELINES.items():
+    for name, told in words.BASELINES.items():
         pair = record["baselines"].get(name)
         qwk = "not known" if pair is None else f"QWK {words.number(pair['qwk'])}"
         accuracy = "" if pair is None else f"accuracy {words.number(pair['accuracy'])}"
@@ -106,7 +103,7 @@ def _tell_baselines(record: Record) -> Iterator[list[Cell]]:
 def judge(record: Record) -> list[str]:
     """A sentence on QWK beside the baselines that are known; none where there is no QWK."""
     qwk, told = record["qwk"], []
-    for name, words_for in BASELINES.items():
+    for name, words_for in words.BASELINES.items():
         pair = record["baselines"].get(name)
         if pair is None or pair["qwk"] is None or qwk["value"] is None:
             continue
@@ -191,12 +188,10 @@ def _shade(share: float) -> str:
     """A blue that deepens with the share of the row, with letters that stand out from it."""
     if share < 0.005:
         return "dim"
-    white = round(255 - 175 * share)
-    return (
-        f"black on #{white:02x}{white:02x}ff"
-        if share < 0.6
-        else f"white on #{white:02x}{white:02x}d0"
-    )
+    from dr_cli.markup import mix  # on use: it brings numpy
+
+    ground, text = mix((255, 255, 255), (80, 80, 208), share)
+    return f"{text} on #{bytes(ground).hex()}"
 
 
 def groups_table(groups: Record) -> "Table":

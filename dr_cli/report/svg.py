@@ -10,6 +10,8 @@ from math import floor, log10
 
 from markupsafe import Markup
 
+from dr_cli.markup import mix
+
 # Drawn about the origin, 10 units across.
 MARKERS = (
     "M-5,0a5,5 0 1,0 10,0a5,5 0 1,0 -10,0z",
@@ -205,16 +207,10 @@ def shade(share: float) -> str:
     """
     told = []
     for mode, (none, whole) in SHADES.items():
-        ground = tuple(round(a + (b - a) * share) for a, b in zip(none, whole, strict=True))
-        ink = "#fff" if _luminance(ground) < 0.179 else "#000"  # where both reach 4.58
+        ground, text = mix(none, whole, share)
+        ink = {"black": "#000", "white": "#fff"}[text]
         told.append(f"--{mode}:rgb{ground};--{mode}-ink:{ink}")
     return ";".join(told)
-
-
-def _luminance(colour: Sequence[int]) -> float:
-    """Relative luminance in [0, 1] of sRGB in [0, 255] (WCAG 2.2)."""
-    linear = [v / 3294.6 if v <= 10 else ((v / 255 + 0.055) / 1.055) ** 2.4 for v in colour]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
 def _tell_tick(y: float, percent: bool) -> str:

@@ -15,7 +15,6 @@ SHOWN = (
     "accuracy", "qwk", "referable.auc", "referable.sensitivity", "referable.specificity",
     "calibration.ece",
 )  # fmt: skip
-BASELINES = {"majority": "always the commonest grade", "fellow_eye": "copying the other eye"}
 
 
 class Evaluation(Record):
@@ -25,7 +24,7 @@ class Evaluation(Record):
         """What was scored, the figures beside the baselines, the confusions, the warnings."""
         parts = [
             markup.tag("p", self._title()),
-            markup.table(("", "value (95% interval)", *BASELINES.values()), self._rows()),
+            markup.table(("", "value (95% interval)", *words.BASELINES.values()), self._rows()),
         ]
         if self["confusion"]:
             parts.append(Markup(ConfusionMatrix.from_counts(self["confusion"])._repr_html_()))
@@ -47,7 +46,7 @@ class Evaluation(Record):
         figures = {name: {"value": value, "ci95": ci95} for name, value, ci95 in flatten(self)}
         for name in SHOWN:
             percent = FIGURES[name].percent
-            bases = (figures.get(f"baseline.{base}.{name}") for base in BASELINES)
+            bases = (figures.get(f"baseline.{base}.{name}") for base in words.BASELINES)
             unknown = "not known" if f"baseline.majority.{name}" in figures else ""
             others = (words.figure(base, percent) if base else unknown for base in bases)
             yield [FIGURES[name].heading, words.figure(figures.get(name), percent), *others]

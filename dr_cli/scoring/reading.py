@@ -26,6 +26,7 @@ from dr_cli.labels.layouts import (
     PATIENT_COLUMNS,
     SPLIT_COLUMNS,
 )
+from dr_cli.labels.tables import simplify
 from dr_cli.photographs.decoding import EXTENSIONS
 from dr_cli.scoring.predictions import PROBABILITIES, check
 
@@ -194,12 +195,12 @@ def _find_roles(titles: Sequence[str], given: Given, name: str, joined: bool) ->
     joined: true grades come from another table, so that a column of grades is what was predicted,
     and a name given for the other table may be no column of this one.
     """
-    known = {_simplify(title): title for title in reversed(titles)}
+    known = {simplify(title): title for title in reversed(titles)}
     roles: dict[str, str] = {}
 
     def find(role: str, names: Iterable[str]) -> None:
         asked = given.get(role.replace("path", "image")) if role != "predicted" else None
-        if asked and (title := asked if asked in titles else known.get(_simplify(asked))):
+        if asked and (title := asked if asked in titles else known.get(simplify(asked))):
             roles[title] = role
         elif asked and not joined:
             there = ", ".join(titles)
@@ -217,11 +218,6 @@ def _find_roles(titles: Sequence[str], given: Given, name: str, joined: bool) ->
     if joined and not {*SCORES} & {*known}:
         find("predicted", GRADE_COLUMNS)
     return roles
-
-
-def _simplify(title: str) -> str:
-    """What two spellings of a column have in common: `Image name ` and `image_name` are one."""
-    return re.sub(r"[\W_]+", "_", title.strip().lower()).strip("_")
 
 
 # --- rows to their labels
