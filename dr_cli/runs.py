@@ -292,11 +292,7 @@ class Run:
 
     def networks(self) -> list[Path]:
         """The folders that hold its weights: itself, or its members, folds or seeds."""
-        return (
-            [self.folder]
-            if self[MODEL].is_file()
-            else self.folds() or self.seeds() or [self.folder]
-        )
+        return self.folds() or self.seeds() or [self.folder]
 
     def folds(self) -> list[Path]:
         """The folders of its folds, by number; none of a run that is no cross-validation."""

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from dr_cli.photographs.passed import Passed
+from dr_cli.photographs.passed import Entered, Passed, is_hidden
 
 
 def list_photographs(
@@ -29,26 +29,18 @@ def list_photographs(
 def _walk(top: str, passed: Passed) -> Iterator[str]:
     """All below a folder that is named as a photograph, also what will turn out to be none.
 
-    As `labels.listing.scan` does: links are followed, a folder that they lead back to is entered
-    once, hidden names and macOS's `__MACOSX` are passed over.
+    Links and hidden names as in `photographs.passed`.
     """
     from dr_cli.photographs.decoding import EXTENSIONS  # on use: it brings numpy
 
-    entered = {os.path.realpath(top)}
-
-    def is_new(folder: str) -> bool:
-        if not os.path.islink(folder):
-            return True
-        known = len(entered)
-        entered.add(os.path.realpath(folder))
-        return len(entered) > known
+    entered = Entered(top)
 
     def refuse(error: OSError) -> None:
         passed.folders.append(f"{error.filename} ({error.strerror})")
 
     for folder, below, files in os.walk(top, onerror=refuse, followlinks=True):
-        seen = [n for n in sorted(below) if not n.startswith((".", "__MACOSX"))]
-        below[:] = [name for name in seen if is_new(os.path.join(folder, name))]
+        seen = [name for name in sorted(below) if not is_hidden(name)]
+        below[:] = [name for name in seen if entered.is_new(os.path.join(folder, name))]
         if not files and not seen and folder != top and _suffix(folder) in EXTENSIONS:
             yield folder  # named as a photograph, and empty: somebody took it for one
         for file in sorted(files):

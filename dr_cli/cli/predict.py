@@ -99,11 +99,7 @@ def command(
     the run's grade, referable its alarm: whether the probability of grade 2 or more reaches
     referable_threshold. Where the two disagree, note says so; a terminal marks the grade (?).
     """
-    names = list(names or [])
-    if nul and "-" not in names:
-        names.append("-")
-    if not names:
-        raise UsageError("no INPUT: name photographs, folders, or - for paths on stdin")
+    names = _list_inputs(names, nul)
     if resume and form not in (None, "csv"):
         raise UsageError(f"--resume goes on with a table in csv: leave out --format {form}")
     form = form or ("table" if sys.stdout.isatty() else "csv")
@@ -134,10 +130,17 @@ def command(
             console.note(tally.tell())
     if not tally.total() and not (begun and begun.passed):
         raise UsageError(f"no photograph in {', '.join(names)}")
-    if tally.failed or passed.folders:
-        raise DrError(_tell_failures(tally))
-    if begun and begun.failed:
-        raise DrError(f"{begun.path}: {begun.failed:,} rows of before have an error")
+    _judge(tally, passed, begun)
+
+
+def _list_inputs(names: list[str] | None, nul: bool) -> list[str]:
+    """The inputs named; -0 alone means stdin. UsageError where there are none."""
+    names = list(names or [])
+    if nul and "-" not in names:
+        names.append("-")
+    if not names:
+        raise UsageError("no INPUT: name photographs, folders, or - for paths on stdin")
+    return names
 
 
 def _watch(
@@ -171,10 +174,14 @@ def _tell_passed(passed: Passed, names: Sequence[str], console: Console) -> None
         console.warning(f"{folder}: not looked into")
 
 
-def _tell_failures(tally: Tally) -> str:
-    if not tally.failed:
-        return "some folders could not be opened; the rest is graded"
-    return f"{tally.failed:,} of {tally.total():,} inputs failed: see their error"
+def _judge(tally: Tally, passed: Passed, begun: Begun | None) -> None:
+    """Raises DrError where something could not be graded, now or before."""
+    if tally.failed:
+        raise DrError(f"{tally.failed:,} of {tally.total():,} inputs failed: see their error")
+    if passed.folders:
+        raise DrError("some folders could not be opened; the rest is graded")
+    if begun and begun.failed:
+        raise DrError(f"{begun.path}: {begun.failed:,} rows of before have an error")
 
 
 def predict(

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from dr_cli.errors import UsageError
 from dr_cli.labels import tables
 from dr_cli.photographs.decoding import EXTENSIONS
-from dr_cli.photographs.passed import Passed
+from dr_cli.photographs.passed import Entered, Passed, is_hidden
 
 LABEL_SUFFIXES = tables.SUFFIXES | {".npz"}
 
@@ -54,32 +54,24 @@ class Listing:
 
 
 def scan(root: Path) -> Listing:
-    """Walk `root` once. Hidden files and folders and macOS's `__MACOSX` are passed over; a
-    folder that links lead back to is entered once."""
+    """Walk `root` once; links and hidden names as in `photographs.passed`."""
     files: list[str] = []
     shut: list[str] = []
-    entered = {os.path.realpath(root)}
+    entered = Entered(root)
 
     def refuse(error: OSError) -> None:
         if error.filename == str(root):
             raise UsageError(f"{root}: cannot be opened ({error.strerror})") from error
         shut.append(Path(error.filename).relative_to(root).as_posix())
 
-    def leads_back(folder: str) -> bool:
-        if not os.path.islink(folder):
-            return False
-        known = os.path.realpath(folder) in entered
-        entered.add(os.path.realpath(folder))
-        return known
-
     for above, folders, names in os.walk(root, onerror=refuse, followlinks=True):
         home = "" if above == str(root) else f"{Path(above).relative_to(root).as_posix()}/"
-        seen = [n for n in folders + names if not n.startswith((".", "__MACOSX"))]
+        seen = [name for name in folders + names if not is_hidden(name)]
         kept = {name for name in seen if not _NO_TEXT.search(name)}
         shut += [home + name for name in seen if name not in kept]
         files += [home + name for name in names if name in kept]
         folders[:] = [
-            n for n in sorted(folders) if n in kept and not leads_back(os.path.join(above, n))
+            n for n in sorted(folders) if n in kept and entered.is_new(os.path.join(above, n))
         ]
     label_files = sorted(file for file in files if _suffix(file) in LABEL_SUFFIXES)
     shut = sorted(path.encode(errors="backslashreplace").decode() for path in shut)

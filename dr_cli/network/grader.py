@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dr_cli import machine, markup, runs
+from dr_cli import machine, markup, runs, words
 from dr_cli.dataset.augment import normalise
 from dr_cli.device import Processor, choose
 from dr_cli.errors import UsageError
@@ -32,8 +32,8 @@ from dr_cli.grades import (
 from dr_cli.network.activation import STRIDE, Trace, trace
 from dr_cli.network.batching import in_batches
 from dr_cli.network.given import Decoded, Photograph, decode, is_one
-from dr_cli.network.records import Record, describe
-from dr_cli.network.resnet import ResNet, build_resnet, inference_copy
+from dr_cli.network.records import Record
+from dr_cli.network.resnet import ResNet, build_resnet, inference_copy, name_architecture
 from dr_cli.photographs.crop import Crop, Preprocessing
 from dr_cli.plots.heat import overlay
 from dr_cli.runs import TrainedOn
@@ -169,10 +169,10 @@ class Grader:
         self.trained_on = ", ".join(dict.fromkeys(one.name for one in learned)) or None
 
     def __repr__(self) -> str:
-        return f"Grader({'; '.join(f'{name}: {told}' for name, told in describe(self).items())})"
+        return f"Grader({'; '.join(f'{name}: {told}' for name, told in _describe(self).items())})"
 
     def _repr_html_(self) -> str:
-        return markup.facts(describe(self))
+        return markup.facts(_describe(self))
 
     @classmethod
     def load(
@@ -290,7 +290,7 @@ class Grader:
         records = [self._record(one.path, row, one.crops[0]) for one, row in rows]
         if traced and explain is not None:
             maps = traced.heat([record["predicted"] for record in records])
-            # Drawing costs 7 ms a photograph, most of it without the interpreter's lock.
+            # 6 ms a photograph of 512 pixels, whose grading takes 118 on one core.
             with ThreadPoolExecutor(machine.cores(), "dr-draw") as pool:
                 drawn = pool.map(partial(_draw, explain), good, maps)
                 for record, path in zip(records, drawn, strict=True):
@@ -327,6 +327,22 @@ class Grader:
             f"graded {predicted}, yet {what}: the probability of grade 2 or more, {referable:.3g}, "
             f"is {than} the threshold {self.threshold:.3g}"
         )
+
+
+def _describe(grader: Grader) -> dict[str, str]:
+    """A grader in words: its networks, what they learned from, how they decide."""
+    chosen = grader.calibration
+    point = chosen.operating_point
+    sizes = dict.fromkeys(f"{one.preprocessing.size} px" for one in grader.members)
+    cuts = ", ".join(words.number(cut, 2) for cut in chosen.cuts or ())
+    rule = point.referable.rule if point else "nothing was chosen on validation"
+    return {
+        "architecture": ", ".join(name_architecture(one.network) for one in grader.members),
+        "learned from": grader.trained_on or "not known",
+        "size": ", ".join(sizes),
+        "decision": f"expected grade, cut at {cuts}" if cuts else "the likeliest grade",
+        "referable from": f"{words.number(grader.threshold)} ({rule})",
+    }
 
 
 def _draw(folder: Path, one: Decoded, cells: NDArray[np.float32]) -> Path:

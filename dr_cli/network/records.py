@@ -5,16 +5,12 @@ A `Record` is a dict and nothing is kept beside its fields: JSON, pandas and == 
 
 import base64
 import io
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from markupsafe import Markup
 
 from dr_cli import markup, words
-from dr_cli.network.resnet import name_architecture
 from dr_cli.photographs.decoding import UnreadableImage, decode
-
-if TYPE_CHECKING:
-    from dr_cli.network.grader import Grader
 
 HEATMAP = 160  # pixels of the side that a notebook shows
 
@@ -80,19 +76,3 @@ def _thumbnail(path: str | None) -> markup.Text:
     picture.save(kept, "JPEG", quality=80)
     source = "data:image/jpeg;base64," + base64.b64encode(kept.getvalue()).decode()
     return Markup("<img src='{}' width={} alt='heatmap'>").format(source, picture.width)
-
-
-def describe(grader: "Grader") -> dict[str, str]:
-    """A grader in words: its networks, what they learned from, how they decide."""
-    chosen = grader.calibration
-    point = chosen.operating_point
-    sizes = dict.fromkeys(f"{one.preprocessing.size} px" for one in grader.members)
-    cuts = ", ".join(words.number(cut, 2) for cut in chosen.cuts or ())
-    rule = point.referable.rule if point else "nothing was chosen on validation"
-    return {
-        "architecture": ", ".join(name_architecture(one.network) for one in grader.members),
-        "learned from": grader.trained_on or "not known",
-        "size": ", ".join(sizes),
-        "decision": f"expected grade, cut at {cuts}" if cuts else "the likeliest grade",
-        "referable from": f"{words.number(grader.threshold)} ({rule})",
-    }

@@ -1,5 +1,6 @@
-"""What was passed over in folders, so that `dr predict` and `dr train` can say it alike."""
+"""What is passed over in folders, by one rule, so that `dr predict` and `dr train` say it alike."""
 
+import os
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -20,3 +21,24 @@ class Passed:
         if rest := sum(n for _, n in kinds[6:]):
             told.append(f"{rest:,} others")
         return ", ".join(told) + "; DICOM: export it as PNG or JPEG first" * (".dcm" in self.files)
+
+
+class Entered:
+    """The folders that a walk has been in: links are followed, but a folder that they lead back to
+    is entered once."""
+
+    def __init__(self, top: str | os.PathLike[str]) -> None:
+        self.known = {os.path.realpath(top)}
+
+    def is_new(self, folder: str) -> bool:
+        """Whether to go in; remembers it."""
+        if not os.path.islink(folder):
+            return True
+        count = len(self.known)
+        self.known.add(os.path.realpath(folder))
+        return len(self.known) > count
+
+
+def is_hidden(name: str) -> bool:
+    """A file or folder that no person put there: hidden ones, and macOS's `__MACOSX`."""
+    return name.startswith((".", "__MACOSX"))

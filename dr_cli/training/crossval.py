@@ -41,9 +41,7 @@ def pool(run: runs.Run, folds: Sequence[runs.Run]) -> dict[str, Any]:
 def average(run: runs.Run, seeds: Sequence[runs.Run]) -> dict[str, Any]:
     """Writes into `run` the mean probabilities of its finished seeds, which share their split;
     returns its summary. Thresholds are chosen on the mean of the validation predictions."""
-    run.write_table("splits.csv", list((splits := seeds[0].splits()).columns), splits)
-    if (hashes := seeds[0].hashes(duplicates.VERSION)) is not None:
-        run.write_hashes(hashes, duplicates.VERSION)
+    _write_splits(run, seeds[0].splits(), seeds[0])
     rows = _mean_epochs(seeds)
     write_csv(run["metrics.csv"], runs.METRICS, rows)
     tables = {
@@ -92,8 +90,13 @@ def _pool_splits(run: runs.Run, folds: Sequence[runs.Run]) -> None:
         held = (table["split"] == "test").to_numpy()
         pooled.loc[held, "split"], pooled.loc[held, "fold"] = "test", number
     pooled["left_out_of"] = pooled["reason"].notna().map({True: "test", False: None})
-    run.write_table("splits.csv", list(pooled.columns), pooled)
-    if (hashes := folds[0].hashes(duplicates.VERSION)) is not None:  # the rows are the same
+    _write_splits(run, pooled, folds[0])
+
+
+def _write_splits(run: runs.Run, splits: pd.DataFrame, member: runs.Run) -> None:
+    """splits.csv and hashes.npz; the hashes are any member's, whose rows are the same."""
+    run.write_table("splits.csv", list(splits.columns), splits)
+    if (hashes := member.hashes(duplicates.VERSION)) is not None:
         run.write_hashes(hashes, duplicates.VERSION)
 
 

@@ -35,7 +35,6 @@ class Plan:
     dataset: FundusDataset
     processor: device.Processor
     fold: int | None = None  # the one that is held out, from 1
-    member: str | None = None  # its folder in a run made of runs: fold-1, seed-0
     start: dict[str, int] | None = None  # what --weights has seen of it: see `runs.RunConfig.start`
 
     def indices(self, split: str) -> NDArray[np.int64]:
@@ -47,6 +46,13 @@ class Plan:
     def grades(self, split: str) -> NDArray[np.int64]:
         """The grades of `indices(split)`."""
         return self.rows["grade"].to_numpy(np.int64)[self.indices(split)]
+
+    @property
+    def member(self) -> str | None:
+        """Its folder in a run made of runs: fold-1, seed-0; None of a run alone."""
+        if self.fold is not None:
+            return f"fold-{self.fold}"
+        return f"seed-{self.config.seed}" if self.config.seeds else None
 
     @property
     def evaluated(self) -> list[str]:
@@ -107,8 +113,7 @@ def make_plans(
     for fold in range(1, config.folds + 1) if config.folds else [None]:
         table = assign_splits(config, labels, inspection, fold)
         rows = table[table["reason"].isna()].reset_index(drop=True)
-        member = None if fold is None else f"fold-{fold}"
-        plan = Plan(config, labels, inspection, table, rows, dataset, processor, fold, member)
+        plan = Plan(config, labels, inspection, table, rows, dataset, processor, fold)
         _check_splits(plan)
         batch_size = config.batch_size or _choose_batch_size(plan)
         plans.append(replace(plan, config=replace(config, batch_size=batch_size)))
@@ -119,7 +124,7 @@ def make_plans(
 def _spread_seeds(plan: Plan, seeds: int) -> list[Plan]:
     """The plan for each seed from its own on: the split stays, what is drawn later differs."""
     return [
-        replace(plan, config=replace(plan.config, seed=seed), member=f"seed-{seed}")
+        replace(plan, config=replace(plan.config, seed=seed))
         for seed in range(plan.config.seed, plan.config.seed + seeds)
     ]
 
