@@ -192,7 +192,14 @@ def test_layouts_rooms_and_environment_are_all_named():
 
 def test_no_option_is_praised_that_is_not_there():
     known = "".join(dr(*name, "--help").stdout for name in ([], *([n] for n in COMMANDS)))
-    of_others = {"--no-index", "--find-links", "--coverage", "--null", "--sets"}  # pip, a benchmark
+    of_others = {
+        "--no-index",
+        "--find-links",
+        "--coverage",
+        "--null",
+        "--sets",
+        "--cost",
+    }  # pip, benchmarks
     for flag in set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", README)) - of_others:
         assert re.search(rf"{flag}\b", known), flag
 

@@ -1,23 +1,40 @@
 """Do heatmaps point at lesions? Measured on drawn eyes, whose lesions are known.
 
     python examples/benchmarks/heatmaps.py runs/resnet18
+    python examples/benchmarks/heatmaps.py --cost photographs/
 
 RUN was trained on the built-in sample set. Of its test images of grade 2 and more that it grades
 right, the tenth of the field where the map for the predicted grade is strongest is compared with
 the whole field, which is what a random place finds: which share of it lies on a drawn lesion, and
 which within one cell (16 pixels) of the feature grid. Means over images, with the standard error.
 
-Measured with ResNet18 from scratch, AdamW, batches of 8, `--augment flip`. 128 pixels, six epochs
-(QWK 0.80): 0.197 ±0.026 of the map's top tenth lies on lesions, 0.087 ±0.008 of a random place (24
-images). 64 pixels, four epochs (QWK 0.30): 0.082 ±0.014 and 0.075 ±0.009
-(13). Other maps of the same networks: the last one, at 1/32 of the input's side, 0.078 ±0.014 and
-0.027 ±0.007; that of the crop at twice its size 0.118 and 0.044; with the last stage dilated 0.128
-and 0.079; LayerCAM in place of Grad-CAM 0.163 and 0.095. Within a cell says little there: so small
-a picture has up to hundreds of lesions.
+Also of other maps of the same network: the last one, 1/32 of the input's side; that of the crop at
+twice its size; the last one with its stage dilated; LayerCAM in place of Grad-CAM.
+
+Measured with ResNet18 from scratch, the defaults of `dr train` on the sample set, one network a
+size: share of the map's top tenth on lesions, at 128 px (6 epochs, QWK 0.78, 26 images; a random
+place 0.092 ±0.008) and at 64 px (4 epochs, QWK 0.48, 20 images; 0.092 ±0.009):
+
+    as shown                  0.257 ±0.024    0.116 ±0.026
+    last map                  0.136 ±0.023    0.079 ±0.015
+    of twice the crop         0.220 ±0.030    0.051 ±0.013
+    its stage dilated         0.150 ±0.022    0.119 ±0.021
+    LayerCAM                  0.212 ±0.021    0.156 ±0.021
+
+At 64 px the map shown is within its error of chance. Within a cell says little there: so small a
+picture has up to hundreds of lesions.
+
+--cost: what `--explain` costs, 16 photographs of FOLDER graded with and without in turn by an
+untrained ResNet18: the median ratio of processor and of wall time. Measured twice with one torch
+thread, photographs of 1024×680 (IDRiD), bf16, two cores: processor 1.88 and 1.89 at 128 px, 1.67
+and 1.77 at 224, 1.27 and 1.23 at 512; wall 1.70 and 1.67, 1.47 and 1.52, 1.25 and 1.23.
 """
 
 import argparse
+import copy
 import re
+import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -26,15 +43,19 @@ import numpy as np
 import torch
 from PIL import Image
 from scipy.ndimage import maximum_filter
+from torch import Tensor, nn
 
 from dr_cli import device
+from dr_cli.dataset.augment import normalise
 from dr_cli.errors import UsageError
-from dr_cli.grades import REFERABLE_FROM
+from dr_cli.grades import REFERABLE_FROM, Calibration
 from dr_cli.network.activation import STRIDE
-from dr_cli.network.grader import Member
+from dr_cli.network.grader import Grader, Member
+from dr_cli.network.resnet import ResNet, build_resnet
 from dr_cli.photographs.crop import Preprocessing, from_image
+from dr_cli.photographs.decoding import EXTENSIONS
 from dr_cli.plots.heat import field_of, upsample
-from dr_cli.runs import Run
+from dr_cli.runs import ModelRecord, Run
 from dr_cli.sample import drawn_set
 
 TOP = 0.1  # of the field's pixels
@@ -78,10 +99,46 @@ def crops(
     return crop.pixels, np.asarray(over), field_of(crop.pixels)
 
 
-def measured(folder: Path) -> Iterator[tuple[int, Shares]]:
-    """The grade and shares of each test image of grade 2 and more that the run grades right."""
+def other_maps(network: ResNet, inputs: Tensor, grade: int) -> dict[str, np.ndarray]:
+    """What could be shown in place of the map that is: name -> [h, w], of inputs [1, 3, S, S]."""
+    weights = network.fc.weight[grade, :, None, None]
+
+    def weigh(features: Tensor) -> np.ndarray:  # CAM: Grad-CAM at the last map, up to scale
+        return (features[0] * weights).sum(0).clamp_min(0).float().numpy()
+
+    with torch.no_grad():
+        before = network.before_last(inputs)
+        larger = nn.functional.interpolate(inputs, scale_factor=2, mode="bicubic")
+        told = {
+            "last map": weigh(network.layer4(before)),
+            "last map of the crop at twice its size": weigh(network.features(larger)),
+            "last map, its stage dilated": weigh(dilate(network.layer4)(before)),
+        }
+    with torch.enable_grad():
+        before = before.clone().requires_grad_()
+        (gradient,) = torch.autograd.grad(
+            network.classify(network.layer4(before))[0, grade], before
+        )
+    layered = (gradient.relu() * before).sum(1)[0].detach()
+    return told | {"LayerCAM before the last stage": layered.float().numpy()}
+
+
+def dilate(stage: nn.Sequential) -> nn.Sequential:
+    """The stage without its step down: what comes after looks as far by dilation."""
+    stage = copy.deepcopy(stage)
+    for module in stage.modules():
+        if isinstance(module, nn.Conv2d) and module.stride == (2, 2):
+            module.stride = (1, 1)
+        elif isinstance(module, nn.Conv2d) and module.kernel_size == (3, 3):
+            module.dilation = module.padding = (2, 2)
+    return stage
+
+
+def measured(folder: Path) -> Iterator[tuple[int, dict[str, Shares]]]:
+    """The grade and shares of each test image of grade 2 and more that the run grades right, for
+    the map that is shown ("") and for others."""
     run = Run(folder)
-    member = Member.load(folder, device.choose())
+    member = Member.load(folder, device.choose("cpu", "fp32"))
     _, _, size, seed = (int(part) for part in _sample_name(run).split("-"))
     for row in run.predictions("test").itertuples():
         found = DRAWN.search(str(row.path))
@@ -90,9 +147,16 @@ def measured(folder: Path) -> Iterator[tuple[int, Shares]]:
             continue
         drawing = drawn_set.draw(seed, int(found[1]), found[2], grade, size)  # type: ignore[arg-type]
         pixels, lesions, field = crops(drawing, member.preprocessing)
-        cells = member.trace(torch.from_numpy(pixels)[None]).heat(grade)[0]
-        side = pixels.shape[1]
-        yield grade, shares(upsample(cells, side, side, STRIDE), lesions, field)
+        batch, side = torch.from_numpy(pixels)[None], pixels.shape[1]
+        maps = {"": member.trace(batch).heat(grade)[0]}
+        maps |= other_maps(member.network, normalise(batch, member.preprocessing), grade)
+        yield (
+            grade,
+            {
+                name: shares(upsample(cells, side, side, side / len(cells)), lesions, field)
+                for name, cells in maps.items()
+            },
+        )
 
 
 def _sample_name(run: Run) -> str:
@@ -103,21 +167,54 @@ def _sample_name(run: Run) -> str:
     return name
 
 
+def cost(photographs: Path, size: int, images: int = 16, turns: int = 5) -> tuple[float, float]:
+    """How much longer grading with heatmaps takes: ratios of processor and of wall time."""
+    paths = [p for p in sorted(photographs.rglob("*")) if p.suffix.lower() in EXTENSIONS][:images]
+    record = ModelRecord("resnet18", Preprocessing(size).to_dict(), Calibration())
+    ratios = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        Run(folder).save_model(build_resnet("resnet18").state_dict(), record)
+        grader = Grader.load(folder)
+        for turn in range(turns + 1):
+            spent = {}
+            for explain in (None, folder / "heat") if turn % 2 else (folder / "heat", None):
+                start = np.array([time.process_time(), time.perf_counter()])
+                list(grader.predict(paths, explain=explain))
+                end = np.array([time.process_time(), time.perf_counter()])
+                spent[explain is not None] = end - start
+            ratios.append(spent[True] / spent[False])
+    processor, wall = np.median(ratios[1:], axis=0)  # the first turn warms up
+    return float(processor), float(wall)
+
+
+def tell(name: str, part: list[Shares]) -> str:
+    """A row: how many images, and each share's mean with its standard error."""
+    table = np.array(part)
+    error = table.std(axis=0) / np.sqrt(len(table))
+    told = [f"{m:.3f} ±{e:.3f}" for m, e in zip(table.mean(axis=0), error, strict=True)]
+    return f"{name:<40}{len(table):>7}" + "".join(f"{t:>17}" for t in told)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("run", type=Path)
-    found = list(measured(parser.parse_args().run))
-    print("grade  images   on a lesion: map   random place   within a cell: map   random place")
-    for name, part in [
-        *((str(g), [s for grade, s in found if grade == g]) for g in (2, 3, 4)),
-        ("all", [s for _, s in found]),
-    ]:
-        if not part:
-            continue
-        table = np.array(part)
-        error = table.std(axis=0) / np.sqrt(len(table))
-        told = [f"{m:.3f} ±{e:.3f}" for m, e in zip(table.mean(axis=0), error, strict=True)]
-        print(f"{name:>5}{len(table):>8}" + "".join(f"{t:>18}" for t in told))
+    parser.add_argument("run", type=Path, nargs="?")
+    parser.add_argument("--cost", type=Path, metavar="FOLDER", help="of photographs")
+    asked = parser.parse_args()
+    if asked.cost:
+        for size in (128, 224, 512):
+            processor, wall = cost(asked.cost, size)
+            print(f"{size} px: processor time x {processor:.2f}, wall x {wall:.2f}", flush=True)
+        return
+    if asked.run is None:
+        parser.error("name a RUN, or --cost FOLDER")
+    found = list(measured(asked.run))
+    print(f"{'':<40} images   on a lesion: map, random place   within a cell: map, random place")
+    for grade in (2, 3, 4):
+        if part := [maps[""] for true, maps in found if true == grade]:
+            print(tell(f"grade {grade}", part))
+    for name in found[0][1] if found else ():
+        print(tell(name or "all, as shown", [maps[name] for _, maps in found]))
 
 
 if __name__ == "__main__":
