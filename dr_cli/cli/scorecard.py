@@ -40,6 +40,9 @@ def show(record: Record, figures: Iterable[Figure]) -> list["Table | str"]:
         parts.append(patients_table(record))
     if record["confusion"]:
         parts += [grades_table(record["per_grade"]), confusion_table(record)]
+    for kind in ("folds", "seeds"):
+        if spread := record.get(kind):
+            parts.append(spread_table(kind, spread))
     if record["subgroups"]:
         parts.append(groups_table(record["subgroups"]))
     return [*parts, *map(pair_table, record.get("against", [])), *judge(record)]
@@ -52,7 +55,7 @@ def figures_table(record: Record, figures: Iterable[Figure]) -> "Table":
     for subject, some in groupby(figures, key=lambda figure: figure[0].rpartition(".")[0]):
         first = subject.partition(".")[0]
         told = [_row(*figure) for figure in some if graded or figure[1] is not None]
-        if not told or first == "baseline":
+        if not told or first in ("baseline", "folds", "seeds"):  # which have a place of their own
             continue
         if subject == first:
             rows += _head(SUBJECTS.get(first, first.replace("_", " ").capitalize()))
@@ -108,6 +111,8 @@ def judge(record: Record) -> list[str]:
         if pair is None or pair["qwk"] is None or qwk["value"] is None:
             continue
         low, high = qwk["ci95"] or [qwk["value"]] * 2
+        if paired := ((pair.get("difference") or {}).get("qwk") or {}).get("ci95"):
+            low, high = (pair["qwk"] + bound for bound in paired)  # the same patients in both
         clear = "above" if low > pair["qwk"] else "below" if high < pair["qwk"] else None
         told.append(f"{clear or 'not told apart from'} {words_for} ({words.number(pair['qwk'])})")
     return [f"QWK {words.figure(qwk)} is {' and '.join(told)}."] if told else []
@@ -192,6 +197,18 @@ def _shade(share: float) -> str:
 
     ground, text = mix((255, 255, 255), (80, 80, 208), share)
     return f"{text} on #{bytes(ground).hex()}"
+
+
+def spread_table(kind: str, spread: Record) -> "Table":
+    """The mean and deviation of each figure over folds or seeds."""
+    from dr_cli.scoring.metrics import FIGURES
+
+    rows = (
+        (FIGURES[name].heading, words.number(mean), words.number(spread["sd"][name]))
+        for name, mean in spread["mean"].items()
+    )
+    title = f"Each of {len(spread['each'])} {kind} by itself"
+    return table(title, ("figure", ">mean", ">standard deviation"), rows)
 
 
 def groups_table(groups: Record) -> "Table":

@@ -78,13 +78,10 @@ def measure_folds(table: "pd.DataFrame", point: OperatingPoint | None) -> Record
     """
     each: list[Record] = []
     for _, part in table.groupby("fold"):
-        told = _measure_member("fold", int(part["fold"].iloc[0]), part, point)
-        told["thresholds"] = {
-            name: float(part[OWN_THRESHOLDS[name]].iloc[0])
-            for name in TARGETS
-            if OWN_THRESHOLDS[name] in part
-        }
-        each.append(told)
+        own = {name: part[OWN_THRESHOLDS[name]] for name in TARGETS if OWN_THRESHOLDS[name] in part}
+        thresholds = {name: float(column.iloc[0]) for name, column in own.items()}
+        number = int(part["fold"].iloc[0])
+        each.append(_measure_member({"fold": number}, part, point, thresholds))
     return _spread(each)
 
 
@@ -95,22 +92,24 @@ def measure_seeds(seeds: "Mapping[int, tuple[pd.DataFrame, Calibration]]") -> Re
     for seed, (table, chosen) in seeds.items():
         point = chosen.operating_point
         found = {name: find_threshold(point, name) for name in TARGETS}
-        told = _measure_member("seed", seed, table, point)
-        told["thresholds"] = {name: one.value for name, one in found.items() if one}
-        each.append(told)
+        thresholds = {name: one.value for name, one in found.items() if one}
+        each.append(_measure_member({"seed": seed}, table, point, thresholds))
     return _spread(each)
 
 
 def _measure_member(
-    kind: str, number: int, table: "pd.DataFrame", point: OperatingPoint | None
+    which: Record,
+    table: "pd.DataFrame",
+    point: OperatingPoint | None,
+    thresholds: Mapping[str, float],
 ) -> Record:
     """The figures of one network of several, without intervals."""
     sample = Sample.from_table(table, point)
     replicates = intervals.measure(headline.prepare(sample), sample.units, 0, 0)
     found = headline.find_values(replicates)
     figures = {name: float(value[0]) for name, value in found.items()}
-    told = {kind: number, "n": len(table), "patients": sample.patients}
-    return {**told, "thresholds": {}, "figures": figures}
+    told = {**which, "n": len(table), "patients": sample.patients}
+    return {**told, "thresholds": dict(thresholds), "figures": figures}
 
 
 def _spread(each: list[Record]) -> Record:

@@ -95,3 +95,25 @@ def test_an_interval_stands_below_its_figure():
     (row,) = (k for k, line in enumerate(shown) if "not known" in line)
     assert shown[row].split() == ["not", "known", "75", "0.300", "−0.243", "0.300"]
     assert shown[row + 1].split() == ["(0.200–0.400)", "(−0.432", "to", "−0.029)", "(0.200–0.400)"]
+
+
+def test_the_verdict_goes_by_the_paired_difference_where_it_is_known():
+    pair = {
+        "accuracy": 0.5,
+        "qwk": 0.82,
+        "difference": {"qwk": {"value": 0.03, "ci95": [0.01, 0.05]}},
+    }
+    found = record(predictions.table(60), baselines={"majority": None, "fellow_eye": pair})
+    found["baselines"]["fellow_eye"] = pair
+    found["qwk"] = {"value": 0.85, "ci95": [0.8, 0.9]}  # which alone would not tell them apart
+    assert " is above copying" in scorecard.judge(found)[0]
+
+
+def test_what_several_runs_say_has_a_table_in_words():
+    spread = {"each": [{}, {}], "mean": {"qwk": 0.8, "referable.auc": 0.9}, "sd": {"qwk": 0.02}}
+    spread["sd"]["referable.auc"] = None
+    shown = show(record(predictions.table(60)) | {"seeds": spread})
+    assert "Each of 2 seeds by itself" in shown
+    assert re.search(r"QWK +0\.800 +0\.020", shown)
+    assert re.search(r"Referable AUC +0\.900 +n/a", shown)
+    assert "mean qwk" not in shown
