@@ -7,11 +7,13 @@ signal, are a thread's, which the system wakes.
 
 import os
 import signal
-import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from socket import socket
 
 SIGNALS = tuple(  # USR1: what SLURM's --signal sends before the time is up
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
@@ -40,6 +42,8 @@ def listen(told: Callable[[], None]) -> Iterator[None]:
     Does nothing but in the main thread. After an interruption further signals end the process
     without a word.
     """
+    from socket import socketpair  # on use: 7 ms that `dr --help` need not spend
+
     global _asked, _deferred
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -47,7 +51,7 @@ def listen(told: Callable[[], None]) -> Iterator[None]:
     _asked, _deferred = None, False
     before = {one: signal.getsignal(one) for one in SIGNALS}
     before = {one: handler for one, handler in before.items() if handler != signal.SIG_IGN}
-    reader, writer = socket.socketpair()
+    reader, writer = socketpair()
     writer.setblocking(False)
     woken = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
     for number in before:
@@ -96,7 +100,7 @@ def _note(number: int, _: Any) -> None:
             raise Interrupted(number)
 
 
-def _watch(reader: socket.socket, told: Callable[[], None]) -> None:
+def _watch(reader: "socket", told: Callable[[], None]) -> None:
     """Reads the number of each signal that comes, until the other end is closed."""
     first = True
     while numbers := reader.recv(1):
