@@ -22,9 +22,8 @@ from pathlib import Path
 for threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ[threads] = "1"  # before numpy is loaded: a process forked with threads may hang
 
-import numpy as np
-
-from trials import FAULTS, Fault, Lost, Skipped, Trial
+import numpy as np  # noqa: E402
+from trials import FAULTS, Fault, Lost, Skipped, Trial  # noqa: E402
 
 ROOMS = ("killed",)  # of `trials`, each with faults of a kind, in the table's order
 

@@ -16,11 +16,11 @@ from pathlib import Path
 import numpy as np
 
 
-class Lost(Exception):
+class Lost(Exception):  # noqa: N818
     """What a fault cost: an end of the sentence "lost: …"."""
 
 
-class Skipped(Exception):
+class Skipped(Exception):  # noqa: N818
     """Why this machine cannot do the fault."""
 
 
