@@ -74,6 +74,14 @@ MaxPixels = Annotated[
     ),
 ]  # fmt: skip
 
+Timeout = Annotated[
+    float | None,
+    typer.Option(
+        min=0.1, metavar="SECONDS", rich_help_panel=DATA,
+        help="Give a file up that is not read by then, as on a share that hangs. [default: 60]",
+    ),
+]  # fmt: skip
+
 
 def command(
     names: Inputs = None,
@@ -84,6 +92,7 @@ def command(
     explain: Explain = None,
     tta: Tta = False,
     max_pixels: MaxPixels = None,
+    timeout: Timeout = None,
     batch_size: options.BatchSize = None,
     workers: options.Workers = None,
     device: options.Device = "auto",
@@ -112,8 +121,8 @@ def command(
         console.progress(GRADING, 0, None)
         records = predict(
             photographs, sources, device=device, precision=precision, batch_size=batch_size,
-            workers=workers, tta=tta, explain=explain, max_pixels=max_pixels, begun=begun,
-            observer=console,
+            workers=workers, tta=tta, explain=explain, max_pixels=max_pixels, timeout=timeout,
+            begun=begun, observer=console,
         )  # fmt: skip
         hidden = begun is not None or not sys.stdout.isatty()
         watched = _watch(records, tally, sources, console, hidden)
@@ -191,6 +200,7 @@ def predict(
     device: str = "auto",
     precision: str = "auto",
     max_pixels: int | None = None,
+    timeout: float | None = None,
     tta: bool = False,
     begun: Begun | None = None,
     observer: Observer = NOTHING,
@@ -198,16 +208,18 @@ def predict(
 ) -> Iterator[Record]:
     """A record a photograph, as they are known, by the mean of the runs `sources`.
 
-    max_pixels: see `decoding.limit_pixels`. begun: its rows' photographs are passed over. how: what
-    `Grader.predict` takes besides. Raises UsageError at once where a run is no grader, or not that
-    of the rows.
+    max_pixels, timeout: see `decoding.limit_pixels`, `limit_seconds`. begun: its rows' photographs
+    are passed over. how: what `Grader.predict` takes besides. Raises UsageError at once where a run
+    is no grader, or not that of the rows.
     """
     from dr_cli.grades import UNTRIED, Calibration
     from dr_cli.network.grader import Grader
-    from dr_cli.photographs.decoding import limit_pixels
+    from dr_cli.photographs.decoding import limit_pixels, limit_seconds
 
     if max_pixels is not None:
         limit_pixels(max_pixels)
+    if timeout is not None:
+        limit_seconds(timeout)
     grader = Grader.load(sources, device=device, precision=precision)
     if begun:
         begun.check(grader.trained_on, grader.threshold)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dr_cli import words
+from dr_cli.grades import REFERABLE_FROM
 
 Record = dict[str, Any]
 
@@ -22,7 +23,7 @@ class Tally:
     referable: int = 0
     """Of the gradable ones."""
     doubtful: int = 0
-    """Of the gradable ones those with a note: grade and referral disagree."""
+    """Of the gradable ones those whose grade and referral disagree, as their notes say."""
     failed: int = 0
 
     def count(self, record: Record) -> None:
@@ -33,7 +34,7 @@ class Tally:
         self.graded += 1
         self.ungradable += not record["gradable"]
         self.referable += record["gradable"] and record["referable"]
-        self.doubtful += record["gradable"] and bool(record["note"])
+        self.doubtful += record["gradable"] and is_doubtful(record)
 
     def total(self) -> int:
         """Of all kinds."""
@@ -47,6 +48,11 @@ class Tally:
         if self.doubtful:
             told += f"; {self.doubtful:,} marked (?): grade and referral disagree"
         return told
+
+
+def is_doubtful(record: Record) -> bool:
+    """Whether grade and referral disagree, see `note`."""
+    return bool(record["referable"] != (record["predicted"] >= REFERABLE_FROM))
 
 
 def print_records(records: Iterable[Record], form: str) -> None:
@@ -212,7 +218,7 @@ def table_row(record: Record, layout: Layout) -> str:
     share = words.number(record["referable_probability"], 2)
     referable = f"{'yes' if record['referable'] else 'no'} ({share})"
     cells = {
-        "grade": grade + " (?)" * bool(record["note"]),
+        "grade": grade + " (?)" * is_doubtful(record),
         "prob.": probability,
         "referable": referable,
         "quality": words.number(record["quality"], 2),

@@ -1,6 +1,7 @@
 """Whose eye a photograph shows, and which of the two: from its name, or a table of pairs."""
 
 import re
+from pathlib import Path
 
 import pandas as pd
 
@@ -9,11 +10,25 @@ from dr_cli.labels import layouts
 from dr_cli.labels.layouts import Layout
 from dr_cli.labels.listing import clean
 from dr_cli.labels.tables import Table, quote
+from dr_cli.photographs.decoding import DICOM, identify
 
 
 def take_stems(names: pd.Series) -> pd.Series:
     """Names without folders and extension."""
     return names.astype(object).str.replace(r"^.*/|\.\w+$", "", regex=True)
+
+
+def read_dicom(rows: pd.DataFrame, root: Path) -> pd.DataFrame:
+    """The rows with patient and eye from their DICOM files where no column told them; what cannot
+    be read tells nothing here, and is told when it is decoded."""
+    kind = rows["path"].astype(object).str.lower().str.endswith(DICOM, na=False)
+    unknown = kind & rows["patient"].isna() & rows["reason"].isna()
+    rows = rows.astype({"patient": object, "eye": object})
+    told = [identify(root, path) for path in rows.loc[unknown, "path"]]
+    rows.loc[unknown, "patient"] = pd.Series([patient for patient, _ in told], dtype=object).array
+    found = pd.Series([eye for _, eye in told], index=rows.index[unknown], dtype=object)
+    rows["eye"] = rows["eye"].where(rows["eye"].notna(), found)
+    return rows
 
 
 def read_names(rows: pd.DataFrame, layout: Layout) -> pd.DataFrame:

@@ -94,7 +94,8 @@ def read(
     else:  # what lies around it is looked for when its names are known
         listing = Listing(given.parent, np.array([], object), [given.name], alone=True)
     fit = recognise.recognise(listing, layout, columns)
-    rows = eyes.read_names(_read_rows(fit), fit.layout)
+    rows = eyes.read_dicom(_read_rows(fit), listing.root)
+    rows = eyes.read_names(rows, fit.layout)
     extra = tuple(column for column in rows.columns if column not in COLUMNS)
     table = rows[[*COLUMNS, *extra]].reset_index(drop=True)
     notes = (f"layout: {fit.layout.title}; {fit.describe()}", *fit.notes)

@@ -308,10 +308,11 @@ class Grader:
         predicted = int(self.calibration.decide(row[None])[0])
         referable = float(referable_probability(row[None])[0])
         expected = round(float(expected_grade(row[None])[0]), 4)
+        notes = (self._note(predicted, referable), crop.note)
         values = (
             path, predicted, NAMES[predicted], row.tolist(), expected, referable >= self.threshold,
             round(referable, 6), seen.gradable, seen.quality, seen.verdict, seen.reason, None,
-            self.trained_on, self.threshold, self._note(predicted, referable), None,
+            self.trained_on, self.threshold, "; ".join(filter(None, notes)), None,
         )  # fmt: skip
         return Record(zip(FIELDS, values, strict=True))
 

@@ -68,7 +68,7 @@ def _thumbnail(path: str | None) -> markup.Text:
     if path is None:
         return ""
     try:
-        picture, _ = decode("", path, HEATMAP)
+        picture = decode("", path, HEATMAP).picture
     except UnreadableImage as error:
         return f"{path}: {error.reason}"
     picture.thumbnail((HEATMAP, HEATMAP))

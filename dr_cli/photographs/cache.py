@@ -275,6 +275,7 @@ class Crops:
     def _note(self, numbers: Sequence[int], keep: Keep, observer: Observer) -> None:
         """Decode these, hand each crop to `keep`, note what is unreadable, tell how far it is."""
         tell = partial(observer.progress, "decoding photographs", total=len(numbers))
+        notes: dict[str, list[str]] = {}
         with closing(spread(self._load, numbers, self.workers, progress=tell)) as decoded:
             for number, one in zip(numbers, decoded, strict=True):
                 try:
@@ -284,6 +285,11 @@ class Crops:
                 else:
                     self.quality[number] = crop.judgement.quality
                     keep(number, crop.pixels)
+                    if crop.note:
+                        notes.setdefault(crop.note, []).append(self.paths[number])
+        for note, paths in notes.items():
+            files = words.count(len(paths), "file")
+            observer.note(f"{note} is used, of {files} such as {paths[0]}")
 
 
 # --- shards -------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from PIL import Image
 
 from dr_cli.errors import DrError
 from dr_cli.photographs import packed, quality
-from dr_cli.photographs.decoding import decode, to_rgb
+from dr_cli.photographs.decoding import Opened, decode, to_rgb
 from dr_cli.photographs.field import Box, Field, find_field
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -89,6 +89,10 @@ class Crop:
     """Original pixels a crop pixel, the same both ways."""
     judgement: quality.Judgement
     """Whether it can be graded; see `quality.judge`."""
+    note: str = ""
+    patient: str | None = None
+    eye: str | None = None
+    """What its file tells besides; see `decoding.Opened`."""
 
     def to_original(self, x: float, y: float) -> tuple[float, float]:
         """A point of the crop, in pixels from its top left corner, in the upright original."""
@@ -106,20 +110,20 @@ def load_crop(
     """A photograph, as `decode` takes it, as a network sees it. Raises UnreadableImage."""
     at_least = max(preprocessing.size, _SEEN_AT)
     full = preprocessing.decoding == "full"
-    picture, original = decode(root, path, None if full else at_least)
-    found = find_field(picture)
-    if found.box.side < preprocessing.size and picture.size != original:
+    opened = decode(root, path, None if full else at_least)
+    found = find_field(opened.picture)
+    if found.box.side < preprocessing.size and opened.picture.size != opened.size:
         # A small field in a large picture: decoded again, larger by what it lacks.
         larger = -(-at_least * preprocessing.size // found.box.side)
-        picture, original = decode(root, path, larger)
-        found = find_field(picture)
-    return _cut(picture, original, found, preprocessing)
+        opened = decode(root, path, larger)
+        found = find_field(opened.picture)
+    return _cut(opened, found, preprocessing)
 
 
 def from_image(image: Image.Image, preprocessing: Preprocessing) -> Crop:
     """As `load_crop`, of a picture that is already in memory, in any Pillow mode."""
     picture = to_rgb(image)
-    return _cut(picture, picture.size, find_field(picture), preprocessing)
+    return _cut(Opened(picture, picture.size), find_field(picture), preprocessing)
 
 
 def enlarge(
@@ -135,7 +139,7 @@ def enlarge(
         picture = to_rgb(photograph)
     else:  # the shorter side that leaves the field enough pixels
         at_least = -(-preprocessing.size * min(crop.original_size) // crop.box.side)
-        picture, _ = decode(Path(), photograph, at_least)
+        picture = decode(Path(), photograph, at_least).picture
     ratios = [now / then for now, then in zip(picture.size, crop.original_size, strict=True)] * 2
     box = Box(*(round(end * ratio) for end, ratio in zip(crop.box, ratios, strict=True)))
     return _square(picture, box, preprocessing).pixels
@@ -143,7 +147,8 @@ def enlarge(
 
 def measure_field(path: Path | str, root: Path | str = Path()) -> tuple[int, int]:
     """Width and height of the field in the original, pixels. Raises UnreadableImage."""
-    picture, original = decode(root, path, _SEEN_AT)
+    opened = decode(root, path, _SEEN_AT)
+    picture, original = opened.picture, opened.size
     if packed.inside(path):  # cut to the field already; the last rows of its disc are field, too
         return original
     box = find_field(picture).box
@@ -164,10 +169,9 @@ def choose_size(sizes: Sequence[tuple[int, int]]) -> int:
     return int(np.clip(median // 32 * 32, 32, 512))
 
 
-def _cut(
-    picture: Image.Image, original: tuple[int, int], found: Field, preprocessing: Preprocessing
-) -> Crop:
+def _cut(opened: Opened, found: Field, preprocessing: Preprocessing) -> Crop:
     """The square round the field, at the wanted size."""
+    picture, original = opened.picture, opened.size
     whole = preprocessing.field == "whole"
     box = Box(0, 0, *picture.size) if whole else found.box
     cut = _square(picture, box, preprocessing)
@@ -180,6 +184,9 @@ def _cut(
         origin=(cut.left * enlarged, cut.top * enlarged),
         scale=cut.scale * enlarged,
         judgement=quality.judge(picture, found),
+        note=opened.note,
+        patient=opened.patient,
+        eye=opened.eye,
     )
 
 

@@ -9,6 +9,8 @@ import io
 import os
 import stat
 import warnings
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -17,7 +19,8 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError, features
 
 from dr_cli.errors import DrError
-from dr_cli.photographs import packed
+from dr_cli.photographs import dicom, packed
+from dr_cli.photographs.patience import Silent, within
 
 # What Pillow may open. Named, because its whole list holds formats that start other programs (EPS).
 FORMATS = {
@@ -29,12 +32,16 @@ FORMATS = {
     "PPM": (".ppm", ".pgm", ".pnm"),
     "WEBP": (".webp",),
     "JPEG2000": (".jp2", ".j2k"),
+    "HEIF": (".heic", ".heif", ".hif"),  # by pillow-heif, the extra `heic`
 }
 _PLUGINS = ["Jpeg", "Png", "Tiff", "Bmp", "Gif", "Ppm", "WebP", "Jpeg2K"]
 if "avif" in features.modules and features.check_module("avif"):  # Pillow from 11.3 on, mostly
     FORMATS["AVIF"] = (".avif",)
     _PLUGINS.append("Avif")
-EXTENSIONS = frozenset(extension for each in FORMATS.values() for extension in each)
+DICOM = (".dcm", ".dicom")  # by pydicom, the extra `dicom`
+EXTENSIONS = frozenset(e for each in (*FORMATS.values(), DICOM) for e in each)
+# What a file may hold several of and be no animation.
+_NO_ANIMATION = {"TIFF": "pages", "MPO": "pictures", "HEIF": "pictures"}
 for _plugin in _PLUGINS:
     importlib.import_module(f"PIL.{_plugin}ImagePlugin")  # else Pillow looks for each when asked
 # Pillow's warning from half of what it refuses on would name a library's line.
@@ -53,37 +60,76 @@ class UnreadableImage(DrError):  # noqa: N818 - named as what it is about
         return type(self), (self.path, self.reason)  # crosses to and from worker processes
 
 
+@dataclass(frozen=True)
+class Opened:
+    """A photograph as it comes through the door."""
+
+    picture: Image.Image
+    """Upright, 8-bit RGB."""
+    size: tuple[int, int]
+    """Width and height of the upright original, pixels."""
+    note: str = ""
+    """What a person should know of the file: that it holds more than this picture; "" for
+    nothing."""
+    patient: str | None = None
+    eye: str | None = None
+    """left or right; as `patient`, from a DICOM file alone."""
+
+
 def limit_pixels(most: int) -> None:
     """From now on a file of more than `most` pixels is refused undecoded; without it, of more
     than 178 million. For the whole process, as Pillow keeps it."""
     Image.MAX_IMAGE_PIXELS = most / 2  # type: ignore[assignment]  # it refuses from twice as many
 
 
+_patience = [60.0]
+
+
+def limit_seconds(most: float) -> None:
+    """From now on a file that is not read and decoded in `most` seconds is refused; without it, in
+    60. For the whole process."""
+    _patience[0] = most
+
+
 def decode(
     root: Path | str, path: Path | str | bytes | BinaryIO, at_least: int | None = None
-) -> tuple[Image.Image, tuple[int, int]]:
-    """The upright picture as 8-bit RGB, and the width and height of the upright original.
+) -> Opened:
+    """The photograph at a path or within a file's content.
 
     path: relative to root; a file, or a picture within one, such as "set.npz#train/3". Or, without
     regard to root, a file's content: bytes, or a file that can be sought in.
     at_least: pixels that the shorter side must keep; a JPEG much larger than that is decoded at
     1/2, 1/4 or 1/8, which takes a quarter of the time. None: at its own size.
-    Transparent parts become black; 16-bit grey is scaled to 8 by the bit depth its values need.
-    Raises UnreadableImage, and nothing else.
+    Transparent parts become black; 16-bit grey is scaled to 8 by the bit depth its values need. Of
+    several pages or frames the first is taken. Raises UnreadableImage, and nothing else.
     """
     if not isinstance(path, (str, Path)):
         return _decode_content(io.BytesIO(path) if isinstance(path, bytes) else path, at_least)
     file = Path(root) / path
     try:
-        if packed.inside(path):
-            picture = to_rgb(packed.read(root, path))
-            return picture, picture.size
-        return _decode_file(file, at_least)
+        return within(_patience[0], partial(_decode_path, root, path, at_least))
+    except Silent:  # nothing more is asked of that disk
+        late = f"not read within {_patience[0]:g} seconds: does its disk or network share answer?"
+        raise UnreadableImage(file, late) from None
     except Exception as problem:  # each codec raises errors of its own on foreign bytes
         raise UnreadableImage(file, _reason(file, problem)) from problem
 
 
-def _decode_content(file: BinaryIO, at_least: int | None) -> tuple[Image.Image, tuple[int, int]]:
+def identify(root: Path | str, path: Path | str) -> tuple[str | None, str | None]:
+    """Patient and eye (left or right) as a DICOM file says, without its picture; None where it does
+    not, or cannot be read."""
+
+    def look() -> tuple[str | None, str | None]:
+        with open(Path(root) / path, "rb") as file:
+            return dicom.identify(file) if dicom.is_dicom(file.read(132)) else (None, None)
+
+    try:
+        return within(_patience[0], look)
+    except (Silent, DrError, OSError):
+        return None, None
+
+
+def _decode_content(file: BinaryIO, at_least: int | None) -> Opened:
     name = Path(str(getattr(file, "name", "")))
     try:
         file.seek(0)
@@ -92,19 +138,57 @@ def _decode_content(file: BinaryIO, at_least: int | None) -> tuple[Image.Image, 
         raise UnreadableImage(name, _reason(None, problem)) from problem
 
 
-def _decode_file(path: Path, at_least: int | None) -> tuple[Image.Image, tuple[int, int]]:
-    kind = os.stat(path).st_mode
+def _decode_path(root: Path | str, path: Path | str, at_least: int | None) -> Opened:
+    if packed.inside(path):
+        picture = to_rgb(packed.read(root, path))
+        return Opened(picture, picture.size)
+    kind = os.stat(Path(root) / path).st_mode
     if not stat.S_ISREG(kind) and not stat.S_ISDIR(kind):  # a pipe would be waited for without end
         raise DrError("a pipe, a socket or a device, not a file")
-    return _decode_open(path, at_least)
+    with open(Path(root) / path, "rb") as file:
+        before = os.fstat(file.fileno())
+        try:
+            return _decode_open(file, at_least)
+        finally:
+            after = os.fstat(file.fileno())
+            if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+                raise DrError("changed while it was read: give it again when it is written")
 
 
-def _decode_open(
-    file: Path | BinaryIO, at_least: int | None
-) -> tuple[Image.Image, tuple[int, int]]:
-    with Image.open(file, formats=tuple(FORMATS)) as image:
-        if image.format != "TIFF" and getattr(image, "is_animated", False):
+def _decode_open(file: BinaryIO, at_least: int | None) -> Opened:
+    start = file.read(132)
+    file.seek(0)
+    if not start:
+        raise DrError("the file is empty (0 bytes)")
+    if dicom.is_dicom(start):
+        found = dicom.read(file, 2 * (Image.MAX_IMAGE_PIXELS or float("inf")))
+        note = f"the first of {found.frames:,} frames" * (found.frames > 1)
+        return Opened(to_rgb(found.image), found.image.size, note, found.patient, found.eye)
+    if start[4:8] == b"ftyp" and start[8:12] in _HEIF_BRANDS:
+        _load_heif()
+    return _decode_pillow(file, at_least)
+
+
+_HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
+
+
+def _load_heif() -> None:
+    try:
+        import pillow_heif
+    except ImportError as problem:
+        why = "a HEIC file, for which pillow-heif is missing: pip install 'dr-cli[heic]'"
+        raise DrError(why) from problem
+    if "HEIF" not in Image.OPEN:
+        pillow_heif.register_heif_opener()
+
+
+def _decode_pillow(file: BinaryIO, at_least: int | None) -> Opened:
+    formats = tuple(name for name in FORMATS if name != "HEIF" or name in Image.OPEN)
+    with Image.open(file, formats=formats) as image:
+        several = getattr(image, "is_animated", False)
+        if several and image.format not in _NO_ANIMATION:
             raise DrError("an animation, not a photograph")
+        note = f"the first of several {_NO_ANIMATION[str(image.format)]}" if several else ""
         width, height = image.size
         if at_least is not None:
             image.draft("RGB", (at_least, at_least))
@@ -113,7 +197,8 @@ def _decode_open(
         picture = to_rgb(image)
     if orientation in _TURNS:
         picture = picture.transpose(_TURNS[orientation])
-    return picture, (height, width) if orientation in _SIDEWAYS else (width, height)
+    size = (height, width) if orientation in _SIDEWAYS else (width, height)
+    return Opened(picture, size, note)
 
 
 _TURNS = {
@@ -177,7 +262,7 @@ def _reason(path: Path | None, problem: Exception) -> str:
     if known := next((why for kind, why in _REASONS.items() if isinstance(problem, kind)), None):
         return known
     if isinstance(problem, UnidentifiedImageError):
-        return _no_image(path)
+        return f"not an image, or in a format that dr does not read ({_READ} are)"
     if "truncated" in str(problem).lower():
         return "the file is cut short (truncated)"
     return f"cannot be decoded ({' '.join(str(problem).split()) or type(problem).__name__})"
@@ -196,16 +281,4 @@ def _reason_of_name(path: Path, problem: Exception) -> str:
     return ""
 
 
-def _no_image(path: Path | None) -> str:
-    if path is None:
-        return _NO_IMAGE
-    with open(path, "rb") as file:
-        start = file.read(132)
-    if not start:
-        return "the file is empty (0 bytes)"
-    if start[128:] == b"DICM":
-        return "a DICOM file: export it as PNG or JPEG first"
-    return _NO_IMAGE
-
-
-_NO_IMAGE = f"not an image, or in a format that dr does not read ({', '.join(FORMATS)} are)"
+_READ = ", ".join([*FORMATS, "DICOM"])

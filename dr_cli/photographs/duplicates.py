@@ -229,8 +229,8 @@ def _see(
             seen[i] = kept[key]
 
     def see(i: int) -> tuple[Any, ...]:
-        photograph, size = decode(root, paths[i], _DECODED_AT)
-        return (*hash_photograph(photograph), size, _digest(photograph))
+        opened = decode(root, paths[i], _DECODED_AT)
+        return (*hash_photograph(opened.picture), opened.size, _digest(opened.picture))
 
     tell = partial(observer.progress, "decoding", total=len(missing))
     results = cache.spread(see, missing, workers, progress=tell)
@@ -256,7 +256,7 @@ def _match_pixels(
     """[N] int64: for each of these rows the first that is the same at full size, else itself."""
     tell = partial(observer.progress, "comparing pixels", total=len(rows))
     opened = cache.spread(
-        lambda i: _digest(decode(root, paths[i])[0]), rows, workers, progress=tell
+        lambda i: _digest(decode(root, paths[i]).picture), rows, workers, progress=tell
     )
     first: dict[bytes, int] = {}
     firsts = np.arange(len(paths))

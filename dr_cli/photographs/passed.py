@@ -20,7 +20,7 @@ class Passed:
         told = [f"{n:,} {kind or 'without an extension'}" for kind, n in kinds[:6]]
         if rest := sum(n for _, n in kinds[6:]):
             told.append(f"{rest:,} others")
-        return ", ".join(told) + "; DICOM: export it as PNG or JPEG first" * (".dcm" in self.files)
+        return ", ".join(told)
 
 
 class Entered:

@@ -29,7 +29,7 @@ def list_half(folder: Path, half: int) -> list[Path]:
 
 def load(file: Path, rng: Rng) -> Picture:
     """At a side of 224 to 640 pixels, as far as the file has them."""
-    picture, _ = decode(file.parent, file.name, 640)
+    picture = decode(file.parent, file.name, 640).picture
     picture.thumbnail((int(rng.integers(224, 641)),) * 2)
     return picture
 

@@ -59,7 +59,7 @@ def spread(judged: Judged) -> str:
 
 def untouched(file: Path, at_least: int = 224) -> Picture:
     """As `dr predict` decodes it."""
-    return decode(file.parent, file.name, at_least)[0]
+    return decode(file.parent, file.name, at_least).picture
 
 
 def read_all(files: list[Path]) -> Iterator[Picture]:

@@ -62,7 +62,8 @@ def test_the_tally_counts_each_once():
     tally = Tally()
     bad = dict.fromkeys(GOOD) | {"error": "no such file"}
     doubtful = GOOD | {"predicted": 0, "note": "graded 0, yet referable: …"}
-    for record in (GOOD, doubtful, BLURRED, GOOD | {"referable": False}, bad):
+    healthy = GOOD | {"predicted": 1, "referable": False, "note": "the first of several pages"}
+    for record in (GOOD, doubtful, BLURRED, healthy, bad):
         tally.count(record)
     assert tally.total() == 5
     said = tally.tell()

@@ -306,14 +306,35 @@ def test_a_table_that_names_its_folders_looks_into_no_other(
     assert len(rows(reading.read(tmp_path / "labels.csv"))) == 2
 
 
+def test_a_patient_is_known_by_the_dicom_file_before_its_name(tmp_path: Path) -> None:
+    pytest.importorskip("pydicom")
+    from tests.builders import dicom
+
+    pixels = np.full((8, 8, 3), 90, np.uint8)
+    put(tmp_path, {"0/a_left.dcm": b"", "1/b_left.dcm": b"damaged", "1/c.png": b""})
+    dicom.save(tmp_path / "0" / "a_left.dcm", pixels)
+    dicom.save(tmp_path / "0" / "x.dcm", pixels, PatientID="", ImageLaterality="L")
+    table = reading.read(tmp_path).table
+    found = {
+        Path(path).name: (patient, eye)
+        for path, patient, eye in zip(table["path"], table["patient"], table["eye"], strict=True)
+    }
+    assert found == {
+        "a_left.dcm": ("P-17", "right"),
+        "x.dcm": (None, "left"),
+        "b_left.dcm": ("b", "left"),
+        "c.png": (None, None),
+    }
+
+
 def test_what_is_passed_over_is_counted(tmp_path: Path) -> None:
-    put(tmp_path, {"0/a.png": b"", "1/b.png": b"", "0/c.dcm": b"", "0/d.HEIC": b"", "1/e": b""})
+    put(tmp_path, {"0/a.png": b"", "1/b.png": b"", "0/c.psd": b"", "0/d.CR2": b"", "1/e": b""})
     listener = Listener()
     reading.read(tmp_path, observer=listener)
     told = next(note for note in listener.notes if note.startswith("passed over"))
-    assert all(kind in told for kind in ("1 .dcm", "1 .heic", "1 without", "; DICOM"))
-    put(tmp_path / "only", {"c.dcm": b""})
-    assert "no table in it (passed over: 1 .dcm; DICOM" in refusal(tmp_path / "only")
+    assert all(kind in told for kind in ("1 .psd", "1 .cr2", "1 without"))
+    put(tmp_path / "only", {"c.psd": b""})
+    assert "no table in it (passed over: 1 .psd)" in refusal(tmp_path / "only")
 
 
 def test_hidden_files_and_circles_of_links_are_passed_over(tmp_path: Path) -> None:

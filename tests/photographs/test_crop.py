@@ -33,7 +33,7 @@ def near(box, expected, tolerance=2):
 
 
 def decode(path, at_least=None):
-    return decoding.decode(path.parent, path.name, at_least)[0]
+    return decoding.decode(path.parent, path.name, at_least).picture
 
 
 @pytest.mark.parametrize(("width", "height"), [(400, 300), (300, 400), (401, 299), (900, 260)])

@@ -2,7 +2,9 @@
 
 import os
 import pickle
+import struct
 import sys
+import threading
 import zlib
 from pathlib import Path
 
@@ -22,7 +24,7 @@ def save(picture, path, **options):
 
 
 def decode(path, at_least=None):
-    return decoding.decode(path.parent, path.name, at_least)[0]
+    return decoding.decode(path.parent, path.name, at_least).picture
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -83,6 +85,67 @@ def test_a_cmyk_jpeg_has_its_colours(tmp_path):
     assert np.abs(pixels - (200, 90, 30)).max() <= 6
 
 
+def tiff(pixels, path):
+    """An uncompressed TIFF of [H, W, 3] uint16, which Pillow reads and cannot write."""
+    height, width, _ = pixels.shape
+    fields = [  # tag, type (3: two bytes, 4: four), count, value
+        (256, 3, 1, width), (257, 3, 1, height), (258, 3, 3, 122), (259, 3, 1, 1), (262, 3, 1, 2),
+        (273, 4, 1, 128), (277, 3, 1, 3), (278, 3, 1, height), (279, 4, 1, 6 * width * height),
+    ]  # fmt: skip
+    entries = b"".join(struct.pack("<HHII", *field) for field in fields)
+    head = struct.pack("<2sHIH", b"II", 42, 8, len(fields)) + entries + bytes(4)
+    head += struct.pack("<HHH", 16, 16, 16)  # at 122
+    path.write_bytes(head + pixels.astype("<u2").tobytes())
+    return path
+
+
+def test_colours_of_16_bits_fill_8(tmp_path):
+    path = tiff(eye(60, 50, radius=20).astype(np.uint16) * 257, tmp_path / "deep.tif")
+    assert (np.asarray(decode(path)) == eye(60, 50, radius=20)).all()
+
+
+@pytest.mark.parametrize(
+    ("suffix", "form", "note"),
+    [
+        (".tif", "TIFF", "the first of several pages"),
+        (".jpg", "MPO", "the first of several pictures"),  # as phones write them
+        (".heic", "HEIF", "the first of several pictures"),
+    ],
+)
+def test_of_several_pages_the_first_and_it_is_said(tmp_path, suffix, form, note):
+    if form == "HEIF":
+        pytest.importorskip("pillow_heif").register_heif_opener()
+    path, more = tmp_path / f"eye{suffix}", [Image.new("RGB", (64, 48), "blue")]
+    one = Image.new("RGB", (64, 48), "red")
+    one.save(path, form, save_all=True, append_images=more)
+    found = decoding.decode(tmp_path, path.name)
+    assert found.note == note
+    red, green, blue = found.picture.getpixel((9, 9))
+    assert (red > 200, green < 50, blue < 50) == (True, True, True)
+    one.save(path, form)
+    assert decoding.decode(tmp_path, path.name).note == ""
+
+
+def test_heic_is_turned_by_its_own_mark_and_not_by_exif_again(tmp_path):
+    """libheif has turned the picture when Pillow sees it; the EXIF mark, which phones write, too,
+    does not count there."""
+    pytest.importorskip("pillow_heif").register_heif_opener()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    picture = Image.fromarray(eye(120, 80, radius=30))
+    picture.save(tmp_path / "eye.heic", exif=exif)
+    back = decode(tmp_path / "eye.heic")
+    assert back.size == (120, 80)
+    assert np.abs(np.asarray(back).astype(int) - np.asarray(picture)).mean() < 4
+
+
+def test_without_pillow_heif_the_row_names_the_extra(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    (tmp_path / "eye.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(200))
+    with pytest.raises(UnreadableImage, match=r"pip install 'dr-cli\[heic\]'"):
+        decode(tmp_path / "eye.heic")
+
+
 def unreadable(folder: Path):
     """Path and what the reason must say, one of each kind."""
     whole = save(eye(), folder / "whole.jpg").read_bytes()
@@ -130,6 +193,30 @@ def test_a_forbidden_file_says_so(tmp_path):
         load_crop(path, Preprocessing(32))
 
 
+def test_a_disk_that_does_not_answer_is_given_up(tmp_path, monkeypatch):
+    """The read hangs, as on a network share whose server is gone."""
+    save(eye(), tmp_path / "a.png")
+    answered = threading.Event()
+    monkeypatch.setattr(os, "stat", lambda *args, **kwargs: answered.wait(30))
+    monkeypatch.setattr(decoding, "_patience", [0.2])
+    with pytest.raises(UnreadableImage, match="not read within"):
+        decode(tmp_path / "a.png")
+    answered.set()
+
+
+def test_a_file_that_is_written_meanwhile_is_refused(tmp_path, monkeypatch):
+    path, load = save(eye(), tmp_path / "a.png"), Image.Image.load
+
+    def grow(image):
+        with path.open("ab") as file:
+            file.write(b"more")
+        return load(image)
+
+    monkeypatch.setattr(decoding.Image.Image, "load", grow)
+    with pytest.raises(UnreadableImage, match="changed while it was read"):
+        decode(path)
+
+
 def test_formats_that_start_other_programs_are_not_opened(tmp_path):
     Image.fromarray(eye()).save(tmp_path / "eye.eps")
     with pytest.raises(UnreadableImage, match="not an image"):
@@ -146,8 +233,9 @@ def pack(path, *greys):
 
 def test_a_picture_within_a_file_comes_through_the_same_door(tmp_path):
     pack(tmp_path / "set.npz", 40, 90)
-    picture, size = decoding.decode(tmp_path, "set.npz#train/1", 224)
-    assert (picture.mode, picture.size, size) == ("RGB", (30, 20), (30, 20))
+    opened = decoding.decode(tmp_path, "set.npz#train/1", 224)
+    picture = opened.picture
+    assert (picture.mode, picture.size, opened.size) == ("RGB", (30, 20), (30, 20))
     assert picture.getpixel((3, 3)) == (90, 90, 90)
     assert load_crop(tmp_path / "set.npz#val/0", Preprocessing(16)).pixels.max() == 40
 
@@ -157,7 +245,7 @@ def test_a_changed_npz_file_is_read_anew(tmp_path):
     decoding.decode(tmp_path, "set.npz#train/0")
     pack(tmp_path / "set.npz", 90)
     os.utime(tmp_path / "set.npz", ns=(1, 1))
-    assert decoding.decode(tmp_path, "set.npz#train/0")[0].getpixel((3, 3)) == (90, 90, 90)
+    assert decoding.decode(tmp_path, "set.npz#train/0").picture.getpixel((3, 3)) == (90, 90, 90)
 
 
 @pytest.mark.parametrize(
