@@ -16,11 +16,18 @@ NAMES = ("No DR", "Mild", "Moderate", "Severe", "Proliferative DR")
 NUM_GRADES = len(NAMES)
 REFERABLE_FROM = 2
 SIGHT_THREATENING_FROM = 3
+DECISIONS = ("qwk", "accuracy", "argmax")  # what decides the grade: see `Calibration.decision`
+THRESHOLDS = "thresholds"  # what cuts are called in records; of an option another word for "qwk"
 GIVEN = "given by --threshold"  # the rule of a threshold that no images chose
 UNTRIED = (
     "temperature and thresholds were chosen without --tta: the mean over four flips is less sure, "
     "so sensitivity and specificity may have moved along the curve"
 )
+
+
+def name_decision(word: str) -> str:
+    """One of DECISIONS, for a word of `--decision`."""
+    return "qwk" if word == THRESHOLDS else word
 
 
 def expected_grade(probabilities: NDArray[Any]) -> NDArray[np.float64]:
@@ -109,11 +116,14 @@ class Calibration:
     temperature: float | None = 1.0
     """What logits are divided by; None where several networks each have their own."""
     operating_point: OperatingPoint | None = None
+    objective: str = "qwk"
+    """What the cuts raise on the images that they were chosen on: "qwk" or "accuracy"."""
 
     @property
     def decision(self) -> str:
-        """What predicts the grade: "thresholds" or "argmax"."""
-        return "argmax" if self.cuts is None else "thresholds"
+        """What predicts the grade, one of DECISIONS: cuts that raise QWK, cuts that raise accuracy,
+        or the likeliest grade."""
+        return "argmax" if self.cuts is None else self.objective
 
     def probabilities(self, logits: NDArray[Any]) -> NDArray[np.float64]:
         """[N, 5] -> [N, 5], each row summing to 1."""
@@ -136,14 +146,17 @@ class Calibration:
         points = [one.operating_point for one in several]
         referable = _mean([point.referable if point else None for point in points])
         below = _mean([point.sight_threatening if point else None for point in points])
-        return cls(mean, None, OperatingPoint(referable, below) if referable else None)
+        point = OperatingPoint(referable, below) if referable else None
+        return cls(mean, None, point, several[0].objective)
 
     def to_record(self) -> dict[str, Any]:
         """decision, temperature, operating_point: as they stand with the weights."""
         cuts, point = self.cuts, self.operating_point
-        further = {} if cuts is None else {"thresholds": list(cuts)}
+        decision: dict[str, Any] = {"kind": "argmax" if cuts is None else THRESHOLDS}
+        if cuts is not None:
+            decision |= {"thresholds": list(cuts), "objective": self.objective}
         return {
-            "decision": {"kind": self.decision, **further},
+            "decision": decision,
             "temperature": self.temperature,
             "operating_point": point and point.to_record(),
         }
@@ -152,11 +165,12 @@ class Calibration:
     def from_record(cls, record: Mapping[str, Any]) -> "Calibration":
         """The inverse of `to_record`. Raises ValueError on another kind of decision."""
         decision, point = record["decision"], record.get("operating_point")
-        if decision["kind"] not in ("argmax", "thresholds"):
-            raise ValueError(f"unknown decision {decision['kind']!r}")
+        objective = decision.get("objective", "qwk")  # runs of before had no other
+        if decision["kind"] not in ("argmax", THRESHOLDS) or objective not in DECISIONS:
+            raise ValueError(f"unknown decision {decision['kind']!r}, {objective!r}")
         cuts = decision.get("thresholds")
         point = point and OperatingPoint.from_record(point)
-        return cls(None if cuts is None else tuple(cuts), record["temperature"], point)
+        return cls(None if cuts is None else tuple(cuts), record["temperature"], point, objective)
 
 
 def _mean(thresholds: Sequence[Threshold | None]) -> Threshold | None:

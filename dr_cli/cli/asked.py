@@ -54,9 +54,10 @@ By = Annotated[
     ),
 ]  # fmt: skip
 Decision = Annotated[
-    Literal["argmax", "thresholds"] | None,
+    Literal["qwk", "accuracy", "argmax", "thresholds"] | None,
     typer.Option(
-        help="How probabilities become a grade. [default: the run's]", rich_help_panel=EVALUATION
+        help="What the grades are decided for: see dr train --help. [default: the run's]",
+        rich_help_panel=EVALUATION,
     ),
 ]
 OperatingPoint = Annotated[

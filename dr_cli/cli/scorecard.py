@@ -26,6 +26,7 @@ NAMES = {  # of a figure, without its first part; any other is said as it is cal
     "before.nll": "NLL before temperature",
     "without.accuracy": "accuracy without them", "without.qwk": "QWK without them",
 }  # fmt: skip
+DECISIONS = {"qwk": "QWK", "accuracy": "accuracy", "argmax": "the likeliest grade"}
 CALIBRATION = {  # heading -> figure of a probability
     "calibration slope": "slope",
     "calib. intercept": "intercept",
@@ -61,6 +62,8 @@ def figures_table(record: Record, figures: Iterable[Figure]) -> "Table":
             rows += _head(SUBJECTS.get(first, first.replace("_", " ").capitalize()))
         rows += _tell_threshold(record.get(first)) + told
     if graded:
+        if record.get("decisions"):
+            rows += [*_head("The same probabilities, decided for"), *_tell_decisions(record)]
         rows += [*_head("Beside it, without a look at an image"), *_tell_baselines(record)]
     patients = f", {words.count(record['patients'], 'patient')}" if record["patients"] else ""
     images = words.count(record["n"], "image")
@@ -95,12 +98,20 @@ def _tell_threshold(part: Any) -> list[list[Cell]]:
     return [["  threshold", words.number(part["threshold"]), told]]
 
 
+def _tell_decisions(record: Record) -> Iterator[list[Cell]]:
+    for name, told in DECISIONS.items():
+        used = "; used here" if name == record["decision"] else ""
+        yield [f"  {told}", *_tell_pair(record["decisions"][name], used)]
+
+
 def _tell_baselines(record: Record) -> Iterator[list[Cell]]:
     for name, told in words.BASELINES.items():
         pair = record["baselines"].get(name)
-        qwk = "not known" if pair is None else f"QWK {words.number(pair['qwk'])}"
-        accuracy = "" if pair is None else f"accuracy {words.number(pair['accuracy'])}"
-        yield [f"  {told}", qwk, accuracy]
+        yield [f"  {told}", *(_tell_pair(pair) if pair else ("not known", ""))]
+
+
+def _tell_pair(pair: Record, more: str = "") -> list[Cell]:
+    return [f"QWK {words.number(pair['qwk'])}", f"accuracy {words.number(pair['accuracy'])}{more}"]
 
 
 def judge(record: Record) -> list[str]:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dr_cli import randomness
+from dr_cli.dataset.illumination import divide_by_surround
 from dr_cli.photographs.crop import Preprocessing
 
 LEVELS = ("none", "flip", "standard", "strong")
@@ -38,7 +39,12 @@ _DRAWS = 12
 def normalise(pixels: Tensor, way: Preprocessing) -> Tensor:
     """[N, 3, H, W] uint8 in [0, 255] -> float32, by the mean and deviation that `way` names."""
     gain, offset = _normalisation(way)
-    return _affine(pixels.float(), *_on(pixels.device, gain[None], offset[None]))
+    return _affine(_lit(pixels, way), *_on(pixels.device, gain[None], offset[None]))
+
+
+def _lit(pixels: Tensor, way: Preprocessing) -> Tensor:
+    """uint8 [N, 3, H, W] -> a new float32, in [0, 255] or, its light taken out, about 0."""
+    return divide_by_surround(pixels) if way.illumination == "ratio" else pixels.float()
 
 
 def augment(
@@ -59,7 +65,7 @@ def augment(
     draws = randomness.uniform(seed, randomness.AUGMENT, epoch, np.asarray(ids), _DRAWS)
     if level == "flip":
         return normalise(_flip(pixels, draws), way)
-    moved = _move(pixels, draws)
+    moved = _move(_lit(pixels, way), draws)
     return _recolour(moved, way, draws, colour=level == "strong")
 
 
@@ -73,16 +79,16 @@ def _flip(pixels: Tensor, draws: NDArray[np.float64]) -> Tensor:
     return result
 
 
-def _move(pixels: Tensor, draws: NDArray[np.float64]) -> Tensor:
-    """Mirrored, turned, scaled and shifted in one bilinear sampling: uint8 -> float32 [0, 255]."""
-    height, width = pixels.shape[2:]
-    (matrices,) = _on(pixels.device, _matrices(draws, height / width))
+def _move(values: Tensor, draws: NDArray[np.float64]) -> Tensor:
+    """Mirrored, turned, scaled and shifted in one bilinear sampling, of float32 [N, 3, H, W]."""
+    height, width = values.shape[2:]
+    (matrices,) = _on(values.device, _matrices(draws, height / width))
     # As F.affine_grid, whose matrix product takes as long on a CPU as the sampling itself.
-    x, y = (_centres(length, pixels.device) for length in (width, height))
+    x, y = (_centres(length, values.device) for length in (width, height))
     across = x[None, :, None] * matrices[:, None, :, 0]  # [N, W, 2]
     down = y[None, :, None] * matrices[:, None, :, 1] + matrices[:, None, :, 2]  # [N, H, 2]
     grid = across[:, None] + down[:, :, None]  # [N, H, W, 2]
-    return F.grid_sample(pixels.float(), grid, align_corners=False)
+    return F.grid_sample(values, grid, align_corners=False)
 
 
 def _centres(length: int, device: torch.device) -> Tensor:

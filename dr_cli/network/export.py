@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from dr_cli.dataset.augment import normalise
 from dr_cli.errors import DrError
 from dr_cli.grades import NAMES, REFERABLE_FROM, referable_probability
 from dr_cli.network.grader import Grader, Member
@@ -34,8 +35,6 @@ ONNX_EXTRA = "pip install 'dr-cli[onnx]'"
 class Whole(nn.Module):
     """uint8 [N, 3, S, S] -> `OUTPUTS`: [N, 5] float32, [N] int64, [N] and [N] float32, [N] bool."""
 
-    gain: Tensor
-    offset: Tensor
     grades: Tensor
     cuts: Tensor | None
 
@@ -45,15 +44,13 @@ class Whole(nn.Module):
         self.networks = nn.ModuleList(_plain(member) for member in grader.members)
         self.temperatures = [member.calibration.temperature or 1.0 for member in grader.members]
         self.threshold = grader.threshold
-        mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (way.mean, way.std))
-        self.register_buffer("gain", 1 / (255 * std))
-        self.register_buffer("offset", -mean / std)
+        self.way = way
         self.register_buffer("grades", torch.arange(len(NAMES), dtype=torch.float32))
         cuts = None if calibration.cuts is None else torch.tensor(calibration.cuts)
         self.register_buffer("cuts", cuts)
 
     def forward(self, crops: Tensor) -> tuple[Tensor, ...]:
-        inputs = crops.float() * self.gain + self.offset
+        inputs = normalise(crops, self.way)
         each = [
             torch.softmax(network(inputs) / temperature, dim=1)
             for network, temperature in zip(self.networks, self.temperatures, strict=True)

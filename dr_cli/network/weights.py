@@ -18,13 +18,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dr_cli import runs
+from dr_cli import runs, words
 from dr_cli.errors import DrError, UsageError
 from dr_cli.events import NOTHING, Observer
 from dr_cli.network.resnet import ARCHITECTURES
 
 HEAD = ("fc.weight", "fc.bias")
 NESTED = ("state_dict", "model_state_dict", "model", "network")  # where trainers put a state dict
+# What lightly and others name who keep a backbone as a sequence: conv1, bn1, relu, maxpool, layers.
+SEQUENCE = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3", "7": "layer4"}
+BODY = ("conv1", "bn1", "layer", "fc")
 SILENCE = 30.0  # seconds without a byte (as behind many firewalls): a download is given up
 
 State = dict[str, Tensor]
@@ -111,15 +114,39 @@ def _unwrap(saved: Any) -> State:
     if not isinstance(saved, Mapping):
         return {}
     state = {k: v for k, v in saved.items() if isinstance(k, str) and isinstance(v, Tensor)}
-    # "module." from DataParallel, "_orig_mod." from torch.compile, "model." from Lightning, …
-    first = min((k for k in state if k.endswith("conv1.weight")), key=len, default="conv1.weight")
-    prefix = first.removesuffix("conv1.weight")
-    return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+    return _rename(state)
+
+
+def _rename(state: State) -> State:
+    """The same under torchvision's names, without what stands beside the network (another encoder,
+    a queue of contrastive learning).
+
+    "module." from DataParallel, "_orig_mod." from torch.compile, "model." from Lightning,
+    "encoder_q." from self-supervision: whatever stands before the first convolution, the only one
+    of three channels.
+    """
+    firsts = [k for k, v in state.items() if v.ndim == 4 and v.shape[1] == 3]
+    named = [k for k in firsts if k.endswith("conv1.weight")]
+    numbered = [k for k in firsts if k == "0.weight" or k.endswith(".0.weight")]
+    if not named and not numbered:
+        return state
+    if named:
+        prefix = min(named, key=len).removesuffix("conv1.weight")
+        return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+    prefix = min(numbered, key=len).removesuffix("0.weight")
+    inner = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+    parts = {k: k.partition(".") for k in inner}
+    return {
+        SEQUENCE.get(first, first) + dot + rest: inner[k] for k, (first, dot, rest) in parts.items()
+    }
 
 
 def _fill(network: nn.Module, state: State, where: str) -> str:
     """Load `state` into `network` if all of it fits, and say so; UsageError if not."""
     own: State = network.state_dict()
+    beside = [key for key in state if not key.startswith(BODY)]
+    head_of_its_own = [key for key in state if key.startswith("fc.") and key not in HEAD]
+    state = {key: value for key, value in state.items() if key not in {*beside, *head_of_its_own}}
     arch, theirs = architecture(own), architecture(state)
     if theirs is None:
         raise UsageError(f"{where} holds no weights of a ResNet: {arch} cannot start from it")
@@ -148,9 +175,15 @@ def _fill(network: nn.Module, state: State, where: str) -> str:
             raise UsageError(f"{where} holds numbers that are not finite, in {key}")
     network.load_state_dict({**own, **start})
     if keeps_head:
-        return f"started from {where} ({arch}, head included)"
-    old = "it has no head, which is" if head is None else f"its head of {len(head)} is"
-    return f"started from {where} ({arch}); {old} replaced by a new one of {len(own[HEAD[0]])}"
+        told = f"started from {where} ({arch}, head included)"
+    else:
+        old = "it has no head, which is" if head is None else f"its head of {len(head)} is"
+        told = f"started from {where} ({arch}); {old} replaced by a new one of {len(own[HEAD[0]])}"
+    if left := [*beside, *head_of_its_own]:
+        told += (
+            f"; {words.count(len(left), 'tensor')} beside the network left out, such as {left[0]}"
+        )
+    return told
 
 
 def _unreadable(file: Path, error: Exception) -> str:

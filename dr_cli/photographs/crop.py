@@ -20,6 +20,8 @@ from dr_cli.photographs.field import Box, Field, find_field
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+RATIO_MEAN = (0.0, 0.0, 0.0)
+RATIO_STD = (0.125, 0.125, 0.125)  # a pixel a quarter brighter than its surround becomes 1
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,9 @@ class Preprocessing:
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
     """Of each channel of pixels in [0, 1]: what normalisation subtracts and divides by."""
+    illumination: str = "kept"
+    """"kept": pixels as they are; "ratio": each channel over its local mean, less 1, times half of
+    the pixels' range, 0 outside the field: see `dr_cli.dataset.illumination`."""
 
     def __post_init__(self) -> None:
         if self.size < 1:
@@ -55,8 +60,15 @@ class Preprocessing:
         return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
 
     def recipe(self) -> dict[str, Any]:
-        """What a crop is made by; mean and deviation come later and are not in it."""
-        return {k: v for k, v in asdict(self).items() if k not in ("mean", "std")}
+        """What a crop is made by; what is done to its pixels later is not in it."""
+        return {k: v for k, v in asdict(self).items() if k not in _LATER}
+
+    @classmethod
+    def of(cls, size: int, illumination: str) -> "Preprocessing":
+        """With the mean and deviation that suit the illumination; DrError for another word."""
+        if illumination == "ratio":
+            return cls(size, illumination=illumination, mean=RATIO_MEAN, std=RATIO_STD)
+        return cls(size, illumination=illumination)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Preprocessing":
@@ -69,8 +81,14 @@ class Preprocessing:
         return cls(**plain)
 
 
+_LATER = ("mean", "std", "illumination")
 _RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
-_KNOWN = {"decoding": ("draft", "full"), "field": ("runs-1", "whole"), "resize": tuple(_RESAMPLING)}
+_KNOWN = {
+    "decoding": ("draft", "full"),
+    "field": ("runs-1", "whole"),
+    "resize": tuple(_RESAMPLING),
+    "illumination": ("kept", "ratio"),
+}
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """What a run chooses on its validation images: temperature, cuts between grades, thresholds."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 TEMPERATURE_RANGE = (0.25, 10.0)
 RESAMPLES = 40
 ONE_CLASS = "0.5, as the images to choose on are all of one class"
+Merit = Callable[[NDArray[Any]], Floats]  # confusion counts [..., 5, 5] -> [...]
 START_CUTS = (0.5, 1.5, 2.5, 3.5)  # rounding the expected grade
 
 
@@ -37,8 +39,8 @@ def calibrate(
 ) -> Calibration:
     """Temperature, decision and operating point, all from validation images.
 
-    grade [N] in 0-4, logits [N, 5] of a network that was not trained on them; decision "argmax"
-    or "thresholds" (see `fit_thresholds`); unit [N]: whose image it is, in 0..units-1, by default
+    grade [N] in 0-4, logits [N, 5] of a network that was not trained on them; decision one of
+    DECISIONS (see `choose_cuts`); unit [N]: whose image it is, in 0..units-1, by default
     each is of its own patient. The operating point is Youden's. `Calibration()` without images:
     nothing was chosen.
     """
@@ -46,8 +48,21 @@ def calibrate(
         return Calibration()
     temperature = support_temperature(grade, logits, unit)
     probabilities = Calibration(temperature=temperature).probabilities(logits)
-    cuts = fit_thresholds(grade, probabilities) if decision == "thresholds" else None
-    return Calibration(cuts, temperature, choose_operating_point(grade, probabilities))
+    chosen = Calibration(None, temperature, choose_operating_point(grade, probabilities))
+    return choose_cuts(chosen, grade, probabilities, decision)
+
+
+def choose_cuts(
+    chosen: Calibration, grade: ArrayLike, probabilities: NDArray[Any], decision: str
+) -> Calibration:
+    """The calibration, deciding by another of DECISIONS, chosen on validation images.
+
+    grade [N], probabilities [N, 5] as `chosen` gives them.
+    """
+    if decision == "argmax":
+        return replace(chosen, cuts=None)
+    cuts = fit_thresholds(grade, probabilities, decision)
+    return replace(chosen, cuts=cuts, objective=decision)
 
 
 # --- temperature
@@ -137,12 +152,17 @@ def retemper(probabilities: NDArray[Any], temperature: float) -> Floats:
 # --- cuts on the expected grade
 
 
-def fit_thresholds(grade: ArrayLike, probabilities: NDArray[Any]) -> tuple[float, ...]:
-    """Four rising cuts on the expected grade that raise QWK, from validation images.
+OBJECTIVES = {"qwk": metrics.quadratic_weighted_kappa_of, "accuracy": metrics.accuracy_of}
+
+
+def fit_thresholds(
+    grade: ArrayLike, probabilities: NDArray[Any], objective: str = "qwk"
+) -> tuple[float, ...]:
+    """Four rising cuts on the expected grade that raise one of OBJECTIVES, from validation images.
 
     grade [N], probabilities [N, 5] -> (t1, t2, t3, t4) for `Calibration`. Deterministic.
 
-    From .5/1.5/2.5/3.5 each cut in turn goes where QWK is highest with the others held, until
+    From .5/1.5/2.5/3.5 each cut in turn goes where it is highest with the others held, until
     none moves; done on 50 resamples of the images and averaged (bagging, Breiman, Machine
     Learning 1996, 24:123-140), because one scan follows the noise of a small set. Measured by
     `examples/benchmarks/evaluation.py --cuts`: on drawn grades with 60 validation images the
@@ -154,29 +174,29 @@ def fit_thresholds(grade: ArrayLike, probabilities: NDArray[Any]) -> tuple[float
     start = np.array(START_CUTS)
     if len(true) == 0:
         return START_CUTS
-    draw = np.random.Generator(np.random.Philox(0)).integers
+    draw, merit = np.random.Generator(np.random.Philox(0)).integers, OBJECTIVES[objective]
     resamples = (draw(0, len(true), len(true)) for _ in range(50))
-    cuts = np.mean([_climb(true[rows], value[rows], start) for rows in resamples], axis=0)
+    cuts = np.mean([_climb(true[rows], value[rows], start, merit) for rows in resamples], axis=0)
     before, after = (
-        metrics.quadratic_weighted_kappa(true, np.digitize(value, tried)) for tried in (start, cuts)
+        merit(metrics.confusion_counts(true, np.digitize(value, tried))) for tried in (start, cuts)
     )
     return tuple(cuts.tolist()) if after > before else START_CUTS
 
 
-def _climb(true: NDArray[np.int64], value: Floats, cuts: Floats) -> Floats:
-    """Coordinate ascent of QWK over the cuts; each step is exact, so it cannot fall."""
+def _climb(true: NDArray[np.int64], value: Floats, cuts: Floats, merit: Merit) -> Floats:
+    """Coordinate ascent of a merit over the cuts; each step is exact, so it cannot fall."""
     order = np.argsort(value, kind="stable")
     true, value, cuts = true[order], value[order], cuts.copy()
     for _ in range(10):
         before = cuts.copy()
         for k in range(len(cuts)):
-            cuts[k] = _best_cut(true, value, cuts, k)
+            cuts[k] = _best_cut(true, value, cuts, k, merit)
         if np.array_equal(before, cuts):
             break
     return cuts
 
 
-def _best_cut(true: NDArray[np.int64], value: Floats, cuts: Floats, k: int) -> float:
+def _best_cut(true: NDArray[np.int64], value: Floats, cuts: Floats, k: int, merit: Merit) -> float:
     """Where cut k does best between its neighbours; where it stands unless that is better."""
     low = np.searchsorted(value, cuts[k - 1]) if k > 0 else 0
     high = np.searchsorted(value, cuts[k + 1]) if k + 1 < len(cuts) else len(value)
@@ -190,9 +210,9 @@ def _best_cut(true: NDArray[np.int64], value: Floats, cuts: Floats, k: int) -> f
     counts = np.repeat(now[None], len(place), axis=0)  # [places, 5, 5]
     counts[..., k] = before[place] - before[low]
     counts[..., k + 1] = before[high] - before[place]
-    kappa = np.nan_to_num(metrics.quadratic_weighted_kappa_of(counts), nan=-np.inf)
-    best = int(kappa.argmax())
-    return float(at[best] if kappa[best] > kappa[-1] + 1e-12 else cuts[k])
+    reached = np.nan_to_num(merit(counts), nan=-np.inf)
+    best = int(reached.argmax())
+    return float(at[best] if reached[best] > reached[-1] + 1e-12 else cuts[k])
 
 
 # --- operating point

@@ -3,7 +3,7 @@
 `trainer` (for summary.json), `dr eval` and `dr report` all come here, so they agree.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from dr_cli.errors import UsageError
 from dr_cli.events import NOTHING, Observer
-from dr_cli.grades import UNTRIED, Calibration
+from dr_cli.grades import DECISIONS, UNTRIED, Calibration, name_decision
 from dr_cli.labels.layouts import SPLITS
 from dr_cli.runs import Run
 from dr_cli.sample.mark import is_drawn
@@ -54,7 +54,7 @@ DRAWN_ALONE = "the network has seen drawn eyes alone, never a photograph as thes
 class Rules:
     """How probabilities become grades and alarms; None is what the run itself chose.
 
-    decision: "argmax" or "thresholds"; operating_point: a rule of `calibration.parse_rule`. What
+    decision: one of `grades.DECISIONS`; operating_point: a rule of `calibration.parse_rule`. What
     has to be chosen anew is chosen on the run's validation predictions. threshold: of referable,
     in [0, 1]; or a table of predictions to choose thresholds on in place of validation.
     """
@@ -62,6 +62,10 @@ class Rules:
     decision: str | None = None
     operating_point: str | None = None
     threshold: float | Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.decision is not None:
+            object.__setattr__(self, "decision", name_decision(self.decision))
 
 
 def evaluate(
@@ -113,7 +117,10 @@ def evaluate(
     rows, context = _choose_rows(run, read, split, data, workers, observer)
     seen, probabilities = _grade_rows(grader, read, rows, workers, batch_size, tta, observer)
     failed, untried = context.failed + len(rows) - len(seen), [UNTRIED] if tta else []
-    context = replace(context, failed=failed, warnings=(*context.warnings, *untried))
+    decisions = _decide_each(run, lambda rules, one: tabulate(seen, probabilities, one))
+    context = replace(
+        context, failed=failed, decisions=decisions, warnings=(*context.warnings, *untried)
+    )
     return Evaluation(build_record(tabulate(seen, probabilities, chosen), context, chosen, scoring))
 
 
@@ -141,7 +148,11 @@ def evaluate_run(run: Run, split: str, rules: Rules = Rules(), scoring: Scoring 
     if scoring.by is not None and scoring.by not in table:  # camera, site, …: the labels may know
         further = [c for c in labels if c == "path" or c not in table]
         table = table.merge(labels[further].drop_duplicates("path"), on="path", how="left")
-    context = replace(_describe(run, split, labels), folded="fold" in table and bool(_folds(run)))
+    context = replace(
+        _describe(run, split, labels),
+        folded="fold" in table and bool(_folds(run)),
+        decisions=_decide_each(run, lambda rules, one: _gather_predictions(run, split, one, rules)),
+    )
     if seeds := [Run(folder) for folder in run.seeds()]:
         context = _tell_seeds(context, seeds, split, rules)
     return build_record(table, context, chosen, scoring)
@@ -186,8 +197,8 @@ def recalibrate(run: Run, rules: Rules = Rules()) -> Calibration:
     if rules.decision == "argmax":
         chosen = replace(chosen, cuts=None)
     elif rules.decision not in (None, chosen.decision):
-        cuts = calibration.fit_thresholds(*_read_validation(run, "--decision thresholds"))
-        chosen = replace(chosen, cuts=cuts)
+        validation = _read_validation(run, f"--decision {rules.decision}")
+        chosen = calibration.choose_cuts(chosen, *validation, rules.decision)
     point = chosen.operating_point
     if rules.operating_point is not None and not isinstance(rules.threshold, Path):
         validation = _read_validation(run, "--operating-point")
@@ -238,6 +249,14 @@ def _gather_predictions(run: Run, split: str, chosen: Calibration, rules: Rules)
     if chosen.cuts != run.calibration().cuts:
         table["predicted"] = chosen.decide(table[PROBABILITIES].to_numpy())
     return table
+
+
+def _decide_each(
+    run: Run, decide: Callable[[Rules, Calibration], "pd.DataFrame"]
+) -> "dict[str, pd.DataFrame]":
+    """The same images by each of DECISIONS; none where there is no validation to choose on."""
+    can = DECISIONS if all(one.has("val") for one in _folds(run) or [run]) else ()
+    return {name: decide(rules, recalibrate(run, rules)) for name in can for rules in [Rules(name)]}
 
 
 def _decide_fold(fold: Run, chosen: Calibration) -> "pd.DataFrame":

@@ -53,6 +53,8 @@ class Context:
     folded: bool = False
     """Whether the table's column `fold` names the network of a cross-validation that saw neither
     the image nor its patient."""
+    decisions: "Mapping[str, pd.DataFrame] | None" = None
+    """The same table as each of `grades.DECISIONS` would decide it; those that can be chosen."""
     seeds: "Mapping[int, tuple[pd.DataFrame, Calibration]] | None" = None
     """Of a run of several seeds each one's own predictions of these images, by seed."""
     flow: Flow | None = None
@@ -110,6 +112,8 @@ def build_record(
         "calibration": honesty.judge_probabilities(sample, calibration.temperature, found),
         "per_grade": per_grade.measure_grades(graded, sample, rates) if graded else [],
         "confusion": graded and graded.counts.tolist(),
+        "decision": calibration.decision if context.decisions else None,
+        "decisions": _tell_decisions(context.decisions),
         "baselines": _tell_baselines(context.baselines or _score_majority(graded), sample, found),
         "leaks": None if context.leaks is None else dict(context.leaks),
         "without_leaks": _measure_clean(predictions, context.leaking, measure),
@@ -199,6 +203,20 @@ def _add_threshold(
         "threshold_from": source,
         "rule": chosen.rule if chosen else None,
     }
+
+
+def _tell_decisions(decisions: "Mapping[str, pd.DataFrame] | None") -> Record | None:
+    """QWK and accuracy of each way to decide; None where the run chose none."""
+    if not decisions:
+        return None
+    told: Record = {}
+    for name, table in decisions.items():
+        counts = metrics.confusion_counts(table["grade"], table["predicted"])
+        told[name] = {
+            figure: metrics.as_plain(float(FIGURES[figure].of(counts)))  # type: ignore[misc]
+            for figure in ("qwk", "accuracy")
+        }
+    return told
 
 
 def _score_majority(graded: Graded | None) -> Record:

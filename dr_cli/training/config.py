@@ -15,9 +15,11 @@ from types import NoneType
 from typing import Any, Literal
 
 from dr_cli.errors import UsageError
+from dr_cli.grades import name_decision
 from dr_cli.labels.layouts import DEFAULT_VAL
 
 SMOOTHED = ("ce", "ce+mse")  # losses with a target distribution that smoothing can flatten
+BEFORE = {"illumination": "kept"}  # what a run did that has no word of an option
 DEFAULT_LR = {"sgd": 0.01, "adamw": 1e-3}
 
 
@@ -49,6 +51,11 @@ class TrainConfig:
         "Side of the square crop in pixels. [default: auto, never upsample, at most 512]",
         low=32,
     )
+    illumination: Literal["kept", "ratio"] = _option(
+        "ratio",
+        "Light in the photographs: kept, or each pixel's ratio to its surround, which carries over "
+        "to other cameras.",
+    )
     batch_size: int | None = _option(
         None,
         "Photographs a step. [default: auto, 64 on a GPU, 16 on a CPU, fewer for a small set]",
@@ -73,8 +80,10 @@ class TrainConfig:
         "flip", "Random changes to training crops."
     )
     label_smoothing: float = _option(0.0, "Share of the label spread over all grades.", low=0)
-    decision: Literal["argmax", "thresholds"] = _option(
-        "argmax", "How probabilities become a grade."
+    decision: Literal["qwk", "accuracy", "argmax", "thresholds"] = _option(
+        "qwk",
+        "What the grades are decided for: qwk and accuracy cut the expected grade where validation "
+        "scores best in it, argmax takes the likeliest grade; thresholds is qwk.",
     )
     val: str = _option(
         str(DEFAULT_VAL),
@@ -110,6 +119,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         """Raises UsageError naming the flag for a value out of range or a clash of two."""
+        object.__setattr__(self, "decision", name_decision(self.decision))
         for f in dataclasses.fields(self):
             value, low, among = getattr(self, f.name), f.metadata["low"], choices(f.name)
             if among and value not in among:

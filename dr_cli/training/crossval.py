@@ -16,7 +16,7 @@ import pandas as pd
 from dr_cli import runs
 from dr_cli.grades import Calibration
 from dr_cli.photographs import duplicates
-from dr_cli.scoring.calibration import choose_operating_point, fit_thresholds
+from dr_cli.scoring.calibration import choose_cuts, choose_operating_point
 from dr_cli.scoring.predictions import PROBABILITIES
 from dr_cli.training import pictures
 from dr_cli.training.trainer import write_findings
@@ -52,9 +52,8 @@ def average(run: runs.Run, seeds: Sequence[runs.Run]) -> dict[str, Any]:
     chosen = Calibration()
     if "val" in tables:
         grade, said = tables["val"]["grade"].to_numpy(), tables["val"][PROBABILITIES].to_numpy()
-        decided = seeds[0].calibration().decision == "thresholds"
-        cuts = fit_thresholds(grade, said) if decided else None
-        chosen = Calibration(cuts, None, choose_operating_point(grade, said))
+        chosen = Calibration(None, None, choose_operating_point(grade, said))
+        chosen = choose_cuts(chosen, grade, said, seeds[0].calibration().decision)
     for table in tables.values():
         table["predicted"] = chosen.decide(table[PROBABILITIES].to_numpy())
     run.write_config(replace(run.config(), chosen=chosen))

@@ -105,7 +105,8 @@ def make_plans(
         config = replace(config, size=measured_size(labels.root, usable["path"]))
         observer.note(f"size {config.size} px: never larger than the photographs, at most 512")
     assert config.size is not None
-    paths, grades, way = usable["path"], usable["grade"], Preprocessing(size=config.size)
+    paths, grades = usable["path"], usable["grade"]
+    way = Preprocessing.of(config.size, config.illumination)
     dataset = FundusDataset(
         labels.root, paths, grades, way, cache=cache, observer=observer, workers=workers
     )

@@ -22,7 +22,7 @@ from dr_cli.photographs import cache
 from dr_cli.runs import Run, RunConfig, check_name, counted_split, new_run, runs_folder
 from dr_cli.sample import drawn_set
 from dr_cli.training import audit, crossval, trainer
-from dr_cli.training.config import TrainConfig, number
+from dr_cli.training.config import BEFORE, TrainConfig, number
 from dr_cli.training.plan import Plan, assign_splits, make_plans
 
 
@@ -134,7 +134,7 @@ def _go_on(
             f"{run.folder} is one {kind} of several: "
             f"dr train --resume {run.folder.parent} goes on with all"
         )
-    config = TrainConfig.from_dict(dict(made.options), str(run["config.json"]))
+    config = TrainConfig.from_dict(BEFORE | made.options, str(run["config.json"]))
     columns = Columns(**made.data.columns)
     setting = dataclasses.replace(setting, layout=made.data.layout, columns=columns)
     # The run's own precision, unless a person asks for another.

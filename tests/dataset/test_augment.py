@@ -164,7 +164,7 @@ def test_the_sampling_grid_is_torchs_own():
     matrices = torch.from_numpy(module._matrices(draws, 40 / 56))
     grid = F.affine_grid(matrices, [5, 3, 40, 56], align_corners=False)
     expected = F.grid_sample(pixels.float(), grid, align_corners=False)
-    assert torch.allclose(module._move(pixels, draws), expected, atol=0.02)
+    assert torch.allclose(module._move(pixels.float(), draws), expected, atol=0.02)
 
 
 def test_an_unknown_level_is_refused():

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -245,6 +246,47 @@ def test_a_state_dict_is_found_however_it_was_saved(tmp_path, imagenet, dress, z
     for key, value in network.state_dict().items():
         if not key.startswith("fc."):
             torch.testing.assert_close(value, imagenet[key], rtol=1e-3, atol=1e-4)
+
+
+HEAD = torch.ones(4, 4)
+
+
+def numbered(state):
+    """As a backbone of `nn.Sequential(*resnet.children())` is named."""
+    children = ["conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4"]
+    parts = (key.partition(".") for key in state if not key.startswith("fc."))
+    return {f"{children.index(first)}.{rest}": state[f"{first}.{rest}"] for first, _, rest in parts}
+
+
+@pytest.mark.parametrize(
+    ("dress", "left"),
+    [
+        (lambda state: wrapped("backbone.")(numbered(state)), None),
+        (lambda state: {"state_dict": wrapped("model.encoder.")(numbered(state))}, None),
+        (lambda state: wrapped("backbone.")(numbered(state)) | {"projection.0.weight": HEAD}, None),
+        (
+            lambda state: wrapped("encoder_q.")(mlp(state)) | {"queue": HEAD},
+            r"2 tensors .* fc\.0\.weight",
+        ),
+        (
+            lambda state: {**state, "projector.weight": HEAD},
+            r"1 tensor beside .* projector\.weight",
+        ),
+    ],
+)
+def test_what_stands_beside_a_backbone_is_left_out_and_told(tmp_path, imagenet, dress, left):
+    torch.save(dress(imagenet), tmp_path / "start.pth")
+    network = thin("resnet18")
+    said = load_start(network, tmp_path / "start.pth")
+    assert_body(network, imagenet)
+    if left:
+        assert re.search(left, said.partition("; ")[2])
+
+
+def mlp(state):
+    """With MoCo v2's head of two layers in place of one."""
+    body = {key: value for key, value in state.items() if not key.startswith("fc.")}
+    return body | {"fc.0.weight": HEAD, "fc.2.weight": HEAD}
 
 
 def test_a_run_is_taken_with_its_head(tmp_path):

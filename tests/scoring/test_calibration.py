@@ -7,22 +7,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dr_cli.errors import UsageError
-from dr_cli.grades import Calibration, Threshold, expected_grade
+from dr_cli.grades import DECISIONS, Calibration, Threshold, expected_grade
 from dr_cli.scoring import calibration, metrics
 from tests.builders.predictions import graded
 
 GRADES = list(range(5))
 
 
-@pytest.mark.parametrize("decision", ["argmax", "thresholds"])
+@pytest.mark.parametrize("decision", DECISIONS)
 def test_a_calibration_is_chosen_step_by_step(decision):
     grade, p = graded(80)
     logits = (2 * np.log(p)).astype(np.float32)
     chosen = calibration.calibrate(grade, logits, decision)
     assert chosen.temperature == calibration.support_temperature(grade, logits)
     tempered = chosen.probabilities(logits)
-    cuts = calibration.fit_thresholds(grade, tempered)
-    assert (chosen.decision, chosen.cuts) == (decision, cuts if decision != "argmax" else None)
+    cuts = None
+    if decision != "argmax":
+        cuts = calibration.fit_thresholds(grade, tempered, decision)
+    assert (chosen.decision, chosen.cuts) == (decision, cuts)
     assert chosen.operating_point == calibration.choose_operating_point(grade, tempered)
     assert calibration.calibrate([], logits[:0], decision) == Calibration()
 
@@ -144,10 +146,10 @@ def test_unknown_rules_are_refused(rule):
         calibration.parse_rule(rule)
 
 
-def shrunk(grade):
+def shrunk(grade, noise=0.3):
     """Probabilities of a network that dares too little: expected grades are 0.55 of the true."""
     rng = np.random.default_rng(5)
-    middle = np.clip(0.2 + 0.55 * grade + 0.3 * rng.normal(size=len(grade)), 0, 4)
+    middle = np.clip(0.2 + 0.55 * grade + noise * rng.normal(size=len(grade)), 0, 4)
     low = np.minimum(np.floor(middle).astype(int), 3)
     p = np.zeros((len(grade), 5))
     p[np.arange(len(p)), low], p[np.arange(len(p)), low + 1] = 1 - (middle - low), middle - low
@@ -165,6 +167,19 @@ def test_thresholds_raise_kappa_on_images_they_never_saw():
         for c in (calibration.START_CUTS, cuts)
     )
     assert fitted > plain + 0.05
+
+
+def test_cuts_for_accuracy_are_right_more_often_and_those_for_kappa_agree_more():
+    grade = np.random.default_rng(0).choice(5, 8000, p=[0.5, 0.1, 0.2, 0.1, 0.1])
+    p, seen, unseen = shrunk(grade, noise=0.8), slice(800), slice(800, None)
+    counts = {
+        objective: metrics.confusion_counts(grade[unseen], Calibration(cuts).decide(p[unseen]))
+        for objective in calibration.OBJECTIVES
+        for cuts in [calibration.fit_thresholds(grade[seen], p[seen], objective)]
+    }
+    for objective, merit in calibration.OBJECTIVES.items():
+        (other,) = set(counts) - {objective}
+        assert merit(counts[objective]) > merit(counts[other]) + 0.01
 
 
 def test_thresholds_stay_where_nothing_is_to_be_gained():
@@ -192,7 +207,7 @@ def test_a_step_finds_the_best_place_of_one_cut(seed, n, k):
 
     steps = np.unique(value[(value >= low) & (value < high)])
     best = max([kappa(cuts[k]), *(kappa(at) for at in (steps[1:] + steps[:-1]) / 2)])
-    got = calibration._best_cut(true, value, cuts, k)
+    got = calibration._best_cut(true, value, cuts, k, metrics.quadratic_weighted_kappa_of)
     assert low <= got <= high
     assert kappa(got) == pytest.approx(best, abs=1e-9)
 

@@ -5,8 +5,10 @@ import torch
 
 from dr_cli.dataset import augment
 from dr_cli.errors import UsageError
-from dr_cli.grades import Calibration
+from dr_cli.grades import DECISIONS, THRESHOLDS
 from dr_cli.network import resnet
+from dr_cli.photographs.crop import Preprocessing
+from dr_cli.scoring.calibration import OBJECTIVES
 from dr_cli.training import learner, losses
 from dr_cli.training.config import DEFAULT_LR, SMOOTHED, TrainConfig, choices, read_config
 
@@ -59,8 +61,11 @@ def test_choices_are_those_that_the_rooms_below_know():
     assert set(SMOOTHED) < set(losses.RULES)
     assert choices("augment") == tuple(augment.LEVELS)
     assert set(choices("optimizer")) == set(DEFAULT_LR)
-    decided = (Calibration(), Calibration(cuts=(0.5, 0.5, 0.5, 0.5)))
-    assert choices("decision") == tuple(calibration.decision for calibration in decided)
+    assert choices("decision") == (*DECISIONS, THRESHOLDS)
+    assert {*OBJECTIVES, "argmax"} == set(DECISIONS)
+    assert TrainConfig(decision="thresholds").decision == "qwk"
+    for illumination in choices("illumination"):
+        assert Preprocessing.of(64, illumination).illumination == illumination
 
 
 def test_every_optimiser_and_schedule_is_another_one():
