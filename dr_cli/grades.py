@@ -165,9 +165,11 @@ class Calibration:
     def from_record(cls, record: Mapping[str, Any]) -> "Calibration":
         """The inverse of `to_record`. Raises ValueError on another kind of decision."""
         decision, point = record["decision"], record.get("operating_point")
+        if decision["kind"] not in ("argmax", THRESHOLDS):
+            raise ValueError(f"unknown decision {decision['kind']!r}")
         objective = decision.get("objective", "qwk")  # runs of before had no other
-        if decision["kind"] not in ("argmax", THRESHOLDS) or objective not in DECISIONS:
-            raise ValueError(f"unknown decision {decision['kind']!r}, {objective!r}")
+        if objective not in DECISIONS:
+            raise ValueError(f"unknown objective {objective!r}")
         cuts = decision.get("thresholds")
         point = point and OperatingPoint.from_record(point)
         return cls(None if cuts is None else tuple(cuts), record["temperature"], point, objective)

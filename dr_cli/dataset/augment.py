@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dr_cli import randomness
-from dr_cli.dataset.illumination import divide_by_surround
+from dr_cli.dataset.illumination import even_out
 from dr_cli.photographs.crop import Preprocessing
 
-LEVELS = ("none", "flip", "standard", "strong")
+LEVELS = ("none", "flip", "turn", "standard", "strong")
 
 # Of the picture's content, log-uniform; Huang et al., Diagnostics 2023, 13(10):1664.
 SCALE = (0.87, 1.15)
@@ -37,14 +37,15 @@ _DRAWS = 12
 
 
 def normalise(pixels: Tensor, way: Preprocessing) -> Tensor:
-    """[N, 3, H, W] uint8 in [0, 255] -> float32, by the mean and deviation that `way` names."""
+    """[N, 3, H, W] uint8 in [0, 255] -> float32: by the mean and deviation that `way` names, or
+    with the light taken out."""
     gain, offset = _normalisation(way)
     return _affine(_lit(pixels, way), *_on(pixels.device, gain[None], offset[None]))
 
 
 def _lit(pixels: Tensor, way: Preprocessing) -> Tensor:
-    """uint8 [N, 3, H, W] -> a new float32, in [0, 255] or, its light taken out, about 0."""
-    return divide_by_surround(pixels) if way.illumination == "ratio" else pixels.float()
+    """uint8 [N, 3, H, W] -> a new float32 [N, 3, H, W]: in [0, 255], or evened out."""
+    return even_out(pixels) if way.illumination == "evened" else pixels.float()
 
 
 def augment(
@@ -54,7 +55,8 @@ def augment(
 
     pixels: [N, 3, H, W] uint8; ids: [N] int, the samples' numbers (on the CPU, or the copy back
     makes a GPU wait). Returns [N, 3, H, W] float32.
-    Levels: "none"; "flip": mirrored left-right and upside down, exactly; "standard": also any
+    Levels: "none"; "flip": mirrored left-right and upside down, exactly; "turn": also turned by a
+    quarter, exactly (square pictures alone); "standard": mirrored, and any
     rotation, scale, a little translation, brightness and contrast; "strong": also saturation and
     the gain of each channel. What comes in from outside the picture is black, as its border is.
     """
@@ -63,8 +65,9 @@ def augment(
     if level == "none":
         return normalise(pixels, way)
     draws = randomness.uniform(seed, randomness.AUGMENT, epoch, np.asarray(ids), _DRAWS)
-    if level == "flip":
-        return normalise(_flip(pixels, draws), way)
+    if level in ("flip", "turn"):
+        changed = _flip(pixels, draws)
+        return normalise(_transpose(changed, draws) if level == "turn" else changed, way)
     moved = _move(_lit(pixels, way), draws)
     return _recolour(moved, way, draws, colour=level == "strong")
 
@@ -77,6 +80,13 @@ def _flip(pixels: Tensor, draws: NDArray[np.float64]) -> Tensor:
         (rows,) = _on(pixels.device, np.flatnonzero(chosen))
         result.index_copy_(0, rows, pixels.index_select(0, rows).flip(axes))
     return result
+
+
+def _transpose(pixels: Tensor, draws: NDArray[np.float64]) -> Tensor:
+    """Half of the pictures [N, 3, S, S] mirrored about their diagonal, in place: after `_flip` each
+    of the eight ways that a square can lie is as frequent as another."""
+    (rows,) = _on(pixels.device, np.flatnonzero(draws[:, _ANGLE] < 0.5))
+    return pixels.index_copy_(0, rows, pixels.index_select(0, rows).transpose(2, 3))
 
 
 def _move(values: Tensor, draws: NDArray[np.float64]) -> Tensor:
@@ -141,7 +151,10 @@ def _between(uniform: NDArray[np.float64], low: float, high: float) -> NDArray[n
 
 
 def _normalisation(way: Preprocessing) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Gain and offset of each channel: normalised = gain * pixel + offset."""
+    """Gain and offset of each channel: normalised = gain * pixel + offset. What is evened out has
+    been normalised where it lay."""
+    if way.illumination == "evened":
+        return np.ones(3), np.zeros(3)
     mean, std = np.array(way.mean), np.array(way.std)
     return 1 / (255 * std), -mean / std
 

@@ -1,9 +1,9 @@
 """Light taken out of a crop: what is left is how each pixel differs from what lies round it.
 
-Cameras, exposure and the shade at the rim multiply a picture's channels; lesions are told by their
-contrast to the surround (0.83-0.96 of its green for a microaneurysm, see `sample.lesions`). So each
-channel is divided by its local mean. Subtracting that mean is Ben Graham's way, which won Kaggle's
-contest of 2015; dividing takes the exposure out, too.
+Cameras, exposure and the shade at the rim add to a picture's channels and multiply them; lesions
+are told by their contrast to the surround. So each channel loses its local mean, which is what Ben
+Graham won Kaggle's contest of 2015 with, and is divided by its local deviation: local contrast
+normalisation (Jarrett et al., ICCV 2009, section 3).
 """
 
 from functools import lru_cache
@@ -12,40 +12,46 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-REACH = 1 / 12  # of the side: the standard deviation of the Gaussian that is the surround
-CELLS = 32  # a side, that the surround is computed on: 0.53 of the deviation of each pass apart
-FLOOR = 15.0  # of 255: what is darker in all channels is no field; added to both of a ratio
-HALF = 127.5
+REACH = 1 / 12  # of the side: the standard deviation of the Gaussian over which means are taken
+CELLS = 32  # a side, on which they are computed
+DARK = 15.0  # of 255: what is darker in every channel is no field
+QUIET = 4.0  # of 255: added to the deviation, so that the noise of an even place stays small
+HIGHEST = 6.0  # deviations: what lies further out is cut off
 
 
-def divide_by_surround(pixels: Tensor) -> Tensor:
-    """uint8 [N, 3, S, S] in [0, 255] -> float32 [N, 3, S, S], HALF * (pixel / surround - 1).
+def even_out(pixels: Tensor) -> Tensor:
+    """uint8 [N, 3, H, W] in [0, 255] -> float32 [N, 3, H, W]: (pixel - mean) / (deviation + QUIET).
 
-    The surround is the Gaussian mean of the channel over the field, so that nothing of the black
-    beyond comes into it; FLOOR on both sides keeps the noise of dark channels small. 0 beyond the
-    field, as for a pixel that does not differ from its surround.
+    Mean and deviation are the channel's round the pixel, under a Gaussian of REACH and one of twice
+    that; both over the field alone, so that nothing of the black beyond comes into them. 0 beyond
+    the field, as for a pixel that does not differ from its surround; in [-HIGHEST, HIGHEST].
     """
     values = pixels.float()
-    field = (values.amax(1, keepdim=True) >= FLOOR).float()
+    field = (values.amax(1, keepdim=True) >= DARK).float()
     field = -F.max_pool2d(-field, 3, 1, 1)  # the rim is half black
-    surround = _blur(values * field) / _blur(field).clamp_min(1e-3)
-    return ((values + FLOOR) / (surround + FLOOR) - 1) * field * HALF
+    away = (values - _mean(values, field, REACH)) * field
+    deviation = _mean(away.square(), field, 2 * REACH).clamp_min(0).sqrt()
+    return (away / (deviation + QUIET)).clamp(-HIGHEST, HIGHEST)
 
 
-def _blur(values: Tensor) -> Tensor:
-    """[N, C, S, S] under the Gaussian, by way of CELLS x CELLS: two thin products a side, which
-    cost the same at every reach (a convolution at 512 px would be wider than half the picture)."""
-    down, up = _passes(values.shape[-1])
-    down, up = down.to(values.device), up.to(values.device)
-    return up @ (down @ values @ down.T) @ up.T
+def _mean(values: Tensor, field: Tensor, reach: float) -> Tensor:
+    """The mean of values [N, C, H, W] round each pixel, over the field [N, 1, H, W] of 0 and 1."""
+    return _blur(values * field, reach) / _blur(field, reach).clamp_min(1e-3)
 
 
-@lru_cache(maxsize=8)
-def _passes(size: int) -> tuple[Tensor, Tensor]:
-    """Pixels to cells [CELLS, size] and cells to pixels [size, CELLS]; rows sum to 1. Either is a
-    Gaussian of half the variance."""
+def _blur(values: Tensor, reach: float) -> Tensor:
+    """[N, C, H, W] under a Gaussian, by way of CELLS x CELLS: thin products, which cost the same at
+    every reach (a convolution would be half as wide as the picture)."""
+    down, up = _passes(values.shape[2], reach, values.device)
+    right, back = _passes(values.shape[3], reach, values.device)
+    return up @ (down @ values @ right.T) @ back.T
+
+
+@lru_cache(maxsize=16)
+def _passes(size: int, reach: float, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Pixels to cells [CELLS, size] and cells to pixels [size, CELLS], each a Gaussian of half the
+    variance whose rows sum to 1."""
     pixel, cell = ((torch.arange(n, dtype=torch.float64) + 0.5) / n for n in (size, CELLS))
-    weight = torch.exp(-((cell[:, None] - pixel[None]) ** 2) / REACH**2)
-    down = weight / weight.sum(1, keepdim=True)
-    up = weight.T / weight.T.sum(1, keepdim=True)
-    return down.float(), up.float()
+    weight = torch.exp(-((cell[:, None] - pixel) ** 2) / reach**2)
+    down, up = weight / weight.sum(1, keepdim=True), (weight / weight.sum(0)).T
+    return down.float().to(device), up.float().contiguous().to(device)

@@ -20,8 +20,6 @@ from dr_cli.photographs.field import Box, Field, find_field
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-RATIO_MEAN = (0.0, 0.0, 0.0)
-RATIO_STD = (0.125, 0.125, 0.125)  # a pixel a quarter brighter than its surround becomes 1
 
 
 @dataclass(frozen=True)
@@ -42,8 +40,8 @@ class Preprocessing:
     std: tuple[float, float, float] = IMAGENET_STD
     """Of each channel of pixels in [0, 1]: what normalisation subtracts and divides by."""
     illumination: str = "kept"
-    """"kept": pixels as they are; "ratio": each channel over its local mean, less 1, times half of
-    the pixels' range, 0 outside the field: see `dr_cli.dataset.illumination`."""
+    """"kept": pixels as they are, less the mean and over the deviation; "evened": the light taken
+    out in place of that, see `dr_cli.dataset.illumination`."""
 
     def __post_init__(self) -> None:
         if self.size < 1:
@@ -64,13 +62,6 @@ class Preprocessing:
         return {k: v for k, v in asdict(self).items() if k not in _LATER}
 
     @classmethod
-    def of(cls, size: int, illumination: str) -> "Preprocessing":
-        """With the mean and deviation that suit the illumination; DrError for another word."""
-        if illumination == "ratio":
-            return cls(size, illumination=illumination, mean=RATIO_MEAN, std=RATIO_STD)
-        return cls(size, illumination=illumination)
-
-    @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Preprocessing":
         """The inverse of `to_dict`. DrError on a key or a method that this version lacks."""
         unknown = set(values) - set(cls.__dataclass_fields__)
@@ -87,7 +78,7 @@ _KNOWN = {
     "decoding": ("draft", "full"),
     "field": ("runs-1", "whole"),
     "resize": tuple(_RESAMPLING),
-    "illumination": ("kept", "ratio"),
+    "illumination": ("kept", "evened"),
 }
 
 

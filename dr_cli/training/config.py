@@ -51,10 +51,10 @@ class TrainConfig:
         "Side of the square crop in pixels. [default: auto, never upsample, at most 512]",
         low=32,
     )
-    illumination: Literal["kept", "ratio"] = _option(
-        "ratio",
-        "Light in the photographs: kept, or each pixel's ratio to its surround, which carries over "
-        "to other cameras.",
+    illumination: Literal["evened", "kept"] = _option(
+        "evened",
+        "Evened: each pixel less the mean round it, over the deviation there, as carries over to "
+        "other cameras; kept: as photographed.",
     )
     batch_size: int | None = _option(
         None,
@@ -76,8 +76,8 @@ class TrainConfig:
     balance: Literal["none", "oversample", "weights"] = _option(
         "none", "How rare grades are favoured."
     )
-    augment: Literal["none", "flip", "standard", "strong"] = _option(
-        "flip", "Random changes to training crops."
+    augment: Literal["none", "flip", "turn", "standard", "strong"] = _option(
+        "turn", "Random changes to training crops."
     )
     label_smoothing: float = _option(0.0, "Share of the label spread over all grades.", low=0)
     decision: Literal["qwk", "accuracy", "argmax", "thresholds"] = _option(

@@ -106,7 +106,7 @@ def make_plans(
         observer.note(f"size {config.size} px: never larger than the photographs, at most 512")
     assert config.size is not None
     paths, grades = usable["path"], usable["grade"]
-    way = Preprocessing.of(config.size, config.illumination)
+    way = Preprocessing(size=config.size, illumination=config.illumination)
     dataset = FundusDataset(
         labels.root, paths, grades, way, cache=cache, observer=observer, workers=workers
     )

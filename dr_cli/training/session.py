@@ -134,7 +134,7 @@ def _go_on(
             f"{run.folder} is one {kind} of several: "
             f"dr train --resume {run.folder.parent} goes on with all"
         )
-    config = TrainConfig.from_dict(BEFORE | made.options, str(run["config.json"]))
+    config = TrainConfig.from_dict(BEFORE | dict(made.options), str(run["config.json"]))
     columns = Columns(**made.data.columns)
     setting = dataclasses.replace(setting, layout=made.data.layout, columns=columns)
     # The run's own precision, unless a person asks for another.

@@ -104,7 +104,7 @@ def test_eval_compares_many_runs_under_the_rules_asked_for(world, tmp_path):
         decided = [rows[0], *(row.rsplit(",", 2)[0] + ",4,1" for row in rows[1:])]
         (other / "predictions-test.csv").write_text("\n".join(decided) + "\n")
     flags = ("--against", others[0], "--against", others[1], "--bootstrap", 50)
-    asked = ("--decision", "thresholds", "--operating-point", "sensitivity=0.9")
+    asked = ("--decision", "argmax", "--operating-point", "sensitivity=0.9")
     plain = json.loads(dr("eval", run, *flags).stdout)["against"]
     ruled = json.loads(dr("eval", run, *flags, *asked).stdout)
     assert [Path(pair["a"]).name + Path(pair["b"]).name for pair in plain] == [

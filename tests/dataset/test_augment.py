@@ -52,8 +52,11 @@ def test_flips_are_exact_and_all_four_occur_equally_often():
     assert min(counts) > 70
 
 
-@pytest.mark.parametrize("level", LEVELS)
-@pytest.mark.parametrize("shape", [(33, 33), (64, 40), (17, 50)])
+@pytest.mark.parametrize(
+    ("level", "shape"),
+    [(level, (33, 33)) for level in LEVELS]
+    + [(level, shape) for level in LEVELS if level != "turn" for shape in [(64, 40), (17, 50)]],
+)
 def test_the_result_does_not_depend_on_the_batch_or_the_threads(level, shape):
     pixels, ids = pictures(7, *shape), np.array([5, 900, 3, 12, 8, 44, 1])
     whole = augment(pixels, WAY, level, 1, 2, ids)
@@ -73,7 +76,17 @@ def test_the_result_does_not_depend_on_the_batch_or_the_threads(level, shape):
         torch.set_num_threads(threads)
 
 
-@pytest.mark.parametrize("level", ["flip", "standard", "strong"])
+def test_a_square_lies_in_each_of_its_eight_ways_equally_often():
+    pixels = pictures(1)
+    turned = [pixels.rot90(k, (2, 3)) for k in range(4)]
+    eight = [normalise(each, WAY)[0] for each in (*turned, *(one.flip(3) for one in turned))]
+    results = augment(pixels.expand(800, -1, -1, -1), WAY, "turn", 0, 0, np.arange(800))
+    counts = [sum(torch.equal(result, way) for result in results) for way in eight]
+    assert sum(counts) == 800
+    assert min(counts) > 70
+
+
+@pytest.mark.parametrize("level", ["flip", "turn", "standard", "strong"])
 def test_seed_epoch_and_sample_each_change_the_result(level):
     pixels = pictures(1).expand(16, -1, -1, -1)
     ids = np.arange(16)
@@ -168,7 +181,7 @@ def test_the_sampling_grid_is_torchs_own():
 
 
 def test_an_unknown_level_is_refused():
-    with pytest.raises(ValueError, match="'wild' is none of none, flip, standard, strong"):
+    with pytest.raises(ValueError, match="'wild' is none of none, flip, turn, standard, strong"):
         augment(pictures(), WAY, "wild", 0, 0, np.arange(8))
 
 

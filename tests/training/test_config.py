@@ -65,7 +65,7 @@ def test_choices_are_those_that_the_rooms_below_know():
     assert {*OBJECTIVES, "argmax"} == set(DECISIONS)
     assert TrainConfig(decision="thresholds").decision == "qwk"
     for illumination in choices("illumination"):
-        assert Preprocessing.of(64, illumination).illumination == illumination
+        assert Preprocessing(64, illumination=illumination).illumination == illumination
 
 
 def test_every_optimiser_and_schedule_is_another_one():
