@@ -6,12 +6,14 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from dr_cli.photographs.passed import Entered, Passed, is_hidden
+from dr_cli.sample import named
 
 
 def list_photographs(
     names: Iterable[str], nul: bool = False, passed: Passed | None = None
 ) -> Iterator[str]:
-    """Files as they are named, photographs of folders in sorted order, `-` from stdin.
+    """Files as they are named, photographs of folders in sorted order, drawn sets by their name,
+    `-` from stdin.
 
     Nothing is held back: a list of a million paths is never in memory. passed: told what was
     passed over in folders.
@@ -20,6 +22,10 @@ def list_photographs(
     for name in names:
         if name == "-":
             yield from _read_stdin(nul)
+        elif named.is_named(name):
+            from dr_cli.photographs.cache import folder
+
+            yield from _walk(str(named.settle(name, folder()) / "images"), passed)
         elif os.path.isdir(name):
             yield from _walk(name, passed)
         else:

@@ -22,6 +22,7 @@ RESUMABLE = {"epochs"}  # what --resume lets a person change; the rest decides t
 EXAMPLES = """dr train photographs/ --arch resnet18 --epochs 10 --pretrained
 dr train photographs/ --dry-run            # what is there, what would be done
 dr train                                   # on eyes drawn by a program
+dr train sample:n=20000,size=224,seed=3    # on as many of them as you like
 dr train --resume runs/resnet18 --epochs 20"""
 UNFIT = {"data", "config", "resume", "dry_run", "form", "debug", "help"}  # of a file of options
 
@@ -47,7 +48,7 @@ def _of_training(values: dict[str, Any]) -> dict[str, Any]:
 
 Data = Annotated[
     Path | None,
-    typer.Argument(metavar="DATA", help="Graded photographs. [default: $DR_DATA, else drawn eyes]"),
+    typer.Argument(metavar="DATA", help="Graded photographs, or drawn eyes: sample:n=600,size=224,seed=0. [default: $DR_DATA, else drawn eyes]"),
 ]
 Name = Annotated[
     str | None,

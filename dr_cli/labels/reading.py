@@ -32,7 +32,8 @@ from dr_cli.labels.listing import LABEL_SUFFIXES, Listing, add_outside, look_nea
 from dr_cli.labels.recognise import Recognised
 from dr_cli.labels.scale import find_doubt
 from dr_cli.labels.tables import Table, quote
-from dr_cli.photographs import packed
+from dr_cli.photographs import cache, packed
+from dr_cli.sample import named
 
 MISSING = "image missing"
 UNREADABLE = "unreadable"
@@ -74,7 +75,8 @@ def read(
     columns: Columns | None = None,
     observer: Observer = NOTHING,
 ) -> Labels:
-    """Read the graded photographs of `root`, a folder or a table file.
+    """Read the graded photographs of `root`, a folder, a table file, or drawn eyes by their name
+    (`sample.named`), which are drawn first.
 
     layout: a name of `layouts.BY_NAME`, or "auto": the first one that fits. columns: names that
     a person gave; with an image or a grade column any table that has it is read.
@@ -82,9 +84,11 @@ def read(
     Raises UsageError: no such folder, no known layout, a needed column that is not there, a grade
     outside 0-4, two grades for one name, an empty set; with file, row and column.
     """
-    given = Path(root).expanduser()
     columns = columns or Columns()
     check_layout(layout)
+    if named.is_named(root):
+        root = named.settle(str(root), cache.folder(), observer=observer)
+    given = Path(root).expanduser()
     if not given.exists():
         raise UsageError(f"{given}: no such folder or table")
     if not given.is_dir() and given.suffix.lower() not in LABEL_SUFFIXES:

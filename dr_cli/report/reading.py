@@ -24,6 +24,7 @@ from dr_cli.report import command, curves, gallery, prose
 from dr_cli.report.figures import find_figure, find_value
 from dr_cli.report.finding import Found, find_runs, tell_progress
 from dr_cli.runs import SAMPLE_FOLDER, DataRecord, Run, counted_split
+from dr_cli.sample import named
 from dr_cli.scoring.of_run import compare_runs
 from dr_cli.scoring.predictions import check
 from dr_cli.scoring.record import Record
@@ -172,7 +173,11 @@ def _describe_data(data: DataRecord, no_pictures: bool) -> Record:
     kept = data.drawn and SAMPLE_FOLDER.search(data.root)
     if kept or no_pictures:
         del told["root"], told["source"]
-    return {"root": command.SAMPLE_SET} | told if kept else told
+    if not kept:
+        return told
+    name = named.spell(data.root)
+    other = name not in (None, named.DEFAULT)
+    return {"root": name if other else command.SAMPLE_SET} | told
 
 
 def _count_splits(run: Run) -> list[Record]:

@@ -32,14 +32,14 @@ from dr_cli.errors import DrError
 from dr_cli.events import NOTHING, Observer
 from dr_cli.grades import NUM_GRADES
 from dr_cli.sample.anatomy import add_vessels, aim, draw_person, paint_fundus
-from dr_cli.sample.camera import add_drusen, photograph, show_field
+from dr_cli.sample.camera import add_drusen, add_reflexes, add_scars, photograph, show_field
 from dr_cli.sample.canvas import Mask, Rng
 from dr_cli.sample.lesions import add_lesions, keep_colours
 from dr_cli.sample.mark import README
 
 Eye = Literal["left", "right"]
 
-VERSION = 3  # of the drawing: another version is another folder in the cache
+VERSION = 4  # of the drawing: another version is another folder in the cache
 EYES: tuple[Eye, Eye] = ("left", "right")
 ENROLMENT, PERSON, ANATOMY, LESION, CAMERA = range(5)  # streams of randomness
 
@@ -59,7 +59,8 @@ class Drawing:
     """A drawn photograph and what is known about it.
 
     pixels: uint8 [H, W, 3] RGB. masks: for each of LESIONS a bool [H, W]. disc, fovea: centres,
-    (x, y) in pixels, perhaps outside the field. disc_diameter: pixels, horizontal.
+    (x, y) in pixels, perhaps outside the field. disc_diameter: pixels, horizontal, were the picture
+    not squashed: `squash` of that is seen.
     jpeg_quality: what this patient's camera writes, 70 to 95.
     """
 
@@ -68,6 +69,7 @@ class Drawing:
     disc: tuple[float, float]
     fovea: tuple[float, float]
     disc_diameter: float
+    squash: float
     jpeg_quality: int
 
 
@@ -82,18 +84,23 @@ def draw(seed: int, patient: int, eye: Eye, grade: int, size: int = 224) -> Draw
     address = (patient, EYES.index(eye))
     person = draw_person(_open_stream(seed, PERSON, patient))
     anatomy = _open_stream(seed, ANATOMY, *address)
-    view = aim(anatomy, 1 if eye == "left" else -1, size, person.cut)
+    view = aim(anatomy, 1 if eye == "left" else -1, size, person)
     picture = paint_fundus(anatomy, person, view)
-    add_vessels(anatomy, picture, view)
+    veins = add_vessels(anatomy, picture, view)
     add_drusen(anatomy, view, picture)
+    add_reflexes(anatomy, view, picture, *view.grid()[:2])
     field = show_field(person, view)
+    lesions = _open_stream(seed, LESION, *address)
     healthy = picture.copy()
-    masks = add_lesions(_open_stream(seed, LESION, *address), grade, view, picture)
+    masks = add_lesions(lesions, grade, view, picture, veins)
+    add_scars(lesions, view, grade, picture)
     keep_colours(picture, healthy, field > 0.5)
     pixels = photograph(_open_stream(seed, CAMERA, *address), person, view, picture, field)
     masks = {kind: mask & (field > 0.5) for kind, mask in masks.items()}
     disc, fovea = view.pixels(np.array([(0.0, 0.0), view.fovea])).tolist()
-    return Drawing(pixels, masks, tuple(disc), tuple(fovea), view.dd, person.jpeg_quality)
+    return Drawing(
+        pixels, masks, tuple(disc), tuple(fovea), view.dd, view.squash, person.jpeg_quality
+    )
 
 
 class Enrolled(NamedTuple):

@@ -18,6 +18,7 @@ from dr_cli.labels.layouts import DEFAULT_VAL
 from dr_cli.labels.reading import Labels, leave_out, need_images
 from dr_cli.labels.reading import read as read_labels
 from dr_cli.photographs.crop import Preprocessing
+from dr_cli.sample import named
 from dr_cli.scoring.overlap import PATHS_ALONE, find_seen, find_start
 from dr_cli.training import audit
 from dr_cli.training.config import TrainConfig, number
@@ -93,7 +94,8 @@ def make_plans(
     if config.weights:
         config = replace(config, weights=str(Path(config.weights).resolve()))
     if config.val != "test" and number(config.val) is None:
-        config = replace(config, val=str(Path(config.val).resolve()))
+        if not named.is_named(config.val):
+            config = replace(config, val=str(Path(config.val).resolve()))
         labels = _with_validation(labels, Path(config.val), observer)
     need_images(labels)
     inspection = audit.inspect(labels, workers=workers, observer=observer)

@@ -20,7 +20,7 @@ from dr_cli.labels.columns import Columns
 from dr_cli.labels.reading import Labels
 from dr_cli.photographs import cache
 from dr_cli.runs import Run, RunConfig, check_name, counted_split, new_run, runs_folder
-from dr_cli.sample import drawn_set
+from dr_cli.sample import drawn_set, named
 from dr_cli.training import audit, crossval, trainer
 from dr_cli.training.config import BEFORE, TrainConfig, number
 from dr_cli.training.plan import Plan, assign_splits, make_plans
@@ -67,7 +67,7 @@ def train(
 ) -> Run:
     """Trains a new run on graded photographs; returns its folder, which is then full.
 
-    data: a folder or table of graded photographs; None is `$DR_DATA`, else drawn eyes. name: of
+    data: a folder or table of graded photographs, or `sample:n=…,size=…,seed=…`; None is `$DR_DATA`, else drawn eyes. name: of
     the run's folder in `runs` (None: `$DR_RUNS`, else ./runs); None is the architecture and what
     was special. observer: is told of every epoch, and of what was found and chosen.
 
@@ -201,7 +201,7 @@ def find_data(workers: int | None, observer: Observer) -> Path:
     """`$DR_DATA`, else the built-in sample set; says which."""
     if given := os.environ.get("DR_DATA"):
         observer.note(f"DATA: $DR_DATA, {given}")
-        return Path(given)
+        return Path(given)  # which may be the name of a drawn set, too
     observer.note(
         "DATA: the built-in sample set: drawn eyes, no photographs, never for clinical use"
     )
@@ -304,7 +304,9 @@ def _refuse_early(config: TrainConfig, setting: Setting) -> None:
     """Raises UsageError for what can be known before eyes are drawn, or a folder is read."""
     reading.check_layout(setting.layout)
     choose(setting.device, setting.precision)
-    if config.val != "test" and number(config.val) is None and not Path(config.val).exists():
+    if named.is_named(config.val):
+        named.parse(config.val)
+    elif config.val != "test" and number(config.val) is None and not Path(config.val).exists():
         raise UsageError(
             f"--val {config.val}: no such folder or table; or give a fraction, or test"
         )

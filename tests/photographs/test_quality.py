@@ -190,12 +190,12 @@ def test_a_verdict_follows_from_the_number():
 
 def test_a_changed_rule_has_a_new_version():
     """Qualities are kept beside the crops. Where this fails, raise `quality.VERSION`, then write
-    the new values here."""
+    the new values here. (With another version of the drawing it is the eye that is new.)"""
     found = [
         judged(drawn()).quality,
         *(judged(one(drawn(), False)).quality for one in SPOILT.values()),
     ]
-    values = [0.943, 0.342, 0.439, 0.829, 0.712, 0.543]
+    values = [0.701, 0.274, 0.43, 0.502, 0.379, 0.606]
     assert (quality.VERSION, found) == (2, pytest.approx(values, abs=0.03))
 
 

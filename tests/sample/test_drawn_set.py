@@ -18,8 +18,15 @@ from dr_cli.sample.drawn_set import Drawing
 from dr_cli.sample.lesions import LESIONS
 from tests.builders.listener import Listener
 
-DARK = ("microaneurysm", "haemorrhage", "neovascularisation", "preretinal_haemorrhage")
-BRIGHT = ("hard_exudate", "cotton_wool")
+DARK = (
+    "microaneurysm",
+    "haemorrhage",
+    "venous_beading",
+    "irma",
+    "neovascularisation",
+    "preretinal_haemorrhage",
+)
+BRIGHT = ("hard_exudate", "cotton_wool", "fibrous_band")
 DRAWING = "drawing the sample set"
 Rows = list[dict[str, str]]
 
@@ -63,9 +70,10 @@ def test_the_disc_lies_on_the_nasal_side_and_the_fovea_below_and_temporal_to_it(
         for eye, temporal in (("left", 1), ("right", -1)):
             drawing = drawn_set.draw(0, patient, eye, 0)  # type: ignore[arg-type]
             away = (np.array(drawing.fovea) - drawing.disc) / drawing.disc_diameter
+            away[0] /= drawing.squash
             assert 1.9 < away[0] * temporal < 3.1
             assert np.hypot(*away) == pytest.approx(2.5, abs=0.4)
-            assert drawing.disc_diameter / 224 == pytest.approx(0.15, abs=0.03)
+            assert drawing.disc_diameter / 224 == pytest.approx(0.16, abs=0.06)
 
 
 def test_the_disc_is_the_bright_place_and_the_fovea_a_dark_one() -> None:
@@ -116,11 +124,13 @@ def test_each_grade_has_the_lesions_that_define_it(
         return any(drawing.masks[kind].any() for kind in kinds)
 
     others = tuple(kind for kind in LESIONS if kind != "microaneurysm")
-    proliferative = ("neovascularisation", "preretinal_haemorrhage")
+    proliferative = ("neovascularisation", "preretinal_haemorrhage", "fibrous_band")
     assert not any(has(d, *LESIONS) for d in drawn[0])
     assert all(has(d, "microaneurysm") and not has(d, *others) for d in drawn[1])
+    assert all(has(d, "haemorrhage", "hard_exudate") for d in drawn[2])
+    assert not any(has(d, "irma", "venous_beading") for d in drawn[2])
+    assert all(has(d, "haemorrhage") and has(d, "hard_exudate") for d in drawn[3])
     for grade in (2, 3):
-        assert all(has(d, "haemorrhage") and has(d, "hard_exudate") for d in drawn[grade])
         assert not any(has(d, *proliferative) for d in drawn[grade])
     assert all(has(d, *proliferative) for d in drawn[4])
 
@@ -174,9 +184,9 @@ def test_lesions_lie_in_the_field_and_off_the_disc(
 ) -> None:
     for drawing in drawn[3]:
         y, x = np.nonzero(drawing.masks["microaneurysm"])
-        assert np.hypot(x + 0.5 - 112, y + 0.5 - 112).max() < 112
-        away = np.hypot(x + 0.5 - drawing.disc[0], y + 0.5 - drawing.disc[1])
-        assert away.min() > 0.5 * drawing.disc_diameter
+        assert field(drawing.pixels)[y, x].mean() > 0.99
+        across, down = x + 0.5 - drawing.disc[0], y + 0.5 - drawing.disc[1]
+        assert np.hypot(across / drawing.squash, down).min() > 0.5 * drawing.disc_diameter
 
 
 def test_a_large_picture_has_lesions_of_the_measured_size() -> None:
