@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-ORDER, AUGMENT = 1, 2  # streams: what a number is for
+ORDER, AUGMENT, DRAWN = 1, 2, 3  # streams: what a number is for
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 

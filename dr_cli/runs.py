@@ -114,6 +114,8 @@ class RunConfig:
     start: Mapping[str, int] | None = None
     """How many of its "test" images the run that --weights names has learned from or was chosen
     on, and how many of its "val" images it has learned from; None where that is not known."""
+    drawn_start: Mapping[str, Any] | None = None
+    """Of --start drawn: how its weights were made, and their figures on drawn eyes."""
 
     @property
     def picked_on_test(self) -> bool:

@@ -16,7 +16,10 @@ from dr_cli.training.config import flag
 
 FIELDS = {  # the subject of each field of TrainConfig in the help
     DATA: ("val", "split_by", "folds"),
-    NETWORK: ("arch", "pretrained", "weights", "allow_overlap", "size", "illumination", "decision"),
+    NETWORK: (
+        "arch", "pretrained", "weights", "start", "allow_overlap", "size", "illumination",
+        "decision",
+    ),
     OPTIMISATION: (
         "epochs", "batch_size", "optimizer", "lr", "momentum", "nesterov", "weight_decay",
         "schedule", "warmup", "ema", "loss", "balance", "label_smoothing", "patience", "seed",

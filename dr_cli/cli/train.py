@@ -48,7 +48,11 @@ def _of_training(values: dict[str, Any]) -> dict[str, Any]:
 
 Data = Annotated[
     Path | None,
-    typer.Argument(metavar="DATA", help="Graded photographs, or drawn eyes: sample:n=600,size=224,seed=0. [default: $DR_DATA, else drawn eyes]"),
+    typer.Argument(
+        metavar="DATA",
+        help="Graded photographs, or drawn eyes as sample:n=600,size=224,seed=0. "
+        "[default: $DR_DATA, else drawn eyes]",
+    ),
 ]
 Name = Annotated[
     str | None,

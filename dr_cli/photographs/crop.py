@@ -154,6 +154,11 @@ def enlarge(
     return _square(picture, box, preprocessing).pixels
 
 
+def cut_field(picture: Image.Image, preprocessing: Preprocessing) -> "Square":
+    """The crop of an RGB picture that needs no judgement, as of a drawn eye: faster by that."""
+    return _square(picture, find_field(picture).box, preprocessing)
+
+
 def measure_field(path: Path | str, root: Path | str = Path()) -> tuple[int, int]:
     """Width and height of the field in the original, pixels. Raises UnreadableImage."""
     opened = decode(root, path, _SEEN_AT)
@@ -199,16 +204,26 @@ def _cut(opened: Opened, found: Field, preprocessing: Preprocessing) -> Crop:
     )
 
 
-class _Square(NamedTuple):
+class Square(NamedTuple):
+    """A crop and where it lies."""
+
     pixels: NDArray[np.uint8]
+    """[3, S, S] uint8 RGB."""
     left: float
     """Of its corner in the picture, as `top`; may be negative."""
     top: float
     scale: float
     """The picture's pixels a crop pixel."""
 
+    @property
+    def box(self) -> tuple[int, int, int, int]:
+        """What it shows of the picture, to the pixel; its ends may lie outside."""
+        side = self.pixels.shape[1] * self.scale
+        left, top = self.left, self.top
+        return round(left), round(top), round(left + side), round(top + side)
 
-def _square(picture: Image.Image, box: Box, preprocessing: Preprocessing) -> _Square:
+
+def _square(picture: Image.Image, box: Box, preprocessing: Preprocessing) -> Square:
     """The square round a box of the picture, at the wanted size.
 
     Only what lies in the picture is resized, to whole pixels of the crop: the source is cut by
@@ -223,7 +238,7 @@ def _square(picture: Image.Image, box: Box, preprocessing: Preprocessing) -> _Sq
     x, y = (size - width) // 2, (size - height) // 2
     pixels = np.zeros((3, size, size), np.uint8)
     pixels[:, y : y + height, x : x + width] = np.asarray(part).transpose(2, 0, 1)
-    return _Square(pixels, left - x * scale, top - y * scale, scale)
+    return Square(pixels, left - x * scale, top - y * scale, scale)
 
 
 def _span(start: int, stop: int, scale: float) -> tuple[int, float, float]:

@@ -20,6 +20,8 @@ def name_start(options: Mapping[str, Any]) -> str:
     """What the weights were before training, in words: no path is told."""
     if options.get("pretrained"):
         return "ImageNet"
+    if options.get("start") == "drawn":
+        return "drawn eyes"
     return "a local file" if options.get("weights") else "scratch"
 
 

@@ -45,6 +45,11 @@ class TrainConfig:
     weights: str | None = _option(
         None, "Local start: a .safetensors file, a run folder, or a .pth state dict."
     )
+    start: Literal["scratch", "drawn"] = _option(
+        "scratch",
+        "Drawn: weights that drawn eyes have taught, made once a machine for an architecture and "
+        "size, which takes minutes.",
+    )
     epochs: int = _option(10, "Passes over the training split.", low=1)
     size: int | None = _option(
         None,
@@ -128,6 +133,9 @@ class TrainConfig:
                 raise UsageError(f"{flag(f.name)} is {value}: it must be at least {low:g}")
         if self.pretrained and self.weights:
             raise UsageError("--pretrained and --weights both name a start: give one of them")
+        if self.start == "drawn" and (self.pretrained or self.weights):
+            other = "--pretrained" if self.pretrained else "--weights"
+            raise UsageError(f"--start drawn and {other} both name a start: give one of them")
         if self.folds and self.seeds:
             raise UsageError("--seeds and --folds each make a folder of runs: give one of them")
         if self.folds and self.split_by == "patient":

@@ -22,6 +22,7 @@ from dr_cli.sample import named
 from dr_cli.scoring.overlap import PATHS_ALONE, find_seen, find_start
 from dr_cli.training import audit
 from dr_cli.training.config import TrainConfig, number
+from dr_cli.training.teacher import Start
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Plan:
     dataset: FundusDataset
     processor: device.Processor
     fold: int | None = None  # the one that is held out, from 1
+    drawn_start: Start | None = None  # of --start drawn
     start: dict[str, int] | None = None  # what --weights has seen of it: see `runs.RunConfig.start`
 
     def indices(self, split: str) -> NDArray[np.int64]:

@@ -21,7 +21,7 @@ from dr_cli.labels.reading import Labels
 from dr_cli.photographs import cache
 from dr_cli.runs import Run, RunConfig, check_name, counted_split, new_run, runs_folder
 from dr_cli.sample import drawn_set, named
-from dr_cli.training import audit, crossval, trainer
+from dr_cli.training import audit, crossval, teacher, trainer
 from dr_cli.training.config import BEFORE, TrainConfig, number
 from dr_cli.training.plan import Plan, assign_splits, make_plans
 
@@ -55,6 +55,17 @@ class Setting:
         found, workers = choose(self.device, self.precision), self.workers
         return make_plans(config, labels, found, workers=workers, cache=cache, observer=observer)
 
+    def take_start(self, plan: Plan, observer: Observer) -> Plan:
+        """The plan with its drawn start, where --start drawn asks for one; made on the first use
+        of an architecture and a way of the pixels."""
+        if plan.config.start != "drawn":
+            return plan
+        way, arch = plan.dataset.preprocessing, plan.config.arch
+        made = teacher.ensure(
+            arch, way, plan.processor, teacher.RECIPE, workers=self.workers, observer=observer
+        )
+        return dataclasses.replace(plan, drawn_start=made)
+
 
 def train(
     data: Path | str | None = None,
@@ -67,9 +78,10 @@ def train(
 ) -> Run:
     """Trains a new run on graded photographs; returns its folder, which is then full.
 
-    data: a folder or table of graded photographs, or `sample:n=…,size=…,seed=…`; None is `$DR_DATA`, else drawn eyes. name: of
-    the run's folder in `runs` (None: `$DR_RUNS`, else ./runs); None is the architecture and what
-    was special. observer: is told of every epoch, and of what was found and chosen.
+    data: a folder or table of graded photographs, or `sample:n=…,size=…,seed=…`; None is
+    `$DR_DATA`, else drawn eyes. name: of the run's folder in `runs` (None: `$DR_RUNS`, else
+    ./runs); None is the architecture and what was special. observer: is told of every epoch, and
+    of what was found and chosen.
 
     `run.summary()["test"]["qwk"]` is {"value": …, "ci95": [low, high]}: every figure of `dr eval`
     stands there. Raises UsageError for options, names or data that cannot be, before a folder is
@@ -83,8 +95,10 @@ def train(
     _refuse_early(config, setting)
     folder = runs_folder() if runs is None else Path(runs)
     check_name(folder, name)
-    network = trainer.start_network(config, observer)
+    # A drawn start is made later: it depends on the size.
+    network = None if config.start == "drawn" else trainer.start_network(config, observer)
     plans = setting.plan(config, setting.read(data, observer), observer)
+    plans = [setting.take_start(plan, observer) for plan in plans]
     first = plans[0]
     if first.fold is None:
         for problem in audit.problems(_describe(first)):
@@ -150,6 +164,7 @@ def _go_on(
             there = f"{config.folds} folds" if config.folds else f"{config.seeds} seeds"
             raise UsageError(f"{run.folder} is finished: all {there} are there")
         plans = setting.plan(config, labels, observer)
+        plans = [setting.take_start(plan, observer) for plan in plans]
         for plan in plans:
             _check_splits(Run(run.folder / str(plan.member)), plan)
         observer.run(run)
@@ -158,9 +173,11 @@ def _go_on(
     state = _read_state(run)
     done = len(state["rows"]) if state else 0
     config = _extend(run, config, epochs, done)
-    network = None if state else trainer.start_network(config, observer)
+    drawn = config.start == "drawn"
+    network = None if state or drawn else trainer.start_network(config, observer)
     plan = setting.plan(config, labels, observer)[0]
     _check_splits(run, plan)
+    plan = plan if state else setting.take_start(plan, observer)
     run["summary.json"].unlink(missing_ok=True)  # not finished any more
     run.write_config(dataclasses.replace(made, options=plan.config.to_dict()))
     observer.run(run)
@@ -211,6 +228,7 @@ def find_data(workers: int | None, observer: Observer) -> Path:
 def default_name(config: TrainConfig) -> str:
     """The architecture and what was special."""
     kinds = {"pretrained": config.pretrained, "start": config.weights}
+    kinds["drawn"] = config.start == "drawn"
     parts = [kind for kind, wanted in kinds.items() if wanted]
     parts += [f"{config.folds}-folds"] if config.folds else []
     parts += [f"{config.seeds}-seeds"] if config.seeds else []

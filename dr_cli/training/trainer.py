@@ -30,7 +30,7 @@ from dr_cli.sample.mark import is_drawn
 from dr_cli.scoring.calibration import calibrate, tell_temperature
 from dr_cli.scoring.of_run import evaluate_run, tabulate
 from dr_cli.scoring.predictions import number_units
-from dr_cli.training import pictures
+from dr_cli.training import pictures, teacher
 from dr_cli.training.config import TrainConfig
 from dr_cli.training.learner import Learner, draw_order, predict, predict_splits
 from dr_cli.training.plan import Plan
@@ -53,8 +53,11 @@ def fill_run(
     """
     device.deterministic(plan.config.deterministic)
     if network is None:
-        config = plan.config
-        network = start_network(config, observer) if state is None else build_resnet(config.arch)
+        begun = state is not None
+        network = build_resnet(plan.config.arch) if begun else start_network(plan.config, observer)
+        if plan.drawn_start and not begun:
+            load_start(network, plan.drawn_start.weights)
+            observer.note(teacher.tell(plan.drawn_start))
     learner = Learner(network, plan, profile, observer)
     if state is not None:
         learner.load(state)
@@ -170,6 +173,7 @@ def describe_run(plan: Plan) -> runs.RunConfig:
         precision=plan.processor.precision,
         threads=torch.get_num_threads(),
         start=plan.start,
+        drawn_start=plan.drawn_start.record if plan.drawn_start else None,
     )
 
 

@@ -1,0 +1,246 @@
+"""`--start drawn`: weights that drawn eyes taught, for those who have none of ImageNet.
+
+Made once a machine for an architecture and what the pixels go through, then taken from the cache.
+The eyes are a stream, never the same twice. Beside the grade the network learns where each kind
+of lesion lies, by a head on the map before its last stage, which is thrown away at the end: what is
+kept is a plain ResNet. Measured in examples/recipes.md.
+"""
+
+import hashlib
+import json
+import os
+import platform
+import secrets
+import shutil
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dr_cli import interrupts, machine, words
+from dr_cli.dataset.augment import normalise
+from dr_cli.dataset.drawn_stream import KINDS, Stream, Taught, batches
+from dr_cli.device import Processor
+from dr_cli.errors import DrError
+from dr_cli.events import NOTHING, Observer
+from dr_cli.grades import REFERABLE_FROM, Calibration, referable_probability
+from dr_cli.network.resnet import ResNet, build_resnet
+from dr_cli.photographs import cache
+from dr_cli.photographs.crop import Preprocessing
+from dr_cli.runs import MODEL, ModelRecord, Run, TrainedOn
+from dr_cli.sample import drawn_set
+from dr_cli.scoring import metrics
+from dr_cli.writing import write_json
+
+RECORD = "start.json"
+TEACHING = "teaching with drawn eyes"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a start is made."""
+
+    eyes: int = 12_000
+    batch_size: int = 32
+    lr: float = 2e-3  # of AdamW, at its peak
+    warmup: int = 50  # steps
+    weight_decay: float = 0.01
+    maps: float = 1.0  # weight of the lesions' loss beside the grade's; 0 is the grade alone
+    gain: float = 3.0  # a cell counts as all lesion where a third of it is
+    seed: int = 0
+    judged: int = 300  # further eyes, for the figures that are recorded
+    drawing: int = drawn_set.VERSION
+
+
+RECIPE = Recipe()
+
+
+@dataclass(frozen=True)
+class Start:
+    """A start in the cache."""
+
+    folder: Path
+    record: dict[str, Any]
+    """Recipe, architecture, preprocessing, figures on drawn eyes, seconds, machine."""
+
+    @property
+    def weights(self) -> Path:
+        """A whole grader by its metadata, which says that it has seen drawn eyes alone."""
+        return self.folder / MODEL
+
+
+def ensure(
+    arch: str,
+    way: Preprocessing,
+    processor: Processor,
+    recipe: Recipe,
+    *,
+    workers: int | None = None,
+    observer: Observer = NOTHING,
+) -> Start:
+    """The start of an architecture for crops that go this way, made if it is not in the cache yet.
+
+    Raises DrError where it cannot be written.
+    """
+    asked = {"arch": arch, "preprocessing": way.to_dict(), "recipe": asdict(recipe)}
+    key = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:12]
+    folder = cache.folder() / "start" / f"{arch}-{way.size}-{key}"
+    if not (folder / RECORD).is_file():
+        observer.note(
+            f"start: {words.count(recipe.eyes, 'drawn eye')} teach a {arch} of {way.size} px "
+            f"first, once on this machine (kept in {folder.parent})"
+        )
+        try:
+            _make(folder, arch, way, processor, recipe, asked, workers, observer)
+        except OSError as error:
+            raise DrError(
+                f"cannot write the start to {folder}: {error.strerror or error}; free some space "
+                "there, or set DR_CACHE to another folder"
+            ) from error
+    return Start(folder, json.loads((folder / RECORD).read_text(encoding="utf-8")))
+
+
+def tell(start: Start) -> str:
+    """What it is, a sentence."""
+    found, recipe = start.record["figures"], start.record["recipe"]
+    return (
+        f"start: taught with {recipe['eyes']:,} drawn eyes in {start.record['seconds']:.0f} s "
+        f"(on {found['eyes']:,} others: QWK {found['qwk']:.3f}, referable AUC "
+        f"{found['referable_auc']:.3f})"
+    )
+
+
+def _make(
+    folder: Path,
+    arch: str,
+    way: Preprocessing,
+    processor: Processor,
+    recipe: Recipe,
+    asked: dict[str, Any],
+    workers: int | None,
+    observer: Observer,
+) -> None:
+    """Teaches aside; the folder is whole or absent, and the first of two makers wins."""
+    aside = folder.with_name(f".{folder.name}-{os.getpid()}-{secrets.token_hex(4)}")
+    aside.mkdir(parents=True)
+    try:
+        began = time.perf_counter()
+        network = teach(arch, way, processor, recipe, workers=workers, observer=observer)
+        seconds = time.perf_counter() - began
+        figures = judge(network, way, processor, recipe)
+        seen = TrainedOn("drawn eyes", f"stream of seed {recipe.seed}", drawn=True)
+        tensors = {name: value.cpu() for name, value in network.state_dict().items()}
+        Run(aside).save_model(tensors, ModelRecord(arch, way.to_dict(), Calibration(), None, seen))
+        made = {"figures": figures, "seconds": seconds, "device": processor.reason}
+        made |= {"machine": platform.machine(), "torch": torch.__version__}
+        write_json(aside / RECORD, asked | made)
+        aside.rename(folder)
+    except OSError:
+        if not (folder / RECORD).is_file():
+            raise
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+class Pupil(nn.Module):
+    """A ResNet with a second head, on its map at 1/16: [N, 3, H, W] -> logits [N, 5] and maps
+    [N, kinds, ⌈H/16⌉, ⌈W/16⌉], logits, too."""
+
+    def __init__(self, network: ResNet) -> None:
+        super().__init__()
+        self.network = network
+        self.head = nn.Conv2d(network.fc.in_features // 2, KINDS, 1)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        before = self.network.before_last(x)
+        return self.network.classify(self.network.layer4(before)), self.head(before)
+
+
+def teach(
+    arch: str,
+    way: Preprocessing,
+    processor: Processor,
+    recipe: Recipe,
+    *,
+    workers: int | None = None,
+    observer: Observer = NOTHING,
+) -> ResNet:
+    """A network that has seen `recipe.eyes` drawn eyes once each. Raises DrError where the loss is
+    no number."""
+    torch.manual_seed(recipe.seed)
+    network = build_resnet(arch)
+    pupil = Pupil(network).to(processor.device).to(memory_format=processor.memory_format)
+    decayed = {"params": [p for p in pupil.parameters() if p.ndim > 1]}
+    other: dict[str, Any] = {"params": [p for p in pupil.parameters() if p.ndim <= 1]}
+    optimizer = torch.optim.AdamW(
+        [decayed, other | {"weight_decay": 0.0}],
+        recipe.lr,
+        weight_decay=recipe.weight_decay,
+        fused=True,
+    )
+    scaler = processor.scaler()
+    stream = Stream(recipe.seed, way)
+    steps, count = -(-recipe.eyes // recipe.batch_size), workers or machine.cores()
+    drawn = batches(stream, recipe.eyes, recipe.batch_size, count, observer=observer)
+    pupil.train()
+    for step, batch in enumerate(drawn):
+        interrupts.check()
+        rate = recipe.lr * min(1, (step + 1) / recipe.warmup)
+        for group in optimizer.param_groups:
+            group["lr"] = rate * 0.5 * (1 + np.cos(np.pi * step / steps))
+        loss = _loss(pupil, batch, way, processor, recipe)
+        optimizer.zero_grad(set_to_none=True)
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        if not torch.isfinite(loss):
+            raise DrError(f"the loss of the drawn start is {loss.item()} in step {step + 1}")
+        done = min(recipe.eyes, (step + 1) * recipe.batch_size)
+        observer.progress(TEACHING, done, recipe.eyes)
+    return network
+
+
+def _loss(
+    pupil: Pupil, batch: Taught, way: Preprocessing, processor: Processor, recipe: Recipe
+) -> Tensor:
+    """Of the grade, and of each cell's share of each lesion."""
+    pixels, grades, maps = (tensor.to(processor.device) for tensor in batch)
+    inputs = normalise(pixels, way).contiguous(memory_format=processor.memory_format)
+    with processor.autocast():
+        logits, cells = pupil(inputs)
+    loss = F.cross_entropy(logits.float(), grades)
+    if not recipe.maps:
+        return loss
+    share = (maps.float() * (recipe.gain / 255)).clamp_max(1)
+    share = F.interpolate(share, cells.shape[2:], mode="area")  # where 16 does not divide the size
+    rare = share.mean((0, 2, 3), keepdim=True).clamp_min(1e-3).rsqrt().clamp_max(8)
+    return loss + recipe.maps * F.binary_cross_entropy_with_logits(
+        cells.float(), share, pos_weight=rare
+    )
+
+
+def judge(
+    network: ResNet, way: Preprocessing, processor: Processor, recipe: Recipe
+) -> dict[str, Any]:
+    """Figures on eyes of the stream that it was not taught with."""
+    network.eval()
+    grades, logits = [], []
+    for batch in batches(Stream(recipe.seed, way), recipe.judged, 64, 1, start=recipe.eyes):
+        with torch.inference_mode(), processor.autocast():
+            inputs = normalise(batch.pixels.to(processor.device), way)
+            logits.append(network(inputs.contiguous(memory_format=processor.memory_format)).float())
+        grades.append(batch.grades)
+    true = torch.cat(grades).numpy()
+    probabilities = torch.cat(logits).softmax(1).cpu().numpy()
+    referable = referable_probability(probabilities)
+    return {
+        "eyes": len(true),
+        "accuracy": float((probabilities.argmax(1) == true).mean()),
+        "qwk": metrics.quadratic_weighted_kappa(true, probabilities.argmax(1)),
+        "referable_auc": metrics.auc(true >= REFERABLE_FROM, referable),
+    }

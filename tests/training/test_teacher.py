@@ -1,0 +1,146 @@
+"""`--start drawn`: made once, recorded, resumed, and never called drawn once photographs taught."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from dr_cli import device, runs
+from dr_cli.dataset.drawn_stream import KINDS, Stream, batches
+from dr_cli.network.grader import Grader
+from dr_cli.photographs.crop import Preprocessing
+from dr_cli.sample import drawn_set
+from dr_cli.sample.lesions import LESIONS
+from dr_cli.training import teacher
+from tests.builders import photographs
+from tests.builders.listener import Listener
+from tests.builders.program import dr
+
+SMALL = teacher.Recipe(eyes=24, batch_size=8, judged=8)
+WAY = Preprocessing(size=64)
+
+
+# ------------------------------------------------------------------ the stream
+
+
+def test_an_eye_of_the_stream_depends_on_its_number_alone():
+    stream = Stream(3, WAY)
+    whole = list(batches(stream, 12, 5, 1))
+    assert [len(batch.grades) for batch in whole] == [5, 5, 2]
+    assert whole[0].pixels.shape == (5, 3, 64, 64)
+    assert whole[0].pixels.dtype == torch.uint8
+    assert whole[0].maps.shape == (5, KINDS, 4, 4)
+    later = next(iter(batches(stream, 2, 2, 1, start=10)))
+    assert torch.equal(later.pixels, whole[2].pixels)
+    assert torch.equal(later.maps, whole[2].maps)
+    apart = next(iter(batches(stream, 12, 12, 2)))
+    assert torch.equal(apart.pixels, torch.cat([batch.pixels for batch in whole]))
+    pixels = torch.cat([batch.pixels for batch in whole]).flatten(1)
+    assert len(torch.unique(pixels, dim=0)) == 12
+    assert not np.array_equal(stream.eye(0)[0], Stream(4, WAY).eye(0)[0])
+
+
+def test_the_maps_lie_where_the_lesions_are(monkeypatch):
+    """A field off the middle, with one white lesion; mirrored alike by whatever chance."""
+    y, x = np.mgrid[:147, :147]
+    pixels = np.where(np.hypot(x - 80, y - 70) < 60, 90, 0).astype(np.uint8)
+    lesion = (abs(x - 60) < 8) & (abs(y - 100) < 8)
+    pixels[lesion] = 250
+    drawing = drawn_set.draw(0, 1, "left", 2, 147)
+    masks = drawing.masks | {"haemorrhage": lesion}
+    fake = dataclasses.replace(drawing, pixels=np.stack([pixels] * 3, 2), masks=masks)
+    monkeypatch.setattr(drawn_set, "draw", lambda *_: fake)
+    seen = set()
+    for number in range(16):
+        crop, _, maps = Stream(0, Preprocessing(size=128)).eye(number)
+        cells = (crop[1] > 170).reshape(8, 16, 8, 16).mean((1, 3))
+        assert np.abs(cells - maps[LESIONS.index("haemorrhage")] / 255).max() < 0.15
+        assert cells.max() > 0.4
+        seen.add(int(cells.argmax()))
+    assert len(seen) == 4
+
+
+# ------------------------------------------------------------------ the start
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    """A cache with a start of a ResNet18 for crops of 64 px in it."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DR_CACHE", str(folder))
+        seen = Listener()
+        made = teacher.ensure(
+            "resnet18", WAY, device.choose("cpu"), SMALL, workers=1, observer=seen
+        )
+        assert seen.steps[-1] == (teacher.TEACHING, 24, 24)
+    return folder, made
+
+
+def test_a_start_is_a_whole_grader_that_says_what_it_saw(cache):
+    _, start = cache
+    grader = Grader.load(start.weights)
+    assert grader.trained_on == "drawn eyes"
+    record = json.loads((start.folder / teacher.RECORD).read_text())
+    assert record["recipe"] == dataclasses.asdict(SMALL)
+    assert record["figures"]["eyes"] == 8
+    assert record["seconds"] > 0
+    assert "24 drawn eyes" in teacher.tell(start)
+    tensors, _ = runs.read_model(start.weights)
+    assert not any(key.startswith("head") for key in tensors)
+
+
+def test_it_is_made_once_and_anew_for_another_way(cache, monkeypatch):
+    folder, start = cache
+    monkeypatch.setenv("DR_CACHE", str(folder))
+    monkeypatch.setattr(teacher, "teach", lambda *_, **__: pytest.fail("taught again"))
+    again = teacher.ensure("resnet18", WAY, device.choose("cpu"), SMALL)
+    assert again == start
+    for way, recipe in (
+        (Preprocessing(size=96), SMALL),
+        (WAY, dataclasses.replace(SMALL, seed=1)),
+    ):
+        with pytest.raises(pytest.fail.Exception, match="taught again"):
+            teacher.ensure("resnet18", way, device.choose("cpu"), recipe)
+    assert [p.name for p in (folder / "start").iterdir()] == [start.folder.name]
+
+
+def test_the_same_seed_gives_the_same_start(cache):
+    _, start = cache
+    again = teacher.teach("resnet18", WAY, device.choose("cpu"), SMALL, workers=1).state_dict()
+    tensors, _ = runs.read_model(start.weights)
+    assert all(torch.allclose(tensors[key], value.cpu(), atol=1e-4) for key, value in again.items())
+
+
+def test_a_run_on_photographs_starts_from_it_and_is_not_called_drawn(cache, tmp_path, monkeypatch):
+    monkeypatch.setenv("DR_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("DR_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setattr(teacher, "RECIPE", SMALL)
+    data = photographs.course(tmp_path / "clinic", train=20, test=10)
+    how = ("--epochs", 1, "--size", 64, "--start", "drawn", "--workers", 1)
+    done = dr("train", data, *how)
+    assert done.exit_code == 0, done.output
+    run = runs.Run(tmp_path / "runs" / "resnet18-drawn")
+    assert "start: taught with 24 drawn eyes" in run["log.txt"].read_text(encoding="utf-8")
+    made = run.config()
+    assert made.drawn_start is not None
+    assert made.drawn_start["recipe"]["eyes"] == 24
+    assert runs.read_record(run.folder).trained_on.name == "clinic"
+    assert not runs.read_record(run.folder).trained_on.drawn
+    told = json.loads(dr("report", run.folder, "--format", "json").stdout)["runs"][0]
+    assert told["start"] == "drawn eyes"
+    assert "--start drawn" in told["command"]
+    # What is resumed has its weights: the start is not needed again.
+    monkeypatch.setattr(teacher, "ensure", lambda *_, **__: pytest.fail("taught again"))
+    done = dr("train", "--resume", run.folder, "--epochs", 2)
+    assert done.exit_code == 0, done.output
+    assert run.config().drawn_start == made.drawn_start
+
+
+@pytest.mark.parametrize("other", [("--pretrained",), ("--weights", "x.safetensors")])
+def test_two_starts_are_refused(tmp_path, other):
+    done = dr("train", tmp_path, "--start", "drawn", *other)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert f"--start drawn and {other[0]} both name a start" in done.stderr
