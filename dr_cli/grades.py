@@ -75,8 +75,11 @@ class Threshold:
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> "Threshold":
-        """The inverse of `to_record`."""
-        rates = (record.get(name) for name in ("sensitivity", "specificity"))
+        """The inverse of `to_record`. Raises ValueError for numbers that are none."""
+        rates = [record.get(name) for name in ("sensitivity", "specificity")]
+        known = [rate for rate in rates if rate is not None]
+        if not _are_numbers(record["threshold"], *known) or not isinstance(record["rule"], str):
+            raise ValueError(f"threshold {record['threshold']!r}, {record['rule']!r}")
         return cls(record["threshold"], record["rule"], *rates)
 
 
@@ -163,16 +166,28 @@ class Calibration:
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> "Calibration":
-        """The inverse of `to_record`. Raises ValueError on another kind of decision."""
+        """The inverse of `to_record`. Raises ValueError on another kind of decision, and for
+        numbers that are none."""
         decision, point = record["decision"], record.get("operating_point")
         if decision["kind"] not in ("argmax", THRESHOLDS):
             raise ValueError(f"unknown decision {decision['kind']!r}")
         objective = decision.get("objective", "qwk")  # runs of before had no other
         if objective not in DECISIONS:
             raise ValueError(f"unknown objective {objective!r}")
-        cuts = decision.get("thresholds")
+        cuts, temperature = decision.get("thresholds"), record["temperature"]
+        if (cuts is None) != (decision["kind"] == "argmax"):
+            raise ValueError(f"decision {decision!r}")
+        if cuts is not None and (np.shape(cuts) != (NUM_GRADES - 1,) or not _are_numbers(*cuts)):
+            raise ValueError(f"cuts {cuts!r}")
+        if temperature is not None and not (_are_numbers(temperature) and temperature > 0):
+            raise ValueError(f"temperature {temperature!r}")
         point = point and OperatingPoint.from_record(point)
-        return cls(None if cuts is None else tuple(cuts), record["temperature"], point, objective)
+        return cls(None if cuts is None else tuple(cuts), temperature, point, objective)
+
+
+def _are_numbers(*values: object) -> bool:
+    """Whether all are, and none is true or false: a record may come from anybody."""
+    return all(isinstance(one, int | float) and not isinstance(one, bool) for one in values)
 
 
 def _mean(thresholds: Sequence[Threshold | None]) -> Threshold | None:

@@ -9,6 +9,7 @@ Files appear whole or not at all (`writing`). Free of pandas, torch and numpy at
 """
 
 import csv
+import io
 import json
 import math
 import os
@@ -16,8 +17,10 @@ import re
 import secrets
 import shlex
 import shutil
+import stat
 import time
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -25,6 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dr_cli.errors import DrError, UsageError
+from dr_cli.formulas import defuse_table, plain_table
 from dr_cli.writing import sweep, whole, write_json, write_text
 
 if TYPE_CHECKING:
@@ -34,6 +38,7 @@ if TYPE_CHECKING:
     from dr_cli.grades import Calibration
 
 SCHEMA = 1
+MOST_JSON = 100_000_000  # bytes of a record; the largest, pictures.json, takes some 3 MB
 MODEL = "model.safetensors"
 SAMPLE_FOLDER = re.compile(r"[/\\]sample[/\\][^/\\]+$")  # where the cache keeps drawn eyes
 METRICS = (
@@ -45,6 +50,9 @@ FURTHER = ("left_out_of", "duplicates")  # of splits.csv; runs of before had nei
 PREDICTIONS = (
     "path", "grade", "patient", "eye", "p0", "p1", "p2", "p3", "p4", "predicted", "gradable",
 )  # fmt: skip
+
+# What a record that dr did not write raises where it is taken for one.
+_FOREIGN = (KeyError, TypeError, ValueError, AttributeError, RecursionError, OSError)
 
 
 @dataclass(frozen=True)
@@ -75,6 +83,12 @@ class DataRecord:
     """Reason -> rows."""
     drawn: bool = False
     """Whether its eyes are drawn by a program: see `dr_cli.sample.mark`."""
+
+    def __post_init__(self) -> None:
+        """Raises TypeError where a name is no text: config.json comes from outside."""
+        texts = (self.root, self.source, self.layout, self.fingerprint, *self.columns.values())
+        if not all(map(_is_text, (*texts, *self.left_out))) or type(self.drawn) is not bool:
+            raise TypeError("data")
 
     @property
     def trained_on(self) -> TrainedOn:
@@ -140,9 +154,18 @@ class RunConfig:
             if not isinstance(options["val"], str):
                 raise TypeError("val")
             chosen = record.get("chosen") and Calibration.from_record(record["chosen"])
-            return cls(**(record | {"data": data, "options": options, "chosen": chosen}))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            made = cls(**(record | {"data": data, "options": options, "chosen": chosen}))
+            made.to_record()  # what is too deep to be copied is too deep to be used
+            return made
+        except _FOREIGN as error:
             raise UsageError(f"{where} is not as dr train wrote it: train a new run") from error
+
+    def __post_init__(self) -> None:
+        """Raises TypeError where a number is none: config.json comes from outside."""
+        numbers = (self.schema, self.parameters, self.multiply_adds, self.threads)
+        texts = (self.device, self.precision, *self.versions.values())
+        if not all(type(one) is int for one in numbers) or not all(map(_is_text, texts)):
+            raise TypeError("config.json")
 
 
 @dataclass(frozen=True)
@@ -194,11 +217,14 @@ class Run:
     def hold(self) -> Iterator[None]:
         """For a block the run is this process's alone; what killed ones left aside is swept.
 
-        Raises UsageError where another process trains it. The system frees the lock of a process
+        Raises UsageError where another process trains it, and where what is written there would
+        land elsewhere: a link in it leads out. The system frees the lock of a process
         that dies; on a drive without locks there is none.
         """
         from filelock import FileLock, Timeout
 
+        if out := self._find_link_out():
+            raise UsageError(f"{out} is a link that leads out of the run: put what it means there")
         lock = FileLock(self[".lock"], fallback_to_soft=False)
         try:
             lock.acquire(blocking=False)
@@ -214,6 +240,11 @@ class Run:
                 self[".lock"].unlink(missing_ok=True)
             lock.release()
 
+    def _find_link_out(self) -> Path | None:
+        home = os.path.realpath(self.folder) + os.sep
+        links = (path for path in self.folder.rglob("*") if path.is_symlink())
+        return next((path for path in links if not os.path.realpath(path).startswith(home)), None)
+
     def tell_way_on(self) -> str:
         """What a person types to go on with it."""
         further = " --epochs N" if self.finished else ""
@@ -222,8 +253,12 @@ class Run:
     def _read_json(self, name: str) -> Any:
         """One of its JSON files. UsageError where it is not there or no JSON."""
         try:
-            text = self[name].read_text(encoding="utf-8")
-            return json.loads(text, parse_constant=lambda _: None)
+            found = self[name].stat()
+            if not stat.S_ISREG(found.st_mode):  # a pipe would be waited for without end
+                raise ValueError("it is no file")
+            if found.st_size > MOST_JSON:
+                raise ValueError(f"it is too large, {found.st_size / 1e6:,.0f} MB")
+            return _parse(self[name].read_text(encoding="utf-8"))
         except FileNotFoundError:
             if not self.folder.exists():
                 raise UsageError(f"{self.folder}: no such folder; name a run of dr train") from None
@@ -257,9 +292,34 @@ class Run:
         `left_out_of`: the split that the data set names for a row without one; `duplicates`: the
         same number for photographs alike, empty for one that has no double. A run of before has
         neither column.
-        Raises as `predictions`.
+        Raises as `predictions`, and for a cell that is no split, no grade or no number.
         """
-        return self._table("splits.csv", SPLITS)
+        import pandas as pd
+
+        from dr_cli.grades import NUM_GRADES
+
+        table = self._table("splits.csv", SPLITS)
+        placed = table["split"].notna()
+        self._need("split", table, ~placed | table["split"].isin(("train", "val", "test")))
+        grade = pd.to_numeric(table["grade"], errors="coerce")
+        self._need("grade", table, ~placed | grade.isin(range(NUM_GRADES)))
+        table["grade"] = grade.where(grade.isin(range(NUM_GRADES)), -1).astype("int64")
+        if "duplicates" in table:
+            given, number = table["duplicates"], pd.to_numeric(table["duplicates"], errors="coerce")
+            self._need("duplicates", table, given.isna() | ((number >= 0) & (number % 1 == 0)))
+            table["duplicates"] = number
+        return table
+
+    def _need(self, column: str, table: "pd.DataFrame", well: "pd.Series") -> None:
+        """UsageError naming the first cell of splits.csv that is not well."""
+        if well.all():
+            return
+        place = int(well.to_numpy(bool).argmin())
+        found = table[column].iloc[place]
+        raise UsageError(
+            f"{self['splits.csv']}, row {place + 2}, column {column}: {found!r} is not as dr train "
+            "writes it"
+        )
 
     def write_hashes(self, hashes: "NDArray[Any]", version: int) -> None:
         """hashes.npz: what its photographs are known again by, a row a row of splits.csv."""
@@ -280,12 +340,14 @@ class Run:
         try:
             with np.load(self["hashes.npz"], allow_pickle=False) as kept:
                 return kept["hashes"] if kept["version"] == version else None
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        except (*_FOREIGN, EOFError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
             raise UsageError(f"{self['hashes.npz']} cannot be read: {error}") from error
 
     def history(self) -> list[dict[str, float | None]]:
         """metrics.csv, a dictionary an epoch; None for an empty field, nan or infinity."""
         try:
+            if self["metrics.csv"].exists() and not self["metrics.csv"].is_file():
+                raise OSError("it is no file")
             with self["metrics.csv"].open(encoding="utf-8", newline="") as file:
                 rows = list(csv.DictReader(file))
         except (OSError, UnicodeDecodeError, csv.Error) as error:
@@ -329,7 +391,9 @@ class Run:
             raise UsageError(f"{self.folder} has no {name}: no finished run of dr train")
         texts = dict.fromkeys(("path", "patient", "eye", "split", "reason", "left_out_of"), "str")
         try:
-            table = pd.read_csv(self[name], dtype=texts, keep_default_na=False, na_values=[""])
+            raw = self[name].read_bytes()
+            table = pd.read_csv(io.BytesIO(raw), dtype=texts, keep_default_na=False, na_values=[""])
+            table = plain_table(table, raw)
         except (OSError, ValueError) as error:  # pandas' own are ValueErrors
             raise UsageError(f"{self[name]} cannot be read: {str(error).strip()}") from error
         if missing := [column for column in columns if column not in table]:
@@ -349,13 +413,26 @@ class Run:
 
     def write_table(self, name: str, columns: Sequence[str], table: "pd.DataFrame") -> None:
         """splits.csv or a predictions file, from a table that has these columns."""
-        text = table.loc[:, list(columns)].to_csv(index=False, lineterminator="\n")
+        shown = defuse_table(table.loc[:, list(columns)])
+        text = shown.to_csv(index=False, lineterminator="\n")
         write_text(self[name], text)
 
 
 def counted_split(summary: Mapping[str, Any]) -> str:
     """The split whose figures count, of those that `Run.summary` holds: test, else val."""
     return "test" if summary.get("test") else "val"
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _parse(text: str) -> Any:
+    """A JSON text; NaN and infinity are None. Raises ValueError, RecursionError."""
+    value = json.loads(text, parse_constant=lambda _: None, parse_float=_finite)
+    if re.search(r"\\u[dD][89a-fA-F]", text):  # half of a pair is no text, and ends no file
+        json.dumps(value, ensure_ascii=False).encode()
+    return value
 
 
 def _finite(text: str | None) -> float | None:
@@ -390,17 +467,21 @@ def read_record(source: Path) -> ModelRecord:
     try:
         with safe_open(path, "np") as file:  # "pt" would load torch for it
             metadata = file.metadata() or {}
-        record = {key: json.loads(value) for key, value in metadata.items()}
+        record = {key: _parse(value) for key, value in metadata.items()}
+        if record.get("schema", SCHEMA) > SCHEMA:
+            raise UsageError(f"{path} was written by a newer dr (schema {record['schema']})")
         missing = {"arch", "preprocessing", "decision", "temperature"} - record.keys()
         if missing:
             raise UsageError(
                 f"{path} is no grader: its metadata lacks {', '.join(sorted(missing))}; "
                 "as a start for training it can be given to dr train --weights"
             )
+        if not isinstance(record["arch"], str):
+            raise TypeError(f"arch {record['arch']!r}")
         calibration = Calibration.from_record(record)
         learned = record.get("trained_on")
         trained_on = TrainedOn(**learned) if learned else None
-    except (SafetensorError, ValueError, OSError, TypeError, KeyError) as error:
+    except (SafetensorError, *_FOREIGN) as error:
         raise UsageError(f"{path} is no whole safetensors file of dr: {error}") from error
     if trained_on is None and (source / "config.json").is_file():  # weights of before said nothing
         trained_on = Run(source).config().data.trained_on

@@ -1,5 +1,6 @@
 """Numbers for people, in terminal, page and Markdown alike; "n/a" where one is undefined."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -7,6 +8,22 @@ BASELINES = {  # what scores without a look at an image, by its name in a record
     "majority": "always the commonest grade",
     "fellow_eye": "copying the grade of the other eye",
 }
+
+# C0 but tab and line end, C1, marks that turn or hide what stands beside them, halves of a pair.
+_UNSEEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]"
+)
+
+
+def visible(text: str) -> str:
+    """A text from outside, a file's name say, that a terminal or a browser shows and never obeys:
+    what would move the cursor, colour, or turn the order of letters stands as its escape."""
+    return _UNSEEN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def visible_line(text: str) -> str:
+    """As `visible`, on one line."""
+    return visible(text).replace("\n", "\\n").replace("\t", "\\t")
 
 
 def figure(record: Mapping[str, Any] | None, as_percent: bool = False) -> str:

@@ -15,6 +15,7 @@ from dr_cli.cli import export as _export
 from dr_cli.cli import help as _help
 from dr_cli.cli import options, predict, report, train
 from dr_cli.errors import DrError
+from dr_cli.words import visible_line
 
 
 class Program(TyperGroup):
@@ -39,6 +40,7 @@ class Program(TyperGroup):
 
 def _say(line: str, after_key: bool) -> None:
     """On stderr; a terminal has shown ^C where the cursor stood, and breaks words at its edge."""
+    line = visible_line(line)
     if sys.stderr.isatty():
         width = shutil.get_terminal_size().columns - 1
         line = textwrap.fill(line, width, break_long_words=False, break_on_hyphens=False)

@@ -66,6 +66,7 @@ class Console(Observer):
     def note(self, text: str, style: str | None = None, always: bool = False) -> None:
         """A line; `always` shows it in spite of --quiet."""
         self.close()
+        text = words.visible(text)
         self._unwritten.append(text)
         if always or not self.quiet:
             # On a terminal a line ends between words; in a file it goes on.

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from dr_cli.cli.rows import Record, csv_line, to_row
 from dr_cli.errors import UsageError
+from dr_cli.formulas import defuse_path, plain
 
 
 @dataclass
@@ -24,7 +25,8 @@ class Begun:
     size: int = 0
     """Bytes of all; more than `end` where a row is half-written."""
     rows: Counter[str] = field(default_factory=Counter)
-    """How many there are of each photograph that was not yet passed over."""
+    """How many there are of each photograph, by its path as it is written, that was not yet passed
+    over."""
     failed: int = 0
     """Of the rows those with an error."""
     graders: set[tuple[str, ...]] = field(default_factory=set)
@@ -70,9 +72,9 @@ class Begun:
                     f"has {len(self.columns)}: mend or remove that line"
                 )
             row = dict(zip(self.columns, cells, strict=True))
-            self.rows[row["path"]] += 1
+            self.rows[defuse_path(row["path"])] += 1
             self.failed += bool(row["error"])
-            self.graders.add((row["trained_on"], row["referable_threshold"]))
+            self.graders.add((plain(row["trained_on"]), row["referable_threshold"]))
 
     def _refuse(self) -> str:
         return (
@@ -100,8 +102,9 @@ class Begun:
     def pass_over(self, photographs: Iterable[str | Path]) -> Iterator[str | Path]:
         """Those that have no row yet; one given twice wants two."""
         for photograph in photographs:
-            if self.rows[str(photograph)]:
-                self.rows[str(photograph)] -= 1
+            name = defuse_path(str(photograph))
+            if self.rows[name]:
+                self.rows[name] -= 1
                 self.passed += 1
             else:
                 yield photograph

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from dr_cli import words
+from dr_cli.formulas import defuse, defuse_path
 from dr_cli.grades import REFERABLE_FROM
 
 Record = dict[str, Any]
+PATHS = ("path", "heatmap")
 
 
 @dataclass
@@ -89,11 +91,14 @@ def _to_json(record: Record) -> str:
 
 
 def to_row(record: Record) -> Record:
-    """A record as a row of csv: p0–p4 in place of the list, booleans in lower case."""
+    """A record as a row of csv: p0–p4 in place of the list, booleans in lower case, and no text
+    that a spreadsheet would run."""
     row: Record = {}
     for name, value in record.items():
         if name == "probabilities":
             row |= {f"p{grade}": p for grade, p in enumerate(value or [None] * 5)}
+        elif isinstance(value, str):
+            row[name] = (defuse_path if name in PATHS else defuse)(value)
         else:
             row[name] = str(value).lower() if isinstance(value, bool) else value
     return row
@@ -167,7 +172,7 @@ class Layout:
 
         indent = " " * _INDENT
         lines = textwrap.wrap(
-            text, self.width - 1, initial_indent=indent, subsequent_indent=indent,
+            words.visible(text), self.width - 1, initial_indent=indent, subsequent_indent=indent,
             break_long_words=False, break_on_hyphens=False,
         )  # fmt: skip
         return "\n".join([fit(path, self.width - 1).rstrip(), *lines])
@@ -180,7 +185,7 @@ def fit(text: str, width: int) -> str:
     """
     from rich.cells import cell_len
 
-    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    text = words.visible_line(text)
     if cell_len(text) <= width:
         return text + " " * (width - cell_len(text))
     start, end = text[: len(text) // 3], text[len(text) // 3 :]  # names differ at their ends

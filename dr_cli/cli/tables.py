@@ -11,6 +11,7 @@ from dr_cli import words
 
 if TYPE_CHECKING:
     from rich.table import Table
+    from rich.text import Text
 
 WIDE = 10_000  # columns of what has no width
 Record = Mapping[str, Any]
@@ -24,15 +25,21 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Cell]]) ->
     """
     from rich import box
     from rich.table import Table
-    from rich.text import Text
 
-    drawn = Table(title=Text(title) if title else None, box=box.SIMPLE)
+    drawn = Table(title=_text(title) if title else None, box=box.SIMPLE)
     for column in columns:
         justify: Any = "right" if column.startswith(">") else "left"
-        drawn.add_column(Text(column.lstrip(">")), justify=justify, overflow="fold")
+        drawn.add_column(_text(column.lstrip(">")), justify=justify, overflow="fold")
     for row in rows:
-        drawn.add_row(*map(Text.assemble, row))
+        drawn.add_row(*map(_text, row))
     return drawn
+
+
+def _text(cell: Cell) -> "Text":
+    from rich.text import Text
+
+    told, style = (cell, "") if isinstance(cell, str) else cell
+    return Text(words.visible(told), style)
 
 
 def print_tables(*parts: "Table | str", file: TextIO | None = None) -> None:
@@ -43,6 +50,7 @@ def print_tables(*parts: "Table | str", file: TextIO | None = None) -> None:
     from rich.console import Console
 
     out = file or sys.stdout
+    parts = tuple(words.visible(part) if isinstance(part, str) else part for part in parts)
     console = Console(file=out, highlight=False)
     if console.is_terminal:
         for part in parts:

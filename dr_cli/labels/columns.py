@@ -98,6 +98,7 @@ class ColumnReader:
         if not (names != "").all():
             raise table.error(int(np.argmax(names == "")), image, "no image is named")
         graded = self._find_grades(image)
+        self._refuse_swallowed(image, graded)
         grade, reason = self._read_grades(graded)
         rows = pd.DataFrame({"name": names.astype(object), "grade": grade, "patient": None})
         rows = rows.assign(eye=None, split=split, reason=reason)
@@ -118,6 +119,22 @@ class ColumnReader:
                 rows[name] = table.cells[column].astype(object)
         self._mark_repeats(rows, image)
         return rows
+
+    def _refuse_swallowed(self, image: str, graded: Sequence[str]) -> None:
+        """A double quote that stands alone takes lines up to the next one into its cell, and their
+        rows would be lost in silence: UsageError."""
+        for column in self.table.columns:
+            cells = self.table.cells[column]
+            for row in np.flatnonzero(cells.str.contains("\n", regex=False)):
+                if column in (image, *graded) or self._holds_row(cells.iloc[row], graded[0]):
+                    what = "more than one line in a cell: a double quote stands alone here"
+                    raise self.table.error(int(row), column, what)
+
+    def _holds_row(self, cell: str, graded: str) -> bool:
+        """Whether a line within a cell has a row's cells, and a grade where that stands."""
+        place, width = self.table.columns.index(graded), len(self.table.columns)
+        rows = (re.split(r"[,;\t|]", line) for line in cell.split("\n")[1:])
+        return any(len(r) >= width and self.given.scale.knows(r[place].strip(' "')) for r in rows)
 
     def _find(self, role: str) -> str | None:
         """The image, patient, eye or split column: the one a person named, else the first known."""

@@ -74,6 +74,8 @@ def scan(root: Path) -> Listing:
             n for n in sorted(folders) if n in kept and entered.is_new(os.path.join(above, n))
         ]
     label_files = sorted(file for file in files if _suffix(file) in LABEL_SUFFIXES)
+    shut += [file for file in label_files if not os.path.isfile(root / file)]  # pipes, dead links
+    label_files = [file for file in label_files if file not in shut]
     shut = sorted(path.encode(errors="backslashreplace").decode() for path in shut)
     others = Counter(map(_suffix, files))
     passed = {kind: n for kind, n in others.items() if kind not in LABEL_SUFFIXES | EXTENSIONS}

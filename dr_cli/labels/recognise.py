@@ -203,7 +203,8 @@ class _Search:
         listing = self.listing
         if not len(listing) and not listing.tables:
             passed = f" (passed over: {told})" if (told := listing.passed.tell()) else ""
-            return f"{listing.root}: an empty data set: no image and no table in it{passed}"
+            shut = f" (cannot be opened: {quote(listing.shut, 4)})" if listing.shut else ""
+            return f"{listing.root}: an empty data set: no image and no table in it{passed}{shut}"
         csv = [table for table in listing.tables if not table.endswith(".npz")]
         if self.columns.grade_map is None and (foreign := self._find_foreign(csv[:_PEEKED], True)):
             return f"{listing.root}: {foreign}"

@@ -5,10 +5,12 @@ the row it stands in. Knows nothing of grades or photographs.
 """
 
 import csv
+import errno
 import functools
 import io
 import re
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -26,6 +28,7 @@ SUFFIXES = frozenset({".csv", ".tsv", ".txt", ".xlsx"})
 
 _SEPARATORS = ",\t;|"
 _PEEK_BYTES = 1 << 16
+_MOST_CELLS = 10_000_000  # of a table whose rows have far fewer than its widest has
 
 
 def simplify(column: str) -> str:
@@ -155,6 +158,8 @@ def _read_grid(path: Path, first_row: bool = False) -> pd.DataFrame:
     if path.suffix.lower() == ".xlsx":
         return _read_sheet(path)
     try:
+        if not path.is_file() and path.exists():
+            raise OSError(errno.EINVAL, "no file")
         with path.open("rb") as file:
             text = _decode(path, file.read(_PEEK_BYTES if first_row else -1))
     except OSError as error:
@@ -182,7 +187,12 @@ def _decode(path: Path, raw: bytes) -> str:
 def _split_text(path: Path, text: str, separator: str | None) -> pd.DataFrame:
     """Every row as text, ragged ones filled up with ""; separator None: runs of blanks."""
     lines = text.split("\n")
-    width = max(line.count(separator) + 1 if separator else len(line.split()) for line in lines)
+    widths = [line.count(separator) + 1 if separator else len(line.split()) for line in lines]
+    width = max(widths)
+    if width * len(lines) > _MOST_CELLS and width > 10 * sum(widths) / len(lines):
+        raise UsageError(
+            f"{path}, row {widths.index(width) + 1}: {width:,} cells, where most have few"
+        )
     try:
         grid = pd.read_csv(
             io.StringIO(text), sep=separator or r"\s+", header=None, names=range(max(width, 1)),
@@ -210,8 +220,26 @@ def _find_separator(sample: list[str], suffix: str) -> str | None:
     return None if blanks and sample else ","
 
 
-_BROKEN = (LookupError, AttributeError, ValueError, OSError)
+_BROKEN = (LookupError, AttributeError, ValueError, OSError, EOFError, RuntimeError, zlib.error)
 _XLSX = {"x": "http://schemas.openxmlformats.org/spreadsheetml/2006/main"}
+_MOST_XML = 1 << 28  # bytes of a part, unpacked; a sheet of a million rows of three takes half
+
+
+class _Plain(ElementTree.TreeBuilder):
+    """Refuses a document type, which no workbook has: its entities may grow without end, or name
+    other files."""
+
+    def doctype(self, *_: object) -> None:
+        raise ValueError("a document type")
+
+
+def _parse_part(book: zipfile.ZipFile, name: str) -> ElementTree.Element:
+    """One part of a workbook; no more of it is unpacked than it may have, whatever it claims."""
+    with book.open(name) as part:
+        raw = part.read(_MOST_XML + 1)
+    if len(raw) > _MOST_XML:
+        raise ValueError("too large")
+    return ElementTree.fromstring(raw, ElementTree.XMLParser(target=_Plain()))
 
 
 def _read_sheet(path: Path) -> pd.DataFrame:
@@ -221,19 +249,21 @@ def _read_sheet(path: Path) -> pd.DataFrame:
         with zipfile.ZipFile(path) as book:
             shared = []
             if "xl/sharedStrings.xml" in book.namelist():
-                for item in ElementTree.fromstring(book.read("xl/sharedStrings.xml")):
+                for item in _parse_part(book, "xl/sharedStrings.xml"):
                     shared.append("".join(t.text or "" for t in item.iterfind(".//x:t", _XLSX)))
-            sheet = ElementTree.fromstring(book.read("xl/worksheets/sheet1.xml"))
+            sheet = _parse_part(book, "xl/worksheets/sheet1.xml")
         cells = {}
         for cell in sheet.iterfind(".//x:c", _XLSX):
-            letters, row = re.fullmatch(r"([A-Z]+)(\d+)", cell.get("r", "")).groups()  # type: ignore[union-attr]
+            letters, row = re.fullmatch(r"([A-Z]{1,3})(\d{1,7})", cell.get("r", "")).groups()  # type: ignore[union-attr]
             value = "".join(part.text or "" for part in cell.iterfind(".//x:t", _XLSX))
             value = value or cell.findtext("x:v", "", _XLSX)
             value = shared[int(value)] if cell.get("t") == "s" else value
             cells[int(row) - 1, _count_letters(letters)] = value
+        height, width = np.max([*cells, (-1, -1)], axis=0) + 1
+        if height * width > _MOST_CELLS and height * width > 10 * len(cells):
+            raise ValueError("a cell far from all others")
     except (zipfile.BadZipFile, ElementTree.ParseError, *_BROKEN) as error:
         raise UsageError(f"{path}: not a workbook that can be read; save it as CSV") from error
-    height, width = np.max([*cells, (-1, -1)], axis=0) + 1
     grid = np.full((height, width), "", object)
     for (row, column), value in cells.items():
         grid[row, column] = value

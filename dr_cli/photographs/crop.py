@@ -69,10 +69,18 @@ class Preprocessing:
             what = f"unknown {', '.join(sorted(unknown))}" if unknown else "no size"
             raise DrError(f"preprocessing record with {what}: made by a newer dr? upgrade it")
         plain: Any = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-        return cls(**plain)
+        try:
+            made = cls(**plain)
+            whole = type(made.size) is int and made.size <= _LARGEST
+            if not whole or np.shape([made.mean, made.std]) != (2, 3) or not min(made.std) > 0:
+                raise TypeError
+        except (TypeError, ValueError) as error:  # ValueError: rows of two lengths
+            raise DrError("preprocessing record that holds no size, mean and deviation") from error
+        return made
 
 
 _LATER = ("mean", "std", "illumination")
+_LARGEST = 16_384  # pixels of a crop's side; a larger one is a record gone wrong
 _RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 _KNOWN = {
     "decoding": ("draft", "full"),

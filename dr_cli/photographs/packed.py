@@ -4,21 +4,28 @@ Such a photograph's path is `retinamnist_224.npz#train/17`: the file, its split,
 """
 
 import functools
+import math
 import os
 import re
 import threading
 import zipfile
+import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.lib import format
 from numpy.typing import NDArray
 from PIL import Image
 
+from dr_cli import machine
 from dr_cli.errors import DrError, UsageError
 
 _WITHIN = re.compile(r"(.+\.npz)#([^/]+)/(\d+)", re.DOTALL)
-_BROKEN = (zipfile.BadZipFile, OSError, ValueError, LookupError, EOFError)
+_BROKEN = (  # what foreign bytes raise in zipfile, zlib and numpy
+    zipfile.BadZipFile, zlib.error, OSError, ValueError, LookupError, EOFError, RuntimeError,
+    MemoryError, OverflowError, SyntaxError, TypeError,
+)  # fmt: skip
 
 
 def inside(path: Path | str) -> bool:
@@ -42,7 +49,15 @@ def keys(file: Path) -> frozenset[str]:
 
 
 def array(file: Path, name: str) -> NDArray[np.generic]:
-    """One array; nothing in the file is executed. Raises UsageError when it cannot be read."""
+    """One array; nothing in the file is executed. Raises UsageError when it cannot be read, or
+    would not go into memory: a file of a few kB may unpack to any number of bytes."""
+    shape, dtype = _measure(file, name)
+    size, free = math.prod(shape) * dtype.itemsize, machine.free_memory()
+    if free is not None and size > free:
+        raise UsageError(
+            f"{file}: array '{name}' takes {size / 1e9:,.1f} GB of memory; {free / 1e9:,.1f} GB are"
+            " free"
+        )
     try:
         with np.load(file, allow_pickle=False) as archive:
             return archive[name]
@@ -52,11 +67,17 @@ def array(file: Path, name: str) -> NDArray[np.generic]:
 
 def count(file: Path, name: str) -> int:
     """The length of an array, from its header alone. Raises UsageError."""
+    shape, _ = _measure(file, name)
+    return shape[0] if shape else 1
+
+
+def _measure(file: Path, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """The shape and kind that its header tells."""
     headers = {(1, 0): format.read_array_header_1_0, (2, 0): format.read_array_header_2_0}
     try:
         with zipfile.ZipFile(file) as archive, archive.open(f"{name}.npy") as entry:
-            shape = headers[format.read_magic(entry)](entry)[0]
-        return int(shape[0])
+            shape, _, dtype = headers[format.read_magic(entry)](entry)
+            return shape, dtype
     except _BROKEN as error:
         raise UsageError(f"{file}: array '{name}' cannot be read ({error})") from error
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import jinja2
@@ -10,12 +10,23 @@ import pandas as pd
 from markupsafe import Markup
 
 from dr_cli import grades
+from dr_cli.formulas import defuse_table
 from dr_cli.plots import heat
 from dr_cli.report import alarm, answers, band, charts, gallery, svg
 from dr_cli.report.figures import find_figure, find_value, show
 from dr_cli.scoring.metrics import FIGURES
 from dr_cli.scoring.record import Record
-from dr_cli.words import difference, figure, mcnemar, number, p_value, percent, scaled, signed
+from dr_cli.words import (
+    difference,
+    figure,
+    mcnemar,
+    number,
+    p_value,
+    percent,
+    scaled,
+    signed,
+    visible,
+)
 
 
 @dataclass(frozen=True)
@@ -64,16 +75,8 @@ PAIRS = (
 
 def render(data: Record) -> str:
     """One self-contained HTML page of what `collect` returned: no network, no library."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("dr_cli.report", "."), undefined=jinja2.StrictUndefined,
-        autoescape=True, trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    environment.filters |= {
-        "percent": percent, "number": number, "figure": figure, "p_value": p_value,
-        "signed": signed, "stacked": _stack, "shade": svg.shade,
-    }  # fmt: skip
     best = next(run for run in data["runs"] if run["name"] == data["best"])
-    return environment.get_template("page.html.jinja").render(
+    return _load_template().render(
         data=data, best=best, names=grades.NAMES, columns=TABLE, pairs=PAIRS, figures=FIGURES,
         show=show, find_figure=find_figure, matrices=_tabulate_differences(data),
         tiles=band.list_tiles(best["record"]), charts=charts.compare_runs(data["runs"], best),
@@ -84,10 +87,29 @@ def render(data: Record) -> str:
     )  # fmt: skip
 
 
+@cache
+def _load_template() -> jinja2.Template:
+    """Compiled once: that takes ten times as long as a page."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("dr_cli.report", "."), undefined=jinja2.StrictUndefined,
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, finalize=_make_visible,
+    )  # fmt: skip
+    environment.filters |= {
+        "percent": percent, "number": number, "figure": figure, "p_value": p_value,
+        "signed": signed, "stacked": _stack, "shade": svg.shade,
+    }  # fmt: skip
+    return environment.get_template("page.html.jinja")
+
+
+def _make_visible(value: Any) -> Any:
+    """Names in a page are escaped by autoescape; what turns or hides letters beside them, here."""
+    return type(value)(visible(value)) if isinstance(value, str) else value
+
+
 def to_csv(data: Record) -> str:
     """A row a run: plain numbers, with the ends of the interval beside each figure."""
     table = pd.DataFrame([_csv_row(run) for run in data["runs"]], dtype=object)
-    return table.to_csv(index=False, lineterminator="\n")
+    return defuse_table(table).to_csv(index=False, lineterminator="\n")
 
 
 def _csv_row(run: Record) -> Record:
@@ -138,6 +160,7 @@ def _tabulate(columns: Sequence[Column], rows: Sequence[Record]) -> str:
 
 def _escape(text: str) -> str:
     """In Markdown no character of a name may end a cell or begin a tag."""
+    text = visible(text)
     for mark in "\\`*_[]<>|":
         text = text.replace(mark, "\\" + mark)
     return text.replace("\n", " ")

@@ -16,11 +16,13 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from jinja2 import UndefinedError
+
 from dr_cli import __version__
 from dr_cli.errors import DrError, UsageError
 from dr_cli.events import NOTHING, Observer
 from dr_cli.labels import splits
-from dr_cli.report import command, curves, gallery, prose
+from dr_cli.report import command, curves, gallery, page, prose
 from dr_cli.report.figures import find_figure, find_value
 from dr_cli.report.finding import Found, find_runs, tell_progress
 from dr_cli.runs import SAMPLE_FOLDER, DataRecord, Run, counted_split
@@ -54,6 +56,12 @@ def collect(
     """
     runs, told, left_out = _read_all(find_runs(folders), no_pictures, observer)
     _share_pictures(told)
+    return _compose(runs, told, left_out, no_pictures)
+
+
+def _compose(
+    runs: Sequence[Run], told: Sequence[Record], left_out: Sequence[Record], no_pictures: bool
+) -> Record:
     best, chosen_by, doubts = _choose_best(runs, told)
     runs, told = _put_best_first(runs, told, best)
     comparisons = _compare(runs, told)
@@ -68,7 +76,7 @@ def collect(
         "best": best["name"],
         "summary": [*prose.summarise(best, len(told), chosen_by), *doubts],
         "warnings": list(prose.warn(told, comparable=comparisons is not None)),
-        "left_out": left_out,
+        "left_out": list(left_out),
         "comparisons": comparisons or [],
         "runs": told,
     }
@@ -103,12 +111,22 @@ def _read_all(
 
 
 def _read_run(run: Run, name: str, no_pictures: bool, listed: int) -> Record:
-    """Raises DrError for a file that `dr train` did not write so."""
+    """Raises DrError for a file that `dr train` did not write so.
+
+    Anything may stand in a record from outside. A run is taken where a page of it alone can be
+    made (a third of the time that reading it takes): a broken one must not cost the page of others.
+    """
     try:
-        return _describe_run(run, name, no_pictures, listed)
-    except (KeyError, TypeError, AttributeError, ValueError, LookupError) as error:
-        told = f"{type(error).__name__}: {error}"
-        raise UsageError(f"{run.folder} is not as dr train wrote it ({told})") from error
+        told = _describe_run(run, name, no_pictures, listed)
+        alone = _compose([run], [told | {"pictures": [], "pictures_left_out": 0}], [], no_pictures)
+        page.render(alone)
+        page.to_csv(alone)
+        return told
+    except (
+        TypeError, AttributeError, ValueError, LookupError, RecursionError, UndefinedError,
+    ) as error:  # fmt: skip
+        what = f"{type(error).__name__}: {error}"
+        raise UsageError(f"{run.folder} is not as dr train wrote it ({what})") from error
 
 
 def _describe_run(run: Run, name: str, no_pictures: bool, listed: int) -> Record:
@@ -183,11 +201,8 @@ def _describe_data(data: DataRecord, no_pictures: bool) -> Record:
 def _count_splits(run: Run) -> list[Record]:
     """What each split holds, and how many of its images have the patient's other eye in train."""
     table = run.splits()
-    try:
-        placed = table[table["split"].notna()].astype({"grade": int})
-        found = splits.summary(placed)
-    except (ValueError, TypeError) as error:
-        raise UsageError(f"{run['splits.csv']} cannot be read: {error}") from error
+    placed = table[table["split"].notna()]
+    found = splits.summary(placed)
     trained = placed.loc[placed["split"] == "train", "patient"].dropna()
     fellows = placed.loc[placed["patient"].isin(trained), "split"].value_counts()
     told = []

@@ -174,7 +174,24 @@ def _parse_csv(text: str, find_roles: FindRoles) -> tuple["pd.DataFrame", NDArra
         io.StringIO(text), sep=separator, dtype=as_text, skipinitialspace=True, decimal=decimal
     )
     table = table.drop(columns=[c for c in table if c in roles.values() and c not in roles])
-    return table.rename(columns=roles), _find_lines(text, separator)
+    table, lines = table.rename(columns=roles), _find_lines(text, separator)
+    _refuse_swallowed(table, lines, separator, len(titles))
+    return table, lines
+
+
+def _refuse_swallowed(
+    table: "pd.DataFrame", lines: NDArray[np.int64], separator: str, width: int
+) -> None:
+    """A double quote that stands alone takes lines up to the next one into its cell. A name may
+    hold a line end, and no row: ValueError for one that does."""
+    for column in {*TEXT} & {*table}:
+        cells = table[column].astype(str)
+        for row in np.flatnonzero(cells.str.contains("\n", regex=False)):
+            if max(line.count(separator) for line in cells.iloc[row].split("\n")) >= width - 1 > 1:
+                raise ValueError(
+                    f"line {lines[row]}, column {column}: a cell of several rows; a double quote "
+                    "stands alone in it"
+                )
 
 
 def _find_lines(text: str, separator: str) -> NDArray[np.int64]:

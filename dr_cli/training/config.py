@@ -20,6 +20,7 @@ from dr_cli.labels.layouts import DEFAULT_VAL
 
 SMOOTHED = ("ce", "ce+mse")  # losses with a target distribution that smoothing can flatten
 BEFORE = {"illumination": "kept"}  # what a run did that has no word of an option
+MOST_BYTES = 1_000_000  # of a file of options
 DEFAULT_LR = {"sgd": 0.01, "adamw": 1e-3}
 
 
@@ -213,10 +214,12 @@ def nearest(name: str, known: Iterable[str]) -> str:
 def read_config(path: Path) -> dict[str, Any]:
     """The options in a TOML file, names with - or _. Raises UsageError where it cannot be read."""
     try:
+        if path.stat().st_size > MOST_BYTES:
+            raise UsageError(f"--config {path} is too large for a file of options")
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"--config {path}: {error.strerror or error}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # TOML's own, no UTF-8, a number too long
         raise UsageError(f"--config {path} is not TOML: {error}") from error
     return {name.replace("-", "_"): value for name, value in values.items()}
 

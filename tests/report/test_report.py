@@ -201,7 +201,7 @@ def test_a_new_figure_is_on_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_a_split_without_its_grade_is_named(runs: Path) -> None:
     replace_in(runs / "resnet18" / "splits.csv", "jpg,1,", "jpg,one,")
-    with pytest.raises(UsageError, match=r"splits\.csv cannot be read"):
+    with pytest.raises(UsageError, match=r"splits\.csv, row 3, column grade: 'one'"):
         reading.collect([runs / "resnet18"])
 
 
