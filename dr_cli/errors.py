@@ -16,6 +16,10 @@ class UsageError(DrError):
     exit_code = 2
 
 
+class WriteError(DrError):
+    """A file cannot be written; what stood there before still does."""
+
+
 class UnmetError(DrError):
     """A figure fell short of `--fail-under`."""
 

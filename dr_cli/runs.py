@@ -27,9 +27,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dr_cli.errors import DrError, UsageError
+from dr_cli.errors import DrError, UsageError, WriteError
 from dr_cli.formulas import defuse_table, plain_table
-from dr_cli.writing import sweep, whole, write_json, write_text
+from dr_cli.writing import sweep, sync, whole, write_json, write_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -517,7 +517,13 @@ def _is_drawn_only(run: Run) -> bool:
 
 
 def check_name(root: Path, name: str | None) -> None:
-    """Raises UsageError where `name` exists in `root` or is no plain folder name."""
+    """Raises UsageError where `name` exists in `root` or is no plain folder name; DrError where no
+    folder can be made there: before hours go into what could not be kept."""
+    there = next(folder for folder in (root, *root.absolute().parents) if folder.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise DrError(
+            f"{root}: no run folder can be made: {there} cannot be written to; set DR_RUNS"
+        )
     if name is None:
         return
     if name in ("", ".", "..") or re.search(r"[/\\\0]", name):
@@ -540,14 +546,16 @@ def new_run(root: Path, name: str | None, default: str, config: RunConfig) -> Ru
         aside = Run(root / f".new-run-{secrets.token_hex(4)}")
         try:
             _sweep_new(root)
+            aside.folder.mkdir()
             aside.write_config(config)
             for each in names:
                 if not (root / each).exists() and _rename(aside.folder, root / each):
                     return Run(root / each)
         finally:
             shutil.rmtree(aside.folder, ignore_errors=True)
-    except OSError as error:
-        raise DrError(f"{root}: no run folder can be made: {error.strerror or error}") from error
+    except (OSError, WriteError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise DrError(f"{root}: no run folder can be made: {why}") from error
     raise DrError(f"{root} holds {names[-1]}, and all before it: give another --name")
 
 
@@ -555,6 +563,7 @@ def _rename(folder: Path, to: Path) -> bool:
     """The rename decides: two processes never share a folder. False where another one was first."""
     try:
         folder.rename(to)
+        sync(to.parent)
     except OSError:
         if to.exists():
             return False

@@ -1,4 +1,10 @@
-"""Files that appear whole or not at all: written aside, then renamed."""
+"""Files that appear whole or not at all: written aside, then renamed.
+
+A rename may reach the disk before the contents do, and a power cut then leaves an empty file in
+the place of a good one. So the contents are written through first, and the folder behind them:
+files that are there after a cut are whole, and none is older than one that was written before it.
+Of a checkpoint of 90 MB that took 1 s on a disk of 90 MB/s, of a small file 15 ms.
+"""
 
 import csv
 import io
@@ -7,26 +13,71 @@ import os
 import re
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+from dr_cli.errors import WriteError
 
 _ASIDE = re.compile(r"\..+\.[0-9a-f]{8}(\.[^.]+)?")
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[Path]:
-    """A path to write to; it becomes `path` when the block ends well, and vanishes otherwise."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+def whole(path: Path, lasting: bool = True) -> Iterator[Path]:
+    """A path to write to; it becomes `path` when the block ends well, and vanishes otherwise.
+
+    lasting: whether it must outlive a power cut. Raises WriteError where the folder is not there,
+    cannot be written to or is full.
+    """
     aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}{path.suffix}")
-    aside.touch()
-    rights = aside.stat().st_mode
     try:
+        aside.touch()
+        rights = aside.stat().st_mode
         yield aside
         aside.chmod(rights)  # safetensors makes files that only their owner reads
+        if lasting:
+            sync(aside)
         os.replace(aside, path)
+        if lasting:
+            sync(path.parent)
+    except Exception as error:
+        if why := _explain(error, aside):
+            raise WriteError(f"{path} cannot be written: {why}") from error
+        raise
     finally:
-        aside.unlink(missing_ok=True)
+        with suppress(OSError):
+            aside.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """What was written to a file, or which files a folder holds, is on the disk when it returns."""
+    if path.is_dir() and os.name == "nt":  # which opens no folders
+        return
+    number = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
+
+
+def _explain(error: Exception, aside: Path) -> str | None:
+    """The system's reason why `aside` could not be written; None where it could.
+
+    safetensors says it as Rust does, and takes away what it wrote; torch hides it in an error of
+    its own and leaves it, so that the disk can be asked once more.
+    """
+    if isinstance(error, OSError):
+        return error.strerror or str(error) or type(error).__name__
+    if told := re.search(r"\(os error (\d+)\)", str(error)):
+        return os.strerror(int(told[1]))
+    try:
+        with aside.open("ab") as file:
+            file.write(bytes(2**16))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as why:
+        return why.strerror
+    return None
 
 
 def sweep(folder: Path) -> None:

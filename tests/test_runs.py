@@ -147,7 +147,7 @@ def test_a_run_is_one_process_s_and_leftovers_go_at_its_start(tmp_path):
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path):
-    path = tmp_path / "deeper" / "a.json"
+    path = tmp_path / "a.json"
     writing.write_json(path, {"a": 1})
     with pytest.raises(ValueError, match="JSON compliant"):
         writing.write_json(path, {"a": float("nan")})

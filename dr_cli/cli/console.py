@@ -59,7 +59,11 @@ class Console(Observer):
 
     def _write(self) -> None:
         if self.begun is not None:
-            with self.begun["log.txt"].open("a", encoding="utf-8", newline="\n") as log:
+            # On a full disk what matters more fails, too, and says so.
+            with (
+                suppress(OSError),
+                self.begun["log.txt"].open("a", encoding="utf-8", newline="\n") as log,
+            ):
                 log.writelines(f"{line}\n" for line in self._unwritten)
             self._unwritten = []
 

@@ -131,6 +131,7 @@ def score_run(
 def _write(record: dict[str, Any], folder: Path) -> None:
     from dr_cli.plots.confusion import ConfusionMatrix
 
+    folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "metrics.json", record)
     if record["confusion"] is not None:
         ConfusionMatrix.from_counts(record["confusion"]).save(folder / "confusion.png")

@@ -64,6 +64,7 @@ def command(
             typer.echo(write[form](data).rstrip("\n"))
         else:
             target = out or folders[0] / "report.html"
+            target.parent.mkdir(parents=True, exist_ok=True)
             write_text(target, page.render(data))
             console.note(f"{target.stat().st_size / 1e6:.2f} MB, self-contained")
             typer.echo(str(target))

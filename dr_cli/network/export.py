@@ -92,6 +92,7 @@ def export(sources: Sequence[Path], file: Path, form: str, crops: NDArray[np.uin
         dynamic_shapes=({0: torch.export.Dim("photographs", min=1)},),
     )
     told = json.dumps(describe(grader, sources))
+    file.parent.mkdir(parents=True, exist_ok=True)
     with whole(file) as aside:
         if form == "torch":
             torch.export.save(program, aside, extra_files={METADATA: told})

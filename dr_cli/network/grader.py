@@ -353,7 +353,8 @@ def _draw(folder: Path, one: Decoded, cells: NDArray[np.float32]) -> Path:
     told = one.path.encode(errors="surrogateescape") or one.shown.tobytes()
     stem = Path(one.path).stem[:_LONGEST_STEM] or "photograph"
     path = folder / f"{stem}-{hashlib.blake2b(told, digest_size=4).hexdigest()}.jpg"
-    with whole(path) as aside:
+    folder.mkdir(parents=True, exist_ok=True)
+    with whole(path, lasting=False) as aside:  # it can be drawn again
         pitch = STRIDE * one.shown.shape[1] / one.crops[0].pixels.shape[1]
         overlay(one.shown, cells, pitch).save(aside, quality=90)
     return path

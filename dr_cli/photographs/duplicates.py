@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dr_cli import machine
+from dr_cli.errors import WriteError
 from dr_cli.events import NOTHING, Observer
 from dr_cli.photographs import cache
 from dr_cli.photographs.decoding import UnreadableImage, decode
@@ -292,5 +293,7 @@ def _kept(root: Path) -> dict[bytes, np.void]:
 
 
 def _keep(root: Path, rows: NDArray[np.void]) -> None:
-    with suppress(OSError), whole(_file(root)) as aside:  # a full disk costs time, no result
-        np.save(aside, rows, allow_pickle=False)
+    with suppress(OSError, WriteError):  # a full disk costs time, no result
+        _file(root).parent.mkdir(parents=True, exist_ok=True)
+        with whole(_file(root)) as aside:
+            np.save(aside, rows, allow_pickle=False)

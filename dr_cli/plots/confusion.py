@@ -140,6 +140,7 @@ class ConfusionMatrix:
         """Draw into a file (PNG, SVG, PDF by its name): whole or not at all."""
         path = Path(path)
         figure: Any = self.plot(title=title).figure
+        path.parent.mkdir(parents=True, exist_ok=True)
         with whole(path) as aside:
             figure.savefig(aside, dpi=dpi, bbox_inches="tight")  # the layout cuts "True grade"
         return path

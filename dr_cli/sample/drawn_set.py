@@ -13,14 +13,18 @@ import os
 import secrets
 import shutil
 import signal
+import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import cycle, islice
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+from threading import Thread
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -31,11 +35,13 @@ from dr_cli import machine
 from dr_cli.errors import DrError
 from dr_cli.events import NOTHING, Observer
 from dr_cli.grades import NUM_GRADES
+from dr_cli.interrupts import SIGNALS
 from dr_cli.sample.anatomy import add_vessels, aim, draw_person, paint_fundus
 from dr_cli.sample.camera import add_drusen, add_reflexes, add_scars, photograph, show_field
 from dr_cli.sample.canvas import Mask, Rng
 from dr_cli.sample.lesions import add_lesions, keep_colours
 from dr_cli.sample.mark import README
+from dr_cli.writing import sync
 
 Eye = Literal["left", "right"]
 
@@ -178,13 +184,17 @@ def ensure(
     # Two processes may come here at once: each draws aside, the first to rename wins.
     aside = folder.with_name(f".{folder.name}-{os.getpid()}-{secrets.token_hex(4)}")
     rows = enrol(images, seed)
+    _sweep(folder.parent)
     try:
         (aside / "images").mkdir(parents=True)
         write = partial(_write_picture, aside / "images", size, seed)
         _draw_all(write, rows, observer, workers or machine.cores())
         _write_labels(aside, rows)
         (aside / "README.txt").write_text(README, encoding="utf-8")
+        for path in (*aside.rglob("*"), aside):  # a power cut would leave the names alone
+            sync(path)
         aside.rename(folder)
+        sync(folder.parent)
     except OSError as error:
         if not folder.is_dir():
             raise DrError(
@@ -194,6 +204,15 @@ def ensure(
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return folder
+
+
+def _sweep(sets: Path) -> None:
+    """Removes what was left by processes killed while they drew, which add a picture a second."""
+    for left in sets.glob(".*-*"):
+        with suppress(OSError):
+            drawn = left / "images"
+            if time.time() - (drawn if drawn.is_dir() else left).stat().st_mtime > 3600:
+                shutil.rmtree(left)
 
 
 def _write_labels(folder: Path, rows: list[Enrolled]) -> None:
@@ -207,16 +226,35 @@ def _draw_all(
     write: Callable[[Enrolled], None], rows: list[Enrolled], observer: Observer, workers: int
 ) -> None:
     if workers > 1 and len(rows) >= WORTH_PROCESSES:
-        # Spawned, not forked: the caller may hold threads (torch's, a progress bar's). An
-        # interrupt is the parent's to handle.
-        quietly = {"initializer": signal.signal, "initargs": (signal.SIGINT, signal.SIG_IGN)}
+        # Spawned, not forked: the caller may hold threads (torch's, a progress bar's).
         try:
-            with ProcessPoolExecutor(workers, get_context("spawn"), **quietly) as pool:
+            with ProcessPoolExecutor(workers, get_context("spawn"), _serve) as pool:
                 _watch(pool.map(write, rows, chunksize=8), len(rows), observer)
             return
-        except (BrokenProcessPool, PermissionError):
+        except PermissionError:
             observer.note("drawing in one process: others cannot be started here")
+        except BrokenProcessPool:
+            observer.note(
+                "a drawing process could not start or was killed, as the kernel does when memory "
+                "runs out: drawing in one process"
+            )
     _watch(map(write, rows), len(rows), observer)
+
+
+def _serve() -> None:
+    """Makes this a process that ends with its parent, whose interrupts are the parent's to handle.
+
+    Of a parent that is killed the pool's processes would wait for work for ever.
+    """
+    for number in set(SIGNALS) - {signal.SIGTERM}:  # by which a broken pool ends its processes
+        signal.signal(number, signal.SIG_IGN)
+    if (parent := parent_process()) is not None:
+        Thread(target=_outlive, args=(parent,), daemon=True).start()
+
+
+def _outlive(parent: BaseProcess) -> None:
+    parent.join()
+    os._exit(1)
 
 
 def _watch(written: Iterable[None], total: int, observer: Observer) -> None:

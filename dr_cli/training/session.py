@@ -5,7 +5,8 @@ What `dr train` does, as plain functions; `dr_cli.train` is `train` of this room
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 
 from dr_cli import words
 from dr_cli.device import choose
-from dr_cli.errors import UsageError
+from dr_cli.errors import DrError, UsageError, WriteError
 from dr_cli.events import NOTHING, Observer
 from dr_cli.labels import reading
 from dr_cli.labels.columns import Columns
@@ -105,7 +106,7 @@ def train(
             observer.warning(problem)
     made = dataclasses.replace(trainer.describe_run(first), fold=None, member=None)
     run = new_run(folder, name, default_name(config), made)
-    with run.hold():
+    with _at_work(run):
         observer.run(run)
         if first.member:
             _fill_members(run, plans, setting, observer)
@@ -133,7 +134,7 @@ def resume(
     _refuse_ranks()
     run = Run(Path(folder))
     made = run.config()
-    with run.hold():
+    with _at_work(run):
         _go_on(run, made, setting, epochs, observer)
     _warn_of_findings(run, observer)
     return run
@@ -238,6 +239,18 @@ def default_name(config: TrainConfig) -> str:
     return "-".join([config.arch, *parts])
 
 
+@contextmanager
+def _at_work(run: Run) -> Iterator[None]:
+    """See `Run.hold`; where the disk is full, what was saved is there to go on with."""
+    try:
+        with run.hold():
+            yield
+    except WriteError as error:
+        if not run["config.json"].is_file():
+            raise DrError(f"{run.folder} was removed or moved while it was trained") from error
+        raise DrError(f"{error}; once it can be, {run.tell_way_on()}") from error
+
+
 def _describe(plan: Plan) -> dict[str, Any]:
     return audit.describe(plan.labels, plan.table, plan.inspection)
 
@@ -252,6 +265,7 @@ def _fill_members(run: Run, plans: Sequence[Plan], setting: Setting, observer: O
         which = "" if plan.fold else f": {plan.config.seed}"
         observer.note(f"{kind} {place} of {len(plans)}{which}")
         state = _read_state(member)
+        member.folder.mkdir(exist_ok=True)
         member.write_config(trainer.describe_run(plan))
         trainer.fill_run(plan, member, state=state, profile=setting.profile, observer=observer)
     observer.progress(trainer.FINDING, 0, None)

@@ -2,6 +2,10 @@
 
 import csv
 import errno
+import os
+import subprocess
+import sys
+import time
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -313,6 +317,28 @@ def test_two_processes_at_once_both_get_the_whole_set(tmp_path: Path) -> None:
 
 def _ensure_small(cache: Path) -> Path:
     return drawn_set.ensure(cache, images=10, size=64, workers=1)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="SIGKILL is POSIX's")
+def test_a_killed_one_leaves_no_processes_and_its_pictures_go(tmp_path: Path) -> None:
+    """The pipe's other end is theirs, too: it is closed when the last of them has ended."""
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom dr_cli.sample import drawn_set\n"
+        "if __name__ == '__main__':\n"
+        "    drawn_set.ensure(Path(sys.argv[1]), images=2000, size=64, workers=2)\n"
+    )
+    (tmp_path / "draw.py").write_text(code)
+    program = [sys.executable, str(tmp_path / "draw.py"), str(tmp_path)]
+    process = subprocess.Popen(program, stdout=subprocess.PIPE)
+    while not list(tmp_path.glob("sample/.*/images/*.jpg")):
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.kill()
+    process.communicate(timeout=60)
+    (left,) = tmp_path.glob("sample/.*")
+    os.utime(left / "images", (0, 0))
+    drawn_set.ensure(tmp_path, images=2, size=64)
+    assert not left.exists()
 
 
 def test_several_processes_draw_the_same_files_as_one(

@@ -3,42 +3,75 @@
 import os
 import signal
 import time
+from pathlib import Path
 
-from trials import Trial, fault, need, runs
+from trials import Trial, fault, need, powercut, program, runs
 
 
-@fault("SIGKILL at a random moment of drawing, training, end", tries=200)
+@fault("SIGKILL at a random moment of drawing, training and end", tries=200)
 def kill(trial: Trial) -> None:
-    """One process group, as the kernel or a machine that is taken away kills it."""
     reference, seconds = runs.reference(trial)
     cache = trial.folder / "cache"
-    _kill_at(trial, runs.train(trial, cache), float(trial.rng.uniform(0.02, seconds)))
-    _go_on(trial, cache, reference)
+    process = runs.train(trial, cache)
+    kill_at(process, float(trial.rng.uniform(0.02, seconds)))
+    need(_none_left(cache), "processes that draw outlive the one that was killed")
+    go_on(trial, cache, reference)
 
 
-@fault("SIGKILL while each step writes a checkpoint", tries=50)
+@fault("SIGKILL while each step saves", tries=50)
 def kill_saving(trial: Trial) -> None:
     """The eyes and their crops are there, so that most of the time goes into last.pt."""
     reference, seconds = runs.reference(trial)
     cache = trial.kept / "cache"
     process = runs.train(trial, cache, "--save-every", 0)
-    _kill_at(trial, process, float(trial.rng.uniform(0.2, 0.7) * seconds))
-    _go_on(trial, cache, reference)
+    kill_at(process, float(trial.rng.uniform(0.2, 0.7) * seconds))
+    go_on(trial, cache, reference)
 
 
-def _kill_at(trial: Trial, process, moment: float) -> None:
+@fault("power cut at a random moment", tries=50)
+def cut(trial: Trial) -> None:
+    """Of the run and of the drawn eyes there is what was written through, and some of the rest."""
+    reference, seconds = runs.reference(trial)
+    cache, disk = trial.folder / "cache", trial.folder / "disk"
+    process = runs.train(trial, cache, "--save-every", 0, within=lambda: powercut.watched(disk))
+    kill_at(process, float(trial.rng.uniform(0.1, 1) * seconds))
+    powercut.restart(disk, [trial.folder / "runs", cache], trial.rng)
+    go_on(trial, cache, reference)
+
+
+def kill_at(process: program.Process, moment: float) -> None:
+    """SIGKILL so many seconds after it began, unless it has ended."""
     while not process.ended() and time.perf_counter() - process.begun < moment:
         time.sleep(0.002)
     process.signal(signal.SIGKILL)
     process.wait()
 
 
-def _go_on(trial: Trial, cache, reference) -> None:
+def go_on(trial: Trial, cache: Path, reference: Path) -> None:
+    """Lost unless the run is whole as it stands, and, gone on with, what it would have been."""
     run = trial.folder / "runs" / "run"
     runs.need_whole(run)
     if not (run / "summary.json").exists():
         runs.resume(trial, cache)
     runs.need_whole(run)
     runs.need_equal(run, reference)
-    left = [path for path in os.listdir(trial.folder / "runs") if path != "run"]
-    need(not left or all(name.startswith(".new-run-") for name in left), f"left behind: {left}")
+    others = [name for name in os.listdir(trial.folder / "runs") if name != "run"]
+    # A killed process's, not a minute old: another one may be about to make it a run.
+    need(all(name.startswith(".new-run-") for name in others), f"left behind: {others}")
+
+
+def _none_left(cache: Path, seconds: float = 20) -> bool:
+    """Whether no process that was started for this cache is there any more, soon."""
+    until, own = time.perf_counter() + seconds, f"DR_CACHE={cache}".encode()
+    while time.perf_counter() < until:
+        if not any(own in _environment(entry) for entry in Path("/proc").glob("[0-9]*/environ")):
+            return True
+        time.sleep(0.2)
+    return False
+
+
+def _environment(entry: Path) -> bytes:
+    try:
+        return entry.read_bytes()
+    except OSError:
+        return b""

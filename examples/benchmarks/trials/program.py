@@ -16,6 +16,7 @@ from typing import Any
 
 from trials import need
 
+Within = Callable[[], contextlib.AbstractContextManager[Any]]
 LOADED = (
     "dr_cli.cli", "dr_cli.training.session", "dr_cli.plots.lines", "dr_cli.sample.drawn_set",
     "matplotlib.figure", "matplotlib.backends.backend_agg", "seaborn", "safetensors.torch",
@@ -66,23 +67,23 @@ class Process:
 
 
 def start(
-    *arguments: object, said: Path, before: Callable[[], Any] = lambda: None, **env: str
+    *arguments: object, said: Path, within: Within = contextlib.nullcontext, **env: str
 ) -> Process:
-    """`dr arguments…` begun. said: file of its stdout and stderr; before: done in it at first."""
+    """`dr arguments…` begun. said: file of its stdout and stderr; within: a block around it."""
 
     def work() -> None:
-        before()
-        from dr_cli.cli import main
+        with within():
+            from dr_cli.cli import main
 
-        sys.argv = ["dr", *map(str, arguments)]
-        main()
+            sys.argv = ["dr", *map(str, arguments)]
+            main()
 
     return Process(work, said, env)
 
 
-def dr(*arguments: object, said: Path, before: Callable[[], Any] = lambda: None, **env: str) -> str:
+def dr(*arguments: object, said: Path, within: Within = contextlib.nullcontext, **env: str) -> str:
     """What `dr arguments…` said. Lost where it did not end with 0."""
-    process = start(*arguments, said=said, before=before, **env)
+    process = start(*arguments, said=said, within=within, **env)
     code = process.wait()
     need(code == 0, f"dr {arguments[0]} ended with {code}: {process.said().strip()[-300:]!r}")
     return process.said()

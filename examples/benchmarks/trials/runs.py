@@ -4,6 +4,8 @@ import csv
 import json
 import time
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +35,21 @@ def eyes(cache: Path) -> Path:
     return cache / "sample" / "-".join(map(str, (drawn_set.VERSION, *own)))
 
 
-def train(trial: Trial, cache: Path, *more: object, **env: str) -> program.Process:
+def train(
+    trial: Trial, cache: Path, *more: object, within: program.Within = nullcontext, **env: str
+) -> program.Process:
     """A training of `folder/runs/run` begun; the eyes are drawn first where they are not there."""
     where = {"DR_CACHE": str(cache), "DR_RUNS": str(trial.folder / "runs")}
+    (trial.folder / "runs").mkdir(parents=True, exist_ok=True)
+
+    @contextmanager
+    def begin() -> Iterator[None]:
+        with within():
+            draw(cache)
+            yield
+
     said, arguments = trial.folder / "said.txt", ("train", eyes(cache), *OPTIONS, *more)
-    return program.start(*arguments, said=said, before=lambda: draw(cache), **(where | env))
+    return program.start(*arguments, said=said, within=begin, **(where | env))
 
 
 def resume(trial: Trial, cache: Path, *more: object) -> str:
@@ -46,8 +58,9 @@ def resume(trial: Trial, cache: Path, *more: object) -> str:
     said, run = trial.folder / "said-2.txt", trial.folder / "runs" / "run"
     if run.exists():
         return program.dr("train", "--resume", run, *more, "--quiet", said=said, **where)
-    arguments = ("train", eyes(cache), *OPTIONS)
-    return program.dr(*arguments, said=said, before=lambda: draw(cache), **where)
+    process = train(trial, cache)
+    need(process.wait() == 0, f"a run begun anew ended so: {process.said().strip()[-300:]!r}")
+    return process.said()
 
 
 def reference(trial: Trial) -> tuple[Path, float]:
@@ -55,7 +68,6 @@ def reference(trial: Trial) -> tuple[Path, float]:
     whole, cache = Trial(trial.rng, trial.kept, trial.kept, 0), trial.kept / "cache"
     run, took = trial.kept / "runs" / "run", trial.kept / "seconds"
     if not took.exists():
-        trial.kept.mkdir(parents=True, exist_ok=True)
         process = train(whole, cache)
         code = process.wait()
         seconds = time.perf_counter() - process.begun
