@@ -38,6 +38,13 @@ def peak_memory() -> int | None:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Whether it says that memory ran out: Python's, torch's on a GPU, or its allocator's."""
+    text = str(error).lower()
+    told = ("out of memory", "can't allocate memory", "not enough memory", "bad_alloc")
+    return isinstance(error, MemoryError) or any(words in text for words in told)
+
+
 def _available() -> int | None:
     with suppress(OSError):
         for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():

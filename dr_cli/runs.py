@@ -446,12 +446,16 @@ def _finite(text: str | None) -> float | None:
 def read_model(source: Path) -> tuple[dict[str, Any], ModelRecord]:
     """Tensors and record of a `model.safetensors`, or of the run folder that has one.
 
-    Raises UsageError where there is none, or it was not made by `dr train`.
+    Raises UsageError where there is none, it was not made by `dr train`, or holds NaN.
     """
     from safetensors.torch import load_file
 
     record = read_record(source)
-    return load_file(_model_file(source)), record
+    tensors = load_file(_model_file(source))
+    for name, tensor in tensors.items():
+        if not tensor.isfinite().all():
+            raise UsageError(f"{_model_file(source)} holds numbers that are not finite, in {name}")
+    return tensors, record
 
 
 def read_record(source: Path) -> ModelRecord:

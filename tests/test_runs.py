@@ -88,6 +88,14 @@ def test_weights_that_are_no_grader_are_refused(tmp_path, metadata, words):
         runs.read_record(tmp_path)
 
 
+def test_weights_with_nan_are_refused(tmp_path):
+    run = runs.Run(tmp_path)
+    record = runs.ModelRecord("resnet18", {"size": 64}, CALIBRATION)
+    run.save_model({"fc.bias": torch.tensor([0.0, float("nan")])}, record)
+    with pytest.raises(UsageError, match=r"numbers that are not finite, in fc\.bias"):
+        runs.read_model(tmp_path)
+
+
 def test_metrics_are_numbers_and_what_is_none_is_none(tmp_path):
     (tmp_path / "metrics.csv").write_text("epoch,val_qwk,train_loss\n1,,nan\n2,0.5,inf\n")
     assert runs.Run(tmp_path).history() == [

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from dr_cli import __version__
+from dr_cli import __version__, machine
 from dr_cli.cli import eval as _eval
 from dr_cli.cli import export as _export
 from dr_cli.cli import help as _help
@@ -56,6 +56,8 @@ def _explain(error: BaseException) -> tuple[str, int]:
         return "; ".join(["interrupted", *filter(None, map(str, error.args))]), 130
     if isinstance(error, OSError):
         return str(error), 1
+    if machine.out_of_memory(error):
+        return "out of memory: give a smaller --batch-size or --size, or fewer --workers", 1
     first = next(iter(str(error).strip().splitlines()), "")
     fault = "a fault of dr's own, or of what it runs on; --debug shows where"
     return f"{type(error).__name__}: {first} ({fault})", 1

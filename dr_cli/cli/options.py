@@ -26,7 +26,7 @@ FIELDS = {  # the subject of each field of TrainConfig in the help
         "seeds",
     ),
     AUGMENTATION: ("augment",),
-    RUNS: ("save_every",),
+    RUNS: ("save_every", "max_bad",),
     MACHINE: ("compile", "deterministic"),
 }  # fmt: skip
 METAVARS = {  # what a person types where it is no plain number

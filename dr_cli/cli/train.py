@@ -16,7 +16,7 @@ from dr_cli.errors import DrError, UsageError
 from dr_cli.training.config import TrainConfig, flag, nearest, read_config
 from dr_cli.writing import to_json
 
-RESUMABLE = {"epochs"}  # what --resume lets a person change; the rest decides the result
+RESUMABLE = {"epochs", "max_bad"}  # what --resume lets a person change; the rest decides the result
 
 
 EXAMPLES = """dr train photographs/ --arch resnet18 --epochs 10 --pretrained
@@ -139,7 +139,7 @@ def command(
         elif resume is None:
             run = session.train(data, settled, how, name=name, observer=console)
         else:
-            run = session.resume(resume, how, epochs=chosen.get("epochs"), observer=console)
+            run = session.resume(resume, how, observer=console, **chosen)
         if not dry_run:
             for line in close(run):
                 console.note(line)
@@ -184,6 +184,6 @@ def _refuse(data: Path | None, given: dict[str, Any]) -> None:
         raise UsageError(f"--resume takes no DATA: the run knows it (got {data})")
     if wrong := [name for name, value in given.items() if value]:
         raise UsageError(
-            f"--resume cannot change {', '.join(wrong)}: only --epochs, --device, --workers and "
-            "--precision; start a new run for anything else"
+            f"--resume cannot change {', '.join(wrong)}: only --epochs, --max-bad, --device, "
+            "--workers and --precision; start a new run for anything else"
         )

@@ -109,6 +109,22 @@ class FundusDataset(Dataset[tuple[Tensor, int]]):
         """Many crops at once, [n, 3, S, S] uint8."""
         return self._crops.gather(self._numbers[index] for index in indices)
 
+    def readable_crops(
+        self, indices: NDArray[np.int64]
+    ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        """The crops, [m, 3, S, S] uint8, of those of these photographs that can still be read,
+        and their indices, [m]; the others are among `failed` from now on."""
+        crops, readable = self._crops.gather_readable(self._numbers[indices])
+        return crops, indices[readable]
+
+    def lost(self) -> int:
+        """How many cannot be read, so far as is known, of all that these were taken from."""
+        return len(self._crops.failed)
+
+    def rotten(self) -> int:
+        """How many crops were damaged on disk, so far as is known, and are decoded anew."""
+        return len(self._crops.rotten)
+
     def prepare(self, observer: Observer = NOTHING) -> None:
         """Find the unreadable, in parallel; after it `failed` is complete.
 

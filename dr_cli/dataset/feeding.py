@@ -46,6 +46,8 @@ def batches(
 ) -> Iterator[Batch]:
     """The crops of `indices`, in that order, a batch at a time; the last may be smaller.
 
+    A photograph that can be read no more is absent from its batch, and among `dataset.failed`.
+
     Pixels lie in pinned memory where there is a CUDA device, or in the device's own (see `hold`).
     A thread gathers up to `prefetch` batches ahead; it ends when the consumer stops, and what
     goes wrong in it is raised here.
@@ -61,10 +63,13 @@ def batches(
 
 
 def _gather(dataset: FundusDataset, part: NDArray[np.int64]) -> Batch:
-    grades, numbers = torch.from_numpy(dataset.grades[part]), torch.from_numpy(part)
     if (held := dataset.resident) is not None:
-        return held[numbers.to(held.device)], grades, numbers
-    pixels = torch.from_numpy(dataset.crops(part))
+        part = part[np.isin(part, dataset.readable)] if dataset.lost() else part
+        numbers = torch.from_numpy(part)
+        return held[numbers.to(held.device)], torch.from_numpy(dataset.grades[part]), numbers
+    crops, part = dataset.readable_crops(part)
+    pixels, numbers = torch.from_numpy(crops), torch.from_numpy(part)
+    grades = torch.from_numpy(dataset.grades[part])
     if torch.cuda.is_available():
         return pixels.pin_memory(), grades.pin_memory(), numbers
     return pixels, grades, numbers

@@ -5,7 +5,8 @@ behind them. It is written aside and renamed, so it is whole or absent, and a ki
 what it had finished. A folder holds the crops of one recipe: preprocessing, the quality rule's
 version and Pillow's. In it a crop's key is a digest of data folder, path, and the file's size and
 time of change. So a changed photograph has another key and is decoded anew, and no crop is ever
-found by its place alone.
+found by its place alone. Each crop has a checksum, looked at when a process first reads it (0.1 ms
+of 512 px, once a run): one whose bytes rotted is decoded anew, and its shard removed.
 
 Builds in one folder wait for each other, so runs that start together share the work.
 
@@ -157,6 +158,10 @@ class Crops:
         self._shards: list[Path] = []
         self._maps: dict[int, NDArray[np.uint8] | None] = {}
         self._place = np.full((len(paths), 2), -1, np.int64)  # shard and row of each crop
+        self._sums = np.zeros(len(paths), np.uint32)  # of the crops on disk
+        self._sound = np.zeros(len(paths), bool)  # those whose sum was found right
+        self.rotten: set[int] = set()
+        """Those whose crop was damaged on disk: decoded anew, and held in memory."""
         self._memory: dict[int, NDArray[np.uint8]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -172,20 +177,58 @@ class Crops:
     def gather(self, numbers: Iterable[int]) -> NDArray[np.uint8]:
         """The crops of these photographs, [n, 3, S, S] uint8. Raises UnreadableImage."""
         wanted = [int(number) for number in numbers]
-        crops = [self._find(number) for number in wanted]
-        absent = [number for number, crop in zip(wanted, crops, strict=True) if crop is None]
-        out = np.empty((len(wanted), 3, self.size, self.size), np.uint8)
+        crops, readable = self.gather_readable(wanted)
+        if not readable.all():
+            first = wanted[int(np.argmin(readable))]
+            raise UnreadableImage(self.paths[first], self.failed[first])
+        return crops
+
+    def gather_readable(
+        self, numbers: Iterable[int]
+    ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+        """The crops of those that can be read, [m, 3, S, S] uint8, and which those are, [n] bool;
+        why not, stands in `failed`."""
+        wanted = [int(number) for number in numbers]
+        crops = dict[int, NDArray[np.uint8]]()
+        for number in wanted:
+            if number not in self.failed and (crop := self._find(number)) is not None:
+                crops[number] = crop
+        absent = [n for n in dict.fromkeys(wanted) if n not in crops and n not in self.failed]
         with closing(spread(self._load, absent, self.workers)) as decoded:
-            for k, crop in enumerate(crops):
-                out[k] = next(decoded).result().pixels if crop is None else crop
-        return out
+            for number, one in zip(absent, decoded, strict=True):
+                try:
+                    crops[number] = one.result().pixels
+                except UnreadableImage as problem:
+                    self.failed[number] = problem.reason
+                else:
+                    if number in self.rotten:
+                        self._memory[number] = crops[number]
+        found = [crops[number] for number in wanted if number in crops]
+        out = np.empty((len(found), 3, self.size, self.size), np.uint8)
+        for k, crop in enumerate(found):
+            out[k] = crop
+        return out, np.array([number in crops for number in wanted], bool)
 
     def _find(self, number: int) -> NDArray[np.uint8] | None:
         shard, row = self._place[number]
         if shard < 0:
             return self._memory.get(number)
         crops = self._map(int(shard))
-        return None if crops is None else crops[row]
+        if crops is None:
+            return None
+        if not self._sound[number]:
+            if zlib.crc32(crops[row]) != self._sums[number]:
+                self._discard(number, self._shards[shard])
+                return None
+            self._sound[number] = True
+        return crops[row]
+
+    def _discard(self, number: int, shard: Path) -> None:
+        """A crop that rotted: the next run makes its shard anew; the rest of it is still used."""
+        self.rotten.add(number)
+        self._place[number] = -1
+        with suppress(OSError):
+            shard.unlink()
 
     def _map(self, shard: int) -> NDArray[np.uint8] | None:
         """A shard's crops [n, 3, S, S]; None where another process has removed the file."""
@@ -214,7 +257,7 @@ class Crops:
                 where.mkdir(parents=True, exist_ok=True)
                 with _alone(where, observer):
                     missing = self._look_up(where)  # another build may have had the lock
-                    needed = len(missing) * (self._bytes + 64)  # with keys, qualities and ends
+                    needed = len(missing) * (self._bytes + 64)  # with entries and ends
                     _make_room(where, needed, keep=set(self._shards))
                     self._to_disk(missing, where, observer)
             except OSError as problem:
@@ -234,11 +277,12 @@ class Crops:
         """Find what the folder holds; the numbers of what is neither there nor in memory."""
         index = _index(where, self.size)
         found = {n: index[k] for n, k in enumerate(self._keys) if k in index}
-        self._shards = sorted({shard for shard, _, _ in found.values()})
+        self._shards = sorted({shard for shard, *_ in found.values()})
         self._maps, self._place[:] = {}, -1
         numbers = {shard: number for number, shard in enumerate(self._shards)}
-        for n, (shard, row, seen) in found.items():
+        for n, (shard, row, seen, checksum) in found.items():
             self._place[n], self.quality[n] = (numbers[shard], row), seen
+            self._sums[n], self._sound[n] = checksum, False
         known = found.keys() | self._memory.keys() | self.failed.keys()
         return [n for n in range(len(self.paths)) if n not in known]
 
@@ -294,10 +338,11 @@ class Crops:
 
 # --- shards -------------------------------------------------------------------------------------
 
-# A shard: n crops of 3 * S * S bytes, n keys of 16 bytes, n qualities as float32, and this: magic,
-# n, S, CRC of keys and qualities.
+# A shard: n crops of 3 * S * S bytes, an entry for each (key, quality, CRC of its bytes), and this:
+# magic, n, S, CRC of the entries.
 _END = struct.Struct("<8sIII")
-_MAGIC = b"DRCROPS2"
+_ENTRY = np.dtype([("key", "V16"), ("quality", "<f4"), ("sum", "<u4")])
+_MAGIC = b"DRCROPS3"
 _SUFFIX, _PARTIAL = ".crops", ".partial"
 
 
@@ -312,7 +357,7 @@ class _Writer:
 
     def __init__(self, where: Path, size: int, rows: int) -> None:
         self._where, self._size, self._rows = where, size, rows
-        self._entries: list[tuple[bytes, float]] = []  # keys and qualities
+        self._entries: list[tuple[bytes, float, int]] = []  # as _ENTRY has them
         self._file: BinaryIO | None = None
 
     def add(self, key: bytes, crop: NDArray[np.uint8], quality: float) -> None:
@@ -320,7 +365,7 @@ class _Writer:
             self._name = self._where / f"{os.getpid()}-{secrets.token_hex(4)}{_PARTIAL}"
             self._file = open(self._name, "xb")  # noqa: SIM115 - open from one call to the next
         self._file.write(crop.data)
-        self._entries.append((key, quality))
+        self._entries.append((key, quality, zlib.crc32(crop.data)))
         if len(self._entries) == self._rows:
             self.finish()
 
@@ -328,8 +373,8 @@ class _Writer:
         """What was added becomes a shard."""
         if self._file is None:
             return
-        keys = b"".join(key for key, _ in self._entries)
-        entries = keys + np.array([seen for _, seen in self._entries], "<f4").tobytes()
+        listed = np.array(self._entries, _ENTRY)
+        keys, entries = listed["key"].tobytes(), listed.tobytes()
         with self._file as file:
             file.write(entries)
             file.write(_END.pack(_MAGIC, len(self._entries), self._size, zlib.crc32(entries)))
@@ -352,9 +397,9 @@ class _Writer:
             self._file, self._entries = None, []
 
 
-def _open_shard(shard: Path, size: int) -> tuple[NDArray[np.uint8], list[tuple[bytes, float]]]:
-    """Its crops [n, 3, S, S], mapped, and key and quality of each. ValueError where it is no whole
-    shard of this size, or its keys are damaged."""
+def _open_shard(shard: Path, size: int) -> tuple[NDArray[np.uint8], NDArray[np.void]]:
+    """Its crops [n, 3, S, S], mapped, and an _ENTRY for each. ValueError where it is no whole
+    shard of this size, or its entries are damaged."""
     with open(shard, "rb") as file:
         length = file.seek(0, os.SEEK_END)
         if length < _END.size:
@@ -362,25 +407,24 @@ def _open_shard(shard: Path, size: int) -> tuple[NDArray[np.uint8], list[tuple[b
         file.seek(length - _END.size)
         magic, count, pixels, checksum = _END.unpack(file.read())
         start = count * 3 * size**2
-        if (magic, pixels, length) != (_MAGIC, size, start + 20 * count + _END.size):
+        if (magic, pixels, length) != (_MAGIC, size, start + _ENTRY.itemsize * count + _END.size):
             raise ValueError("not a whole shard")
         file.seek(start)
-        entries = file.read(20 * count)
+        entries = file.read(_ENTRY.itemsize * count)
         if zlib.crc32(entries) != checksum:
-            raise ValueError("damaged keys")
+            raise ValueError("damaged entries")
         crops = np.memmap(file, np.uint8, "r", shape=(count, 3, size, size))
-    keys = [entries[at : at + 16] for at in range(0, 16 * count, 16)]
-    qualities = np.frombuffer(entries, "<f4", offset=16 * count).tolist()
-    return crops, list(zip(keys, qualities, strict=True))
+    return crops, np.frombuffer(entries, _ENTRY)
 
 
-def _index(where: Path, size: int) -> dict[bytes, tuple[Path, int, float]]:
-    """Shard, row and quality of every crop in a folder; what is damaged or left over is removed."""
+def _index(where: Path, size: int) -> dict[bytes, tuple[Path, int, float, int]]:
+    """Shard, row, quality and checksum of every crop in a folder; removes what is damaged or
+    left over."""
     index = {}
     for shard in sorted(where.glob(f"*{_SUFFIX}")):
         try:
-            entries = enumerate(_open_shard(shard, size)[1])
-            index.update({key: (shard, row, seen) for row, (key, seen) in entries})
+            entries = enumerate(_open_shard(shard, size)[1].tolist())
+            index.update({key: (shard, row, *rest) for row, (key, *rest) in entries})
         except ValueError:
             with suppress(OSError):
                 shard.unlink()

@@ -326,15 +326,15 @@ def _grade_rows(
 
     paths, grades, way = rows["path"], rows["grade"], grader.preprocessing
     dataset = FundusDataset(read.root, paths, grades, way, observer=observer, workers=workers)
-    for path, reason in dataset.failed:
-        observer.warning(f"{path}: {reason}")
     good = dataset.readable
     probabilities = grader.probabilities(
         batches(dataset, good, batch_size or grader.processor.inference_batch),
         lambda done: observer.progress("photographs graded", done, len(good)),
         tta,
     )
-    return dataset.mark_gradable(rows).iloc[good], probabilities
+    for path, reason in dataset.failed:
+        observer.warning(f"{path}: {reason}")
+    return dataset.mark_gradable(rows).iloc[dataset.readable], probabilities
 
 
 def _choose_rows(

@@ -118,6 +118,11 @@ class TrainConfig:
         "Minutes between savings within an epoch, for --resume; each epoch is saved, too.",
         low=0,
     )
+    max_bad: float = _option(
+        0.01,
+        "Share of the photographs that may become unreadable while it trains; more stop it.",
+        low=0,
+    )
     compile: bool = _option(
         False, "Compile the network: a minute at first, then up to 1.15 times as fast on a GPU."
     )
@@ -163,6 +168,10 @@ class TrainConfig:
     def learning_rate(self) -> float:
         """The peak learning rate: --lr, else the optimiser's own default."""
         return DEFAULT_LR[self.optimizer] if self.lr is None else self.lr
+
+    def list_seeds(self) -> range:
+        """Of --seeds; none without."""
+        return range(self.seed, self.seed + (self.seeds or 0))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as `config.json` holds them."""

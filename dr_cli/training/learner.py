@@ -7,7 +7,7 @@ epoch has come.
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -17,9 +17,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from dr_cli import interrupts, randomness, runs
+from dr_cli import interrupts, machine, randomness, runs
 from dr_cli.dataset.augment import augment
-from dr_cli.dataset.feeding import batches
+from dr_cli.dataset.feeding import Batch, batches
 from dr_cli.errors import DrError
 from dr_cli.events import NOTHING, Observer
 from dr_cli.grades import NUM_GRADES
@@ -42,6 +42,8 @@ class Part:
     step: int = 0
     totals: tuple[float, float] = (0.0, 0.0)
     seconds: float = 0.0
+    seen: int | None = None
+    """Photographs; runs of before do not say, and lost none."""
 
 
 @dataclass(frozen=True)
@@ -101,11 +103,6 @@ class Learner:
         epoch = len(self.rows) + 1
         start = time.perf_counter() - self.part.seconds
         row: dict[str, Any] = {"epoch": epoch} | self.train_once(epoch, keep)
-        if not math.isfinite(row["train_loss"]):
-            raise DrError(
-                f"the loss is {row['train_loss']} in epoch {epoch}: "
-                f"try a smaller --lr than {self.config.learning_rate:g}"
-            )
         seconds = time.perf_counter() - start
         row["images_per_second"] = round(len(self.plan.indices("train")) / seconds, 2)
         network = self.average.build(self.network) if self.average else self.network
@@ -133,34 +130,57 @@ class Learner:
         start = time.perf_counter() - self.part.seconds
         self.network.train()
         order = draw_order(self.plan, epoch)
-        done = min(self.part.step * self.batch_size, len(order))
+        begun = self.part.step * self.batch_size
+        done = min(begun, len(order)) if self.part.seen is None else self.part.seen
+        recent = list[tuple[Tensor, Tensor]]()  # losses that nobody has looked at, and indices
         totals = torch.tensor(self.part.totals, device=self.device, dtype=torch.float64)
         shown = saved = time.perf_counter()
-        rest = batches(self.plan.dataset, order[done:], self.batch_size)
+        rest = readable_batches(self.plan, order[begun:], self.batch_size)
         lr = self.optimizer.param_groups[0]["lr"]
         for step, batch in enumerate(self.clock.each("data", rest), self.part.step):
             lr = schedule_rate(self.config, epoch - 1 + step / self.steps, self.steps)
             for group in self.optimizer.param_groups:
                 group["lr"] = lr
-            loss, hits = self.step(epoch, *batch)
             count = len(batch[2])
+            if count < min(2, self.batch_size):  # of the others lost: one has no batch statistics
+                continue
+            loss, hits = self.step(epoch, *batch)
+            recent.append((loss, batch[2]))
             done += count
             now = time.perf_counter()
+            saving = interrupts.asked() or now - saved > 60 * self.config.save_every
+            if self.device.type == "cpu" or saving or now - shown > SHOW_EVERY:
+                self.check_losses(epoch, recent)
             with self.clock("metrics"):
                 totals += torch.stack([loss * count, hits])
                 if now - shown > SHOW_EVERY:
                     shown = now
                     self.observer.batch(epoch, "train", done, len(order), _means(totals, done))
-            if interrupts.asked() or now - saved > 60 * self.config.save_every:
+            if saving:
                 saved = now
-                self.part = Part(step + 1, tuple(totals.tolist()), now - start)
+                self.part = Part(step + 1, tuple(totals.tolist()), now - start, done)
                 interrupts.check()
                 with self.clock("saving"):
                     keep()
-        self.part = Part(self.steps, tuple(totals.tolist()), time.perf_counter() - start)
+        self.check_losses(epoch, recent)
+        self.part = Part(self.steps, tuple(totals.tolist()), time.perf_counter() - start, done)
         means = _means(totals, done)
         self.observer.batch(epoch, "train", len(order), len(order), means)
         return {"lr": lr, "train_loss": means["loss"], "train_accuracy": means["accuracy"]}
+
+    def check_losses(self, epoch: int, recent: list[tuple[Tensor, Tensor]]) -> None:
+        """Raises DrError where a loss of these steps is no number, before anything is saved."""
+        for loss, index in recent:
+            if not math.isfinite(value := loss.item()):
+                paths = [self.plan.dataset.paths[k] for k in index.tolist()]
+                self.observer.warning(f"the loss is {value} after: {', '.join(paths)}")
+                kept = f"the weights of epoch {self.best_epoch} are kept" * bool(self.best_epoch)
+                raise DrError(
+                    f"the loss is {value} in epoch {epoch}, after a batch with {paths[0]}: try a "
+                    f"smaller --lr than {self.config.learning_rate:g}, a longer --warmup or "
+                    f"--precision fp32, and look at these photographs; {kept or 'none is kept'}"
+                )
+        recent.clear()
 
     # -- one step
 
@@ -183,7 +203,9 @@ class Learner:
             try:
                 loss, hits = self.add_gradients(inputs, grade)
                 break
-            except torch.OutOfMemoryError as error:
+            except (RuntimeError, MemoryError) as error:
+                if not machine.out_of_memory(error):
+                    raise
                 self._halve(error)
         with self.clock("optimiser"):
             self.scaler.step(self.optimizer)
@@ -208,7 +230,7 @@ class Learner:
             sums += torch.stack([loss.detach(), (logits.detach().argmax(1) == true).sum()])
         return sums[0], sums[1]
 
-    def _halve(self, error: torch.OutOfMemoryError) -> None:
+    def _halve(self, error: Exception) -> None:
         if self.micro_batch <= 1:
             raise DrError(
                 f"out of memory with a single photograph of {self.config.size} px: "
@@ -220,7 +242,7 @@ class Learner:
             torch.cuda.empty_cache()
         self.observer.note(
             f"out of memory: batches of {self.batch_size} are computed {self.micro_batch} at a "
-            "time, with the same step"
+            "time, with the same step, but batch normalisation takes its statistics from each part"
         )
 
     # -- what is kept
@@ -277,10 +299,10 @@ def draw_order(plan: Plan, epoch: int) -> NDArray[np.int64]:
 
     Those of `plan.steps`, decided here for the whole epoch, wherever it is gone on with.
     """
-    config, indices = plan.config, plan.indices("train")
+    config, indices = plan.config, plan.placed("train")
     n = len(indices)
     if config.balance == "oversample":
-        grade = plan.grades("train")
+        grade = plan.rows["grade"].to_numpy(np.int64)[indices]
         share = 1 / np.bincount(grade, minlength=NUM_GRADES)[grade]
         edges = np.cumsum(share / share.sum())
         draws = randomness.uniform(config.seed, randomness.ORDER, epoch, np.arange(n), 1)[:, 0]
@@ -305,7 +327,8 @@ def make_training_loss(plan: Plan) -> Loss:
     """The loss of training images, where asked for with each present grade weighing the same."""
     config, weights = plan.config, None
     if config.balance == "weights":
-        weights = balanced_weights(np.bincount(plan.grades("train"), minlength=NUM_GRADES))
+        grade = plan.rows["grade"].to_numpy(np.int64)[plan.placed("train")]
+        weights = balanced_weights(np.bincount(grade, minlength=NUM_GRADES))
     return make_loss(config.loss, weights, config.label_smoothing)
 
 
@@ -350,9 +373,26 @@ def predict(
     batch_size: int,
     watch: Callable[[int, int], None] = lambda done, total: None,
 ) -> NDArray[np.float32]:
-    """Logits [N, 5] of photographs of `plan.dataset`; watch: told how many are done of how many."""
-    ready, way = batches(plan.dataset, indices, batch_size), plan.dataset.preprocessing
-    return logits_of(network, ready, way, plan.processor, lambda done: watch(done, len(indices)))
+    """Logits [N, 5] of those photographs of `plan.dataset` that can be read, in smaller batches
+    where memory runs out; watch: told how many are done of how many."""
+    way = plan.dataset.preprocessing
+    while True:
+        ready = readable_batches(plan, indices, batch_size)
+        try:
+            return logits_of(
+                network, ready, way, plan.processor, lambda done: watch(done, len(indices))
+            )
+        except (RuntimeError, MemoryError) as error:
+            if not machine.out_of_memory(error) or batch_size == 1:
+                raise
+        batch_size //= 2
+
+
+def readable_batches(plan: Plan, indices: NDArray[np.int64], batch_size: int) -> Iterator[Batch]:
+    """See `batches`. Raises DrError where too many photographs are lost."""
+    for batch in batches(plan.dataset, indices, batch_size):
+        plan.check_lost()
+        yield batch
 
 
 def score(

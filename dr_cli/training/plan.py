@@ -3,14 +3,15 @@
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from dr_cli import device
+from dr_cli import device, words
 from dr_cli.dataset.dataset import FundusDataset, measured_size
-from dr_cli.errors import UsageError
+from dr_cli.errors import DrError, UsageError
 from dr_cli.events import NOTHING, Observer
 from dr_cli.labels import splits
 from dr_cli.labels.columns import Columns
@@ -18,11 +19,14 @@ from dr_cli.labels.layouts import DEFAULT_VAL
 from dr_cli.labels.reading import Labels, leave_out, need_images
 from dr_cli.labels.reading import read as read_labels
 from dr_cli.photographs.crop import Preprocessing
+from dr_cli.runs import FURTHER
 from dr_cli.sample import named
 from dr_cli.scoring.overlap import PATHS_ALONE, find_seen, find_start
 from dr_cli.training import audit
 from dr_cli.training.config import TrainConfig, number
 from dr_cli.training.teacher import Start
+
+LOST = "lost while it trained"  # a reason in splits.csv, with why it cannot be read
 
 
 @dataclass(frozen=True)
@@ -40,11 +44,17 @@ class Plan:
     drawn_start: Start | None = None  # of --start drawn
     start: dict[str, int] | None = None  # what --weights has seen of it: see `runs.RunConfig.start`
 
-    def indices(self, split: str) -> NDArray[np.int64]:
-        """Which rows of `dataset` stand in a split, ascending; with `--val test` val is test."""
+    def placed(self, split: str) -> NDArray[np.int64]:
+        """Which rows of `dataset` were placed in a split, ascending; with `--val test` val is
+        test."""
         if split == "val" and self.config.val == "test":
             split = "test"
         return np.flatnonzero(self.rows["split"].to_numpy() == split)
+
+    def indices(self, split: str) -> NDArray[np.int64]:
+        """Those of `placed` that can still be read, so far as is known."""
+        placed = self.placed(split)
+        return placed[np.isin(placed, self.dataset.readable)] if self.dataset.lost() else placed
 
     def grades(self, split: str) -> NDArray[np.int64]:
         """The grades of `indices(split)`."""
@@ -60,7 +70,7 @@ class Plan:
     @property
     def evaluated(self) -> list[str]:
         """The splits that are predicted each epoch."""
-        return [split for split in ("val", "test") if len(self.indices(split))]
+        return [split for split in ("val", "test") if len(self.placed(split))]
 
     @property
     def batch_size(self) -> int:
@@ -72,8 +82,29 @@ class Plan:
     def steps(self) -> int:
         """Steps of an epoch, whether begun or gone on with; a last single photograph takes none:
         it has no batch statistics."""
-        whole, rest = divmod(len(self.indices("train")), self.batch_size)
+        whole, rest = divmod(len(self.placed("train")), self.batch_size)
         return max(1, whole + (rest > 1))
+
+    def check_lost(self) -> None:
+        """Raises DrError where more photographs became unreadable than --max-bad allows."""
+        lost, most = self.dataset.lost(), self.config.max_bad
+        if lost > most * len(self.rows):
+            path, why = self.dataset.failed[0]
+            raise DrError(
+                f"{lost:,} of {words.count(len(self.rows), 'photograph')} can be read no more, "
+                f"such as {path} ({why}); --max-bad {most:g} allows no more: put them back"
+            )
+
+    def tell_lost(self) -> pd.DataFrame:
+        """`table` as it is now: a photograph that was lost has no split, but a reason, and
+        `left_out_of` says where it stood."""
+        table = self.table.copy()
+        why = table["path"].map(dict(self.dataset.failed))
+        lost = why.notna() & table["reason"].isna()
+        table.loc[lost, "left_out_of"] = table.loc[lost, "split"]
+        table.loc[lost, "reason"] = f"{LOST}: " + why[lost].astype(object)
+        table.loc[lost, "split"] = None
+        return table
 
 
 def make_plans(
@@ -83,14 +114,16 @@ def make_plans(
     *,
     workers: int | None = None,
     cache: bool = True,
+    begun: pd.DataFrame | None = None,
     observer: Observer = NOTHING,
 ) -> list[Plan]:
     """The plan of a run; with `folds` one for each part that is held out as test, with `seeds`
     one for each seed, all on the split of the first.
 
     Looks at every photograph once, splits the data, fills the crop cache, decides every `auto`.
-    cache: False leaves the crops unmade, for a dry run. Raises UsageError where what is left
-    cannot be trained on.
+    cache: False leaves the crops unmade, for a dry run. begun: splits.csv of a run that is gone
+    on with, whose rows stay where they stood. Raises UsageError where what is left cannot be
+    trained on, or begun is of other rows.
     """
     config = replace(config, lr=config.learning_rate)
     if config.weights:
@@ -101,7 +134,10 @@ def make_plans(
         labels = _with_validation(labels, Path(config.val), observer)
     need_images(labels)
     inspection = audit.inspect(labels, workers=workers, observer=observer)
-    table = leave_out(labels.table, inspection.failed)
+    if begun is None:
+        table = leave_out(labels.table, inspection.failed)
+    else:
+        table = _stand_as_begun(labels, begun)
     usable = table[table["reason"].isna()]
     if usable.empty:
         raise UsageError(f"{labels.root}: not one of {len(table)} labelled images can be used")
@@ -116,21 +152,45 @@ def make_plans(
     )
     plans = []
     for fold in range(1, config.folds + 1) if config.folds else [None]:
-        table = assign_splits(config, labels, inspection, fold)
+        if begun is None:
+            table = assign_splits(config, labels, inspection, fold)
         rows = table[table["reason"].isna()].reset_index(drop=True)
         plan = Plan(config, labels, inspection, table, rows, dataset, processor, fold)
         _check_splits(plan)
         batch_size = config.batch_size or _choose_batch_size(plan)
         plans.append(replace(plan, config=replace(config, batch_size=batch_size)))
     plans = _check_start(plans, observer)
-    return _spread_seeds(plans[0], config.seeds) if config.seeds else plans
+    return _spread_seeds(plans[0]) if config.seeds else plans
 
 
-def _spread_seeds(plan: Plan, seeds: int) -> list[Plan]:
+def _stand_as_begun(labels: Labels, begun: pd.DataFrame) -> pd.DataFrame:
+    """The label table with the splits that a run began with; what was lost stands where it stood:
+    whether it can be read again is seen when it is."""
+    if begun["path"].tolist() != labels.table["path"].tolist():
+        raise UsageError(f"{labels.root}: other photographs than the run began with: train anew")
+    begun = begun.reindex(columns=[*begun.columns, *(set(FURTHER) - set(begun.columns))])
+    lost = _is_lost(begun)
+    return labels.table.assign(
+        split=where_it_stood(begun),
+        reason=begun["reason"].where(~lost, None).astype(object),
+        left_out_of=begun["left_out_of"].where(~lost, None).astype(object),
+        duplicates=begun["duplicates"],
+    )
+
+
+def where_it_stood(table: pd.DataFrame) -> "pd.Series[Any]":
+    """The split of each row of a splits.csv, of what was lost the one that it was lost from."""
+    return table["split"].where(~_is_lost(table), table.get("left_out_of")).astype(object)
+
+
+def _is_lost(table: pd.DataFrame) -> "pd.Series[bool]":
+    return table["reason"].astype(object).str.startswith(LOST, na=False)
+
+
+def _spread_seeds(plan: Plan) -> list[Plan]:
     """The plan for each seed from its own on: the split stays, what is drawn later differs."""
     return [
-        replace(plan, config=replace(plan.config, seed=seed))
-        for seed in range(plan.config.seed, plan.config.seed + seeds)
+        replace(plan, config=replace(plan.config, seed=seed)) for seed in plan.config.list_seeds()
     ]
 
 

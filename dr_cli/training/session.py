@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 
 from dr_cli import words
@@ -24,7 +25,7 @@ from dr_cli.runs import Run, RunConfig, check_name, counted_split, new_run, runs
 from dr_cli.sample import drawn_set, named
 from dr_cli.training import audit, crossval, teacher, trainer
 from dr_cli.training.config import BEFORE, TrainConfig, number
-from dr_cli.training.plan import Plan, assign_splits, make_plans
+from dr_cli.training.plan import Plan, assign_splits, make_plans, where_it_stood
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,11 +51,19 @@ class Setting:
         return reading.read(root, layout=self.layout, columns=self.columns, observer=observer)
 
     def plan(
-        self, config: TrainConfig, labels: Labels, observer: Observer, cache: bool = True
+        self,
+        config: TrainConfig,
+        labels: Labels,
+        observer: Observer,
+        *,
+        cache: bool = True,
+        begun: pd.DataFrame | None = None,
     ) -> list[Plan]:
         """See `make_plans`; device and precision are what they come to on this machine."""
         found, workers = choose(self.device, self.precision), self.workers
-        return make_plans(config, labels, found, workers=workers, cache=cache, observer=observer)
+        return make_plans(
+            config, labels, found, workers=workers, cache=cache, begun=begun, observer=observer
+        )
 
     def take_start(self, plan: Plan, observer: Observer) -> Plan:
         """The plan with its drawn start, where --start drawn asks for one; made on the first use
@@ -123,18 +132,22 @@ def resume(
     setting: Setting = Setting(),
     *,
     epochs: int | None = None,
+    max_bad: float | None = None,
     observer: Observer = NOTHING,
 ) -> Run:
     """Goes on where a run stopped, from its last.pt; of a run made of runs, with those.
 
     A run that was interrupted before its first saving begins anew. Data, layout, columns and
-    options are the run's own. epochs: how many in all, to go further than was planned. Raises
-    UsageError where the run is finished, another process trains it, or its data are others now.
+    options are the run's own. epochs: how many in all, to go further than was planned; max_bad:
+    another one, where the run stopped for it. Raises UsageError where the run is finished, another
+    process trains it, or its data are others now.
     """
     _refuse_ranks()
     run = Run(Path(folder))
     made = run.config()
     with _at_work(run):
+        if max_bad is not None:
+            made = dataclasses.replace(made, options={**made.options, "max_bad": max_bad})
         _go_on(run, made, setting, epochs, observer)
     _warn_of_findings(run, observer)
     return run
@@ -164,7 +177,9 @@ def _go_on(
         if run.finished:
             there = f"{config.folds} folds" if config.folds else f"{config.seeds} seeds"
             raise UsageError(f"{run.folder} is finished: all {there} are there")
-        plans = setting.plan(config, labels, observer)
+        members = [Run(run.folder / f"seed-{seed}") for seed in config.list_seeds()]
+        begun = next((b for b in map(_read_splits, members) if b is not None), None)
+        plans = setting.plan(config, labels, observer, begun=begun)
         plans = [setting.take_start(plan, observer) for plan in plans]
         for plan in plans:
             _check_splits(Run(run.folder / str(plan.member)), plan)
@@ -176,8 +191,7 @@ def _go_on(
     config = _extend(run, config, epochs, done)
     drawn = config.start == "drawn"
     network = None if state or drawn else trainer.start_network(config, observer)
-    plan = setting.plan(config, labels, observer)[0]
-    _check_splits(run, plan)
+    plan = setting.plan(config, labels, observer, begun=_read_splits(run))[0]
     plan = plan if state else setting.take_start(plan, observer)
     run["summary.json"].unlink(missing_ok=True)  # not finished any more
     run.write_config(dataclasses.replace(made, options=plan.config.to_dict()))
@@ -292,13 +306,18 @@ def _check_data(run: Run, made: RunConfig, labels: Labels) -> None:
         )
 
 
+def _read_splits(run: Run) -> pd.DataFrame | None:
+    """splits.csv; None of a run that has not begun."""
+    return run.splits() if run["splits.csv"].is_file() else None
+
+
 def _check_splits(run: Run, plan: Plan) -> None:
     """Raises UsageError unless the splits are those that the run began with."""
-    if not run["splits.csv"].is_file():  # a fold that has not begun
+    began = _read_splits(run)
+    if began is None:  # a fold that has not begun
         return
-    began = run.splits()
     now, then = (
-        dict(zip(t["path"], t["split"].fillna(""), strict=True)) for t in (plan.table, began)
+        dict(zip(t["path"], where_it_stood(t).fillna(""), strict=True)) for t in (plan.table, began)
     )
     if now != then:
         raise UsageError(

@@ -62,9 +62,7 @@ def fill_run(
     if state is not None:
         learner.load(state)
     else:
-        own = (*runs.SPLITS, *runs.FURTHER)
-        more = [c for c in plan.labels.extra_columns if c not in own]  # for `dr eval --by COLUMN`
-        run.write_table("splits.csv", (*own, *more), plan.table)
+        write_splits(plan, run)
         run.write_hashes(plan.inspection.hashes, duplicates.VERSION)
     observer.plan(outline(plan))
     if plan.processor.warning:
@@ -74,7 +72,18 @@ def fill_run(
         observer.warning("--compile takes a minute on a CPU, and its steps are no faster there")
     if plan.dataset.resident is None:  # else an earlier fold has put it there
         hold(plan.dataset, plan.processor, observer)
-    _train_epochs(plan, run, learner, observer)
+    try:
+        _train_epochs(plan, run, learner, observer)
+        summary = _end(plan, run, learner, observer)
+    finally:
+        _tell_lost(plan, run, observer)
+    if profile:
+        observer.note("\n".join(["where the time went:", *learner.clock.lines()]))
+    return summary
+
+
+def _end(plan: Plan, run: runs.Run, learner: Learner, observer: Observer) -> dict[str, Any]:
+    """See `finish_run`. Raises DrError where no epoch can be kept."""
     if not learner.best_epoch:
         raise DrError(
             "no epoch predicts in numbers, so that none can be kept: try a smaller --lr than "
@@ -83,10 +92,29 @@ def fill_run(
     if len(learner.rows) < plan.config.epochs:
         waited = words.count(plan.config.patience or 0, "epoch")
         observer.note(f"stopped: no better validation QWK for {waited}")
-    summary = finish_run(plan, run, learner, observer)
-    if profile:
-        observer.note("\n".join(["where the time went:", *learner.clock.lines()]))
-    return summary
+    return finish_run(plan, run, learner, observer)
+
+
+def write_splits(plan: Plan, run: runs.Run) -> None:
+    """splits.csv: what stands where, and what was lost since."""
+    own = (*runs.SPLITS, *runs.FURTHER)
+    more = [c for c in plan.labels.extra_columns if c not in own]  # for `dr eval --by COLUMN`
+    run.write_table("splits.csv", (*own, *more), plan.tell_lost())
+
+
+def _tell_lost(plan: Plan, run: runs.Run, observer: Observer) -> None:
+    """What became unreadable while it trained is counted, named and listed in splits.csv."""
+    if rotten := plan.dataset.rotten():
+        observer.warning(
+            f"{words.count(rotten, 'crop')} in the cache had rotted: made anew from the photographs"
+        )
+    if lost := plan.dataset.failed:
+        path, why = lost[0]
+        observer.warning(
+            f"{words.count(len(lost), 'photograph')} became unreadable while it trained, such as "
+            f"{path} ({why}): it went on without; splits.csv lists them"
+        )
+        write_splits(plan, run)
 
 
 def _train_epochs(plan: Plan, run: runs.Run, learner: Learner, observer: Observer) -> None:

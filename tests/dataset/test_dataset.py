@@ -255,26 +255,56 @@ def test_the_thread_ends_when_the_consumer_stops_early(photographs, prefetch):
 
 
 def test_what_goes_wrong_in_the_thread_is_raised_in_the_consumer(photographs):
-    root, paths, grades = photographs
-    (root / "6.png").write_bytes(b"")
-    dataset = FundusDataset(root, paths, grades, WAY)
+    dataset = FundusDataset(*photographs, WAY)
+    crops = dataset.readable_crops
+
+    def broken(indices):
+        if 6 in indices:
+            raise OSError("the disk is gone")
+        return crops(indices)
+
+    dataset.readable_crops = broken
     seen = []
-    with pytest.raises(UnreadableImage, match=r"6\.png"):
+    with pytest.raises(OSError, match="disk is gone"):
         seen.extend(batches(dataset, range(12), 4))
     assert len(seen) <= 1
     assert no_threads_left()
 
 
+@pytest.mark.parametrize("held", [False, True])
+def test_a_photograph_that_is_lost_is_absent_from_its_batch(photographs, held):
+    root, paths, grades = photographs
+    dataset = FundusDataset(root, paths, grades, WAY, cache=False)
+    whole = list(batches(dataset, range(12), 4))
+    if held:
+        dataset.keep_on(torch.device("cpu"))
+    (root / "6.png").write_bytes(b"")
+    (root / "7.png").unlink()
+    with pytest.raises(UnreadableImage, match=r"6\.png"):
+        dataset.crop(6)
+    dataset.crop(0)
+    assert dataset.lost() == 1
+    found = list(batches(dataset, range(12), 4))
+    lost = [6] if held else [6, 7]  # what is held needs no file
+    assert [path for path, _ in dataset.failed] == [f"{k}.png" for k in lost]
+    assert torch.cat([index for _, _, index in found]).tolist() == [
+        k for k in range(12) if k not in lost
+    ]
+    for one, other in zip((found[0], found[2]), (whole[0], whole[2]), strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+    assert len(found[1][0]) == len(found[1][1]) == 4 - len(lost)
+
+
 def test_gathering_runs_ahead_of_the_consumer_but_no_further_than_asked(photographs):
     dataset = FundusDataset(*photographs, WAY)
     gathered = []
-    crops = dataset.crops
+    crops = dataset.readable_crops
 
     def counted(indices):
         gathered.append(list(indices))
         return crops(indices)
 
-    dataset.crops = counted
+    dataset.readable_crops = counted
     stream = batches(dataset, range(12), 1, prefetch=2)
     next(stream)
     time.sleep(0.3)

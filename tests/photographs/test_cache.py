@@ -144,6 +144,28 @@ def test_a_damaged_shard_is_made_again(photographs, own_cache, harm):
     assert right(crops, folder, paths)
 
 
+@pytest.mark.usefixtures("small_shards")
+def test_a_crop_whose_bytes_rotted_is_found_decoded_anew_and_its_shard_made_again(
+    photographs, own_cache
+):
+    folder, paths = photographs
+    build(folder, paths)
+    shard = shards(own_cache)[1]
+    content = bytearray(shard.read_bytes())
+    content[7] ^= 1  # a bit of a pixel of the first crop
+    shard.write_bytes(content)
+    crops, load = build(folder, paths)
+    assert load.asked == []  # as far as keys and lengths tell, all is well
+    assert right(crops, folder, paths)
+    assert right(crops, folder, paths)
+    assert len(load.asked) == len(crops.rotten) == 1
+    assert not shard.exists()
+    again, load = build(folder, paths)
+    assert len(load.asked) in (2, 4)  # what that shard held
+    assert right(again, folder, paths)
+    assert not again.rotten
+
+
 def test_unreadable_photographs_are_told_and_the_rest_is_there(photographs):
     folder, paths = photographs
     (folder / "3.png").write_bytes(b"no picture")

@@ -162,6 +162,109 @@ def test_out_of_memory_halves_the_parts_says_so_and_goes_on(planned):
         one.step(1, *batch(planned))
 
 
+def test_out_of_memory_on_a_cpu_is_told_by_torch_in_other_words_and_in_evaluation_too(
+    planned, monkeypatch
+):
+    real, asked = learning.logits_of, []
+
+    def limited(network, ready, *rest):
+        sizes = []
+
+        def watch():
+            for one in ready:
+                sizes.append(len(one[2]))
+                if len(one[2]) > 2:
+                    raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried …")
+                yield one
+
+        asked.append(sizes)
+        return real(network, watch(), *rest)
+
+    one = learner(planned)
+    with monkeypatch.context() as patch:
+        patch.setattr(learning, "logits_of", limited)
+        found = learning.predict(one.network, planned, planned.indices("test"), 8)
+    assert [sizes[0] for sizes in asked] == [8, 4, 2]
+    wanted = learning.predict(one.network, planned, planned.indices("test"), 8)
+    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
+
+    def faulty(inputs):
+        raise RuntimeError("another fault")
+
+    one.forward = faulty
+    with pytest.raises(RuntimeError, match="another"):
+        one.step(1, *batch(planned))
+
+
+def test_a_loss_that_is_no_number_stops_at_its_step_and_names_the_photographs(planned, tmp_path):
+    """The third step's; what was saved after the second stays."""
+    heard = Listener()
+    one = learner(planned, heard, save_every=0)
+    real, steps, saved = one.loss.forward, itertools.count(1), []
+    one.loss.forward = lambda *given: real(*given) * (math.nan if next(steps) == 3 else 1)
+    with pytest.raises(DrError, match=r"the loss is nan in epoch 1, after a batch with .*--lr"):
+        one.epoch(lambda: saved.append(one.part.step))
+    assert saved == [1, 2]
+    named = [planned.dataset.paths[k] for k in draw_order(planned, 1)[16:]]
+    assert heard.warnings == [f"the loss is nan after: {', '.join(named)}"]
+
+
+def lose(plan, split, count=1):
+    """Photographs of a split are deleted, as their paths."""
+    paths = [plan.dataset.paths[k] for k in plan.indices(split)[:count]]
+    for path in paths:
+        (plan.labels.root / path).unlink()
+    return paths
+
+
+@pytest.fixture
+def fresh(tmp_path):
+    """A plan whose photographs are decoded whenever they are asked for, and may be lost."""
+    folder = photographs.course(tmp_path / "course", train=20, test=10)
+    config = TrainConfig(size=32, batch_size=8, epochs=2, val="0.3", max_bad=0.1)
+    return make_plans(config, labels.read(folder), device.choose("cpu", "fp32"), cache=False)[0]
+
+
+def test_a_photograph_that_is_lost_in_mid_run_is_left_out_and_listed(fresh, tmp_path):
+    lost = []
+
+    def epoch(row, best):
+        if row["epoch"] == 1:
+            lost.extend(lose(fresh, "train") + lose(fresh, "val") + lose(fresh, "test"))
+
+    heard, run = Listener(epoch=epoch), new_run(fresh, tmp_path / "runs")
+    trainer.fill_run(fresh, run, observer=heard)
+    assert run.finished
+    listed = run.splits().set_index("path").loc[lost]
+    assert listed["split"].isna().all()
+    assert listed["left_out_of"].tolist() == ["train", "val", "test"]
+    assert (listed["reason"] == "lost while it trained: no such file").all()
+    (said,) = [text for text in heard.warnings if "became unreadable" in text]
+    assert said.startswith("3 photographs")
+    for split in ("val", "test"):
+        told = run.predictions(split)["path"]
+        assert len(told) == len(fresh.placed(split)) - 1
+        assert not set(told) & set(lost)
+    again = make_plans(
+        fresh.config, fresh.labels, fresh.processor, cache=False, begun=run.splits()
+    )[0]
+    for split in ("train", "val", "test"):  # where they stood, whatever is lost since
+        assert again.placed(split).tolist() == fresh.placed(split).tolist()
+    assert list(draw_order(again, 2)) == list(draw_order(fresh, 2))
+
+
+def test_above_max_bad_it_stops_and_says_so(fresh, tmp_path):
+    def epoch(row, best):
+        lose(fresh, "train", 4)
+
+    run = new_run(fresh, tmp_path / "runs")
+    with pytest.raises(DrError, match=r"4 of 30 photographs can be read no more.*--max-bad 0\.1"):
+        trainer.fill_run(fresh, run, observer=Listener(epoch=epoch))
+    assert run["last.pt"].is_file()
+    assert not run.finished
+    assert run.splits()["reason"].notna().sum() == 4
+
+
 def test_the_average_follows_the_weights(planned):
     one = learner(planned, ema=0.5)
     seen = []
@@ -213,7 +316,7 @@ def test_a_loss_that_is_no_number_ends_it_before_anything_is_predicted(planned):
     one.forward = lambda inputs: one.network(inputs) * float("nan")
     with pytest.raises(DrError, match="--lr"):
         one.epoch()
-    assert {phase for _, phase, *_ in heard.batches} == {"train"}
+    assert heard.batches == []
 
 
 @pytest.mark.parametrize("good", [2, None])
