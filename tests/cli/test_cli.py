@@ -173,14 +173,14 @@ def test_resume_refuses_what_would_change_the_result(world):
     assert dr("train", "--resume", world / "runs" / "first").exit_code == 2  # finished
 
 
-def test_resume_refuses_other_splits_than_the_run_began_with(world, tmp_path):
-    """Another version of dr may draw others; then a test image would be trained on, unsaid."""
+def test_resume_refuses_other_photographs_than_the_run_began_with(world, tmp_path):
+    """Each stands where splits.csv says, whatever would be drawn now: so each must stand there."""
     shutil.copytree(world / "runs" / "first", tmp_path / "run")
     kept = tmp_path / "run" / "splits.csv"
-    kept.write_text(kept.read_text().replace(",val,", ",train,"))
+    kept.write_text("".join(kept.read_text().splitlines(keepends=True)[:-1]))
     done = dr("train", "--resume", tmp_path / "run", "--epochs", 3)
     assert done.exit_code == 2
-    assert "began with other splits" in done.stderr
+    assert "other photographs than the run began with" in done.stderr
     assert (tmp_path / "run" / "summary.json").is_file()  # nothing was touched
 
 
