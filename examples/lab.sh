@@ -38,7 +38,7 @@ train() {
         dr train "$DATA" --name "$name" --epochs "$epochs" --size "${SIZE:-512}" \
             --val "${VAL:-test}" --loss ce --optimizer sgd --momentum 0.9 --no-nesterov --lr 1e-3 \
             --weight-decay 5e-4 --batch-size 4 --schedule constant --warmup 0 --augment none \
-            "$@" > /dev/null
+            --illumination kept --decision argmax "$@" > /dev/null
     fi || {
         ended=$?
         [ "$ended" -lt 128 ] || exit "$ended" # interrupted: nothing goes on

@@ -137,7 +137,7 @@ def config(line: str) -> TrainConfig:
 COURSE = {
     "size": 512, "batch_size": 4, "optimizer": "sgd", "momentum": 0.9, "nesterov": False,
     "lr": 1e-3, "weight_decay": 5e-4, "schedule": "constant", "warmup": 0.0, "loss": "ce",
-    "val": "test", "augment": "none",
+    "val": "test", "augment": "none", "illumination": "kept", "decision": "argmax",
 }  # fmt: skip
 
 

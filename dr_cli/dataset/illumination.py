@@ -26,17 +26,18 @@ def even_out(pixels: Tensor) -> Tensor:
     that; both over the field alone, so that nothing of the black beyond comes into them. 0 beyond
     the field, as for a pixel that does not differ from its surround; in [-HIGHEST, HIGHEST].
     """
-    values = pixels.float()
-    field = (values.amax(1, keepdim=True) >= DARK).float()
+    field = (pixels.amax(1, keepdim=True) >= DARK).float()
     field = -F.max_pool2d(-field, 3, 1, 1)  # the rim is half black
-    away = (values - _mean(values, field, REACH)) * field
-    deviation = _mean(away.square(), field, 2 * REACH).clamp_min(0).sqrt()
-    return (away / (deviation + QUIET)).clamp(-HIGHEST, HIGHEST)
+    values = pixels * field
+    away = values.sub_(_mean(values, field, REACH)).mul_(field)
+    deviation = _mean(away.square(), field, 2 * REACH).clamp_min_(0).sqrt_()
+    return away.div_(deviation.add_(QUIET)).clamp_(-HIGHEST, HIGHEST)
 
 
 def _mean(values: Tensor, field: Tensor, reach: float) -> Tensor:
-    """The mean of values [N, C, H, W] round each pixel, over the field [N, 1, H, W] of 0 and 1."""
-    return _blur(values * field, reach) / _blur(field, reach).clamp_min(1e-3)
+    """The mean of values [N, C, H, W] round each pixel, over the field [N, 1, H, W] of 0 and 1,
+    beyond which the values are 0."""
+    return _blur(values, reach).div_(_blur(field, reach).clamp_min_(1e-3))
 
 
 def _blur(values: Tensor, reach: float) -> Tensor:

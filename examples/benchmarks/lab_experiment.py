@@ -147,7 +147,7 @@ def main() -> None:
         config = TrainConfig(
             arch=options.network, weights=options.weights, epochs=options.epochs,
             size=options.size, batch_size=options.batch_size, optimizer="sgd", lr=1e-3,
-            nesterov=False, val="test", compile=options.compile,
+            nesterov=False, val="test", illumination="kept", compile=options.compile,
         )  # fmt: skip
         processor = device.choose(options.device, options.precision)
         planned = make_plans(config, labels.read(data), processor)[0]

@@ -126,8 +126,9 @@ def as_files(planned: Plan, folder: Path) -> tuple[list[Path], list[int]]:
 def measure(data: Path, options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """img/s and ratios of all contestants; the trainer with its usual augmentation is first."""
     config = TrainConfig(
-        arch=options.arch, size=options.size, batch_size=options.batch_size, optimizer="sgd", lr=LR
-    )
+        arch=options.arch, size=options.size, batch_size=options.batch_size, optimizer="sgd", lr=LR,
+        illumination="kept",  # as the others keep it
+    )  # fmt: skip
     found = labels.read(data)
     if len(found.table) > options.images:
         found = dataclasses.replace(found, table=found.table[: options.images].copy())

@@ -31,7 +31,8 @@ def save(folder, seed, temperature, cuts=CUTS, size=SIZE):
     torch.nn.init.normal_(network.fc.weight)  # some evidence for every grade
     point = OperatingPoint(Threshold(THRESHOLD, "youden"))
     calibration = Calibration(cuts, temperature, point)
-    record = runs.ModelRecord("resnet18", Preprocessing(size).to_dict(), calibration)
+    way = Preprocessing(size, illumination="evened")
+    record = runs.ModelRecord("resnet18", way.to_dict(), calibration)
     runs.Run(folder).save_model(network.state_dict(), record)
     return folder
 
