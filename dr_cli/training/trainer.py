@@ -151,7 +151,21 @@ def start_network(config: TrainConfig, observer: Observer = NOTHING) -> ResNet:
         observer.note("start: ImageNet weights of torchvision (IMAGENET1K_V1)")
     elif config.weights:
         observer.note(load_start(network, Path(config.weights)))
+        _doubt_light(config, observer)
     return network
+
+
+def _doubt_light(config: TrainConfig, observer: Observer) -> None:
+    """Warns where the start's network was made for pixels with their light in them, or without."""
+    try:
+        way = runs.read_record(Path(config.weights or "")).preprocessing
+    except DrError:  # weights of others say nothing of it
+        return
+    if (theirs := way.get("illumination", "kept")) != config.illumination:
+        observer.warning(
+            f"--weights {config.weights}: it learned from pixels with --illumination {theirs}, "
+            f"this run from {config.illumination}: the same suits it better"
+        )
 
 
 def outline(plan: Plan) -> Outline:

@@ -15,8 +15,10 @@ from dr_cli.dataset.augment import normalise
 from dr_cli.dataset.feeding import batches
 from dr_cli.errors import DrError
 from dr_cli.events import NOTHING
+from dr_cli.grades import Calibration
 from dr_cli.labels import reading as labels
 from dr_cli.network.resnet import build_resnet
+from dr_cli.photographs.crop import Preprocessing
 from dr_cli.training import learner as learning
 from dr_cli.training import trainer
 from dr_cli.training.average import Average
@@ -442,3 +444,14 @@ def test_compiling_on_a_cpu_is_done_and_warned_of(planned, tmp_path, monkeypatch
     assert len(compiled) == 1
     assert [text for text in heard.warnings if text.startswith("--compile")]
     assert heard.plans[0].steps_per_epoch == 3
+
+
+@pytest.mark.parametrize(("theirs", "warned"), [("evened", 0), ("kept", 1)])
+def test_a_start_that_knows_another_light_is_warned_of(tmp_path, theirs, warned):
+    way = Preprocessing(32, illumination=theirs).to_dict()
+    record = runs.ModelRecord("resnet18", way, Calibration(), 1)
+    runs.Run(tmp_path).save_model(build_resnet("resnet18").state_dict(), record)
+    listener = Listener()
+    trainer.start_network(TrainConfig(weights=str(tmp_path)), listener)
+    assert len(listener.warnings) == warned
+    assert all("--illumination kept" in text for text in listener.warnings)
