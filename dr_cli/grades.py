@@ -108,6 +108,49 @@ class OperatingPoint:
 
 
 @dataclass(frozen=True)
+class Fellow:
+    """What the other eye's photograph says of an eye: fellow eyes mostly have the same grade."""
+
+    joint: tuple[tuple[float, ...], ...]
+    """[5][5]: the share of training patients with these grades in one eye and the other, symmetric,
+    none of them 0."""
+    weight: float
+    """How far that is believed, in ]0, 1]; 1 would be Bayes' rule for two photographs that have
+    nothing in common but the grades. Chosen on validation images."""
+
+    def join(self, own: NDArray[Any], other: NDArray[Any]) -> NDArray[np.float64]:
+        """Probabilities of an eye, [N, 5], by its own photograph's and the other's, both [N, 5]:
+        own(g) · (Σ_h other(h) · joint(g, h) / (share(g) · share(h)))^weight, over their sum."""
+        joint = np.asarray(self.joint)
+        share = joint.sum(axis=1)
+        said = np.asarray(other, np.float64) @ (joint / np.outer(share, share))
+        both = np.asarray(own, np.float64) * said**self.weight
+        return both / both.sum(axis=1, keepdims=True)
+
+    def to_record(self) -> dict[str, Any]:
+        """As it stands with the weights."""
+        return {"joint": [list(row) for row in self.joint], "weight": self.weight}
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> "Fellow":
+        """The inverse of `to_record`. Raises ValueError on other values."""
+        joint, weight = record["joint"], record["weight"]
+        if np.shape(joint) != (NUM_GRADES, NUM_GRADES) or not _are_numbers(weight, *sum(joint, [])):
+            raise ValueError(f"both_eyes {record!r}")
+        return cls(tuple(tuple(row) for row in joint), weight)
+
+    @classmethod
+    def pooled(cls, several: "Sequence[Fellow | None]") -> "Fellow | None":
+        """The mean of several; None where one is missing."""
+        known = [one for one in several if one]
+        if not known or len(known) < len(several):
+            return None
+        joint = np.mean([one.joint for one in known], axis=0)
+        weight = float(np.mean([one.weight for one in known]))
+        return cls(tuple(tuple(row) for row in joint.tolist()), weight)
+
+
+@dataclass(frozen=True)
 class Calibration:
     """How a network's logits become probabilities, a grade, an alarm: all chosen on validation
     images. Without any: the probabilities as they are, the likeliest grade, an alarm from 0.5.
@@ -121,6 +164,8 @@ class Calibration:
     operating_point: OperatingPoint | None = None
     objective: str = "qwk"
     """What the cuts raise on the images that they were chosen on: "qwk" or "accuracy"."""
+    fellow: Fellow | None = None
+    """With --both-eyes: what the other eye says, where it is there; None: each eye by itself."""
 
     @property
     def decision(self) -> str:
@@ -150,10 +195,11 @@ class Calibration:
         referable = _mean([point.referable if point else None for point in points])
         below = _mean([point.sight_threatening if point else None for point in points])
         point = OperatingPoint(referable, below) if referable else None
-        return cls(mean, None, point, several[0].objective)
+        fellow = Fellow.pooled([one.fellow for one in several])
+        return cls(mean, None, point, several[0].objective, fellow)
 
     def to_record(self) -> dict[str, Any]:
-        """decision, temperature, operating_point: as they stand with the weights."""
+        """decision, temperature, operating_point, both_eyes: as they stand with the weights."""
         cuts, point = self.cuts, self.operating_point
         decision: dict[str, Any] = {"kind": "argmax" if cuts is None else THRESHOLDS}
         if cuts is not None:
@@ -162,6 +208,7 @@ class Calibration:
             "decision": decision,
             "temperature": self.temperature,
             "operating_point": point and point.to_record(),
+            **({"both_eyes": self.fellow.to_record()} if self.fellow else {}),
         }
 
     @classmethod
@@ -182,7 +229,9 @@ class Calibration:
         if temperature is not None and not (_are_numbers(temperature) and temperature > 0):
             raise ValueError(f"temperature {temperature!r}")
         point = point and OperatingPoint.from_record(point)
-        return cls(None if cuts is None else tuple(cuts), temperature, point, objective)
+        cuts, both = None if cuts is None else tuple(cuts), record.get("both_eyes")
+        fellow = Fellow.from_record(both) if both else None
+        return cls(cuts, temperature, point, objective, fellow)
 
 
 def _are_numbers(*values: object) -> bool:

@@ -18,7 +18,7 @@ FIELDS = {  # the subject of each field of TrainConfig in the help
     DATA: ("val", "split_by", "folds"),
     NETWORK: (
         "arch", "pretrained", "weights", "start", "allow_overlap", "size", "illumination",
-        "decision",
+        "decision", "both_eyes",
     ),
     OPTIMISATION: (
         "epochs", "batch_size", "optimizer", "lr", "momentum", "nesterov", "weight_decay",

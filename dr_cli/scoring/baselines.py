@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from dr_cli.grades import NUM_GRADES
 from dr_cli.labels.layouts import SPLITS, TEST, TRAIN, VAL
 from dr_cli.scoring import metrics
+from dr_cli.scoring.both_eyes import find_fellows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,7 +53,7 @@ def find_leaks(
     known = np.isin(split, (TRAIN, VAL)) & ~asked
     patient = table["patient"].astype(object).factorize()[0]  # -1: not known
     return Leaks(
-        _find_fellows(table, known)[asked] >= 0,
+        find_fellows(table, known)[asked] >= 0,
         _shares(patient, known)[asked],
         None if duplicates is None else _shares(duplicates, known)[asked],
     )
@@ -156,20 +157,12 @@ def copy_fellow_eyes(
     copied = np.zeros(len(table), bool)
     for judged in SPLITS:
         sources = (TRAIN, VAL) if judged == TEST else (TRAIN,)
-        fellow = _find_fellows(table, np.isin(stands, sources))
+        fellow = find_fellows(table, np.isin(stands, sources))
         mine = (stands == judged) & (fellow >= 0)
         predicted[mine] = grades[fellow[mine]]
         copied |= mine
     asked = _select(stands, split)
     return predicted[asked], copied[asked]
-
-
-def _find_fellows(table: "pd.DataFrame", known: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """For each row, the first row among `known` that shows the patient's other eye; -1: none."""
-    eyes = table[["patient", "eye"]].astype(object).reset_index(drop=True)
-    first = eyes[known].dropna().drop_duplicates().reset_index(names="row")
-    other = eyes.assign(eye=eyes["eye"].map({"left": "right", "right": "left"}).astype(object))
-    return other.merge(first, how="left")["row"].fillna(-1).to_numpy(np.int64)
 
 
 def _select(stands: NDArray[Any], split: str) -> NDArray[np.bool_]:

@@ -18,6 +18,7 @@ from dr_cli.grades import (
     softmax,
 )
 from dr_cli.scoring import metrics
+from dr_cli.scoring.both_eyes import Pairs, join
 from dr_cli.scoring.metrics import LEAST, Floats
 from dr_cli.scoring.predictions import TARGETS, Sample
 
@@ -36,19 +37,24 @@ def calibrate(
     logits: NDArray[np.float32],
     decision: str = "argmax",
     unit: NDArray[np.int64] | None = None,
+    pairs: Pairs | None = None,
 ) -> Calibration:
     """Temperature, decision and operating point, all from validation images.
 
     grade [N] in 0-4, logits [N, 5] of a network that was not trained on them; decision one of
-    DECISIONS (see `choose_cuts`); unit [N]: whose image it is, in 0..units-1, by default
-    each is of its own patient. The operating point is Youden's. `Calibration()` without images:
-    nothing was chosen.
+    DECISIONS (see `choose_cuts`); unit [N]: whose image it is, in 0..units-1, by default each is of
+    its own patient; pairs: of fellow eyes, which then hear each other. The operating point is
+    Youden's. `Calibration()` without images: nothing was chosen.
     """
     if len(logits) == 0:
         return Calibration()
     temperature = support_temperature(grade, logits, unit)
     probabilities = Calibration(temperature=temperature).probabilities(logits)
-    chosen = Calibration(None, temperature, choose_operating_point(grade, probabilities))
+    fellow = pairs.fit(np.asarray(grade, np.int64), probabilities) if pairs else None
+    if pairs:
+        probabilities = join(probabilities, pairs.fellow, fellow)
+    point = choose_operating_point(grade, probabilities)
+    chosen = Calibration(None, temperature, point, fellow=fellow)
     return choose_cuts(chosen, grade, probabilities, decision)
 
 

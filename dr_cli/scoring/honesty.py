@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dr_cli.grades import Calibration
 from dr_cli.scoring import intervals, metrics
 from dr_cli.scoring.calibration import retemper, tell_temperature
 from dr_cli.scoring.metrics import LEAST, Floats, Statistic
@@ -71,9 +72,10 @@ def bound_errors(found: Floats) -> dict[str, list[float] | None]:
 
 
 def judge_probabilities(
-    sample: Sample, temperature: float | None, found: Mapping[str, Floats]
+    sample: Sample, calibration: Calibration, found: Mapping[str, Floats]
 ) -> Record:
-    """A record's `calibration`: the errors with their intervals, and before the temperature.
+    """A record's `calibration`: the errors with their intervals, and before the temperature (None
+    where each eye has heard its fellow since).
 
     found: `errors` as `sum_errors` gives them, of the images, then of each replicate.
     """
@@ -83,7 +85,10 @@ def judge_probabilities(
         nothing = dict.fromkeys(names)
         return {**nothing, "curve": [], "ci95": dict.fromkeys(ERRORS)}
     true, probabilities = told
-    before = temperature and _measure_errors(true, retemper(probabilities, temperature))
+    temperature = calibration.temperature
+    before = None
+    if temperature and not calibration.fellow:
+        before = _measure_errors(true, retemper(probabilities, temperature))
     after = _measure_errors(true, probabilities)
     curve = after.pop("curve")
     return {

@@ -25,6 +25,7 @@ from dr_cli.scoring.baselines import (
     read_doubles,
     score_copies,
 )
+from dr_cli.scoring.both_eyes import join_rows
 from dr_cli.scoring.comparison import compare
 from dr_cli.scoring.evaluation import Evaluation
 from dr_cli.scoring.flow import count_failed, describe_flow
@@ -220,9 +221,11 @@ def tabulate(
 ) -> "pd.DataFrame":
     """Rows (path, grade, patient, eye) with p0–p4 ([N, 5]) and predicted: a predictions file.
 
-    Probabilities are rounded before the decision, so whoever reads the file decides the same.
+    With --both-eyes each eye hears its fellow, where that is among the rows. Probabilities are
+    rounded before the decision, so whoever reads the file decides the same.
     """
-    table, probabilities = rows.reset_index(drop=True), probabilities.round(6)
+    probabilities = join_rows(rows, probabilities, calibration.fellow).round(6)
+    table = rows.reset_index(drop=True)
     table[PROBABILITIES] = probabilities
     table["predicted"] = calibration.decide(probabilities)
     return table

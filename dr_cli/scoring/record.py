@@ -109,7 +109,7 @@ def build_record(
         "failed": context.failed,
         "grade_counts": graded and graded.counts.sum(axis=1).tolist(),
         **headline.measure(sample, found),
-        "calibration": honesty.judge_probabilities(sample, calibration.temperature, found),
+        "calibration": honesty.judge_probabilities(sample, calibration, found),
         "per_grade": per_grade.measure_grades(graded, sample, rates) if graded else [],
         "confusion": graded and graded.counts.tolist(),
         "decision": calibration.decision if context.decisions else None,

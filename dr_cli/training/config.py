@@ -91,6 +91,9 @@ class TrainConfig:
         "What the grades are decided for: qwk and accuracy cut the expected grade where validation "
         "scores best in it, argmax takes the likeliest grade; thresholds is qwk.",
     )
+    both_eyes: bool = _option(
+        False, "Grade a patient's two eyes together: each by what the other shows, too."
+    )
     val: str = _option(
         str(DEFAULT_VAL),
         "Validation: a fraction of train by patient, a folder or table of its own, or `test`.",

@@ -21,6 +21,7 @@ from dr_cli.labels.reading import read as read_labels
 from dr_cli.photographs.crop import Preprocessing
 from dr_cli.runs import FURTHER
 from dr_cli.sample import named
+from dr_cli.scoring.both_eyes import find_fellows
 from dr_cli.scoring.overlap import PATHS_ALONE, find_seen, find_start
 from dr_cli.training import audit
 from dr_cli.training.config import TrainConfig, number
@@ -256,6 +257,11 @@ def _check_splits(plan: Plan) -> None:
         held = f"grade {grades.pop()} alone" if grades else "no image"
         need = "at least two grades are needed to learn from"
         raise UsageError(f"{root}: the training split holds {held}: {need}")
+    if plan.config.both_eyes and (find_fellows(plan.rows.iloc[plan.indices("val")]) < 0).all():
+        raise UsageError(
+            f"{root}: --both-eyes needs validation patients of whom both eyes are known: give "
+            "--patient-column, or leave it out"
+        )
     if not plan.evaluated:
         raise UsageError(f"{root}: neither validation nor test images: give --val")
 

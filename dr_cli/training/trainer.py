@@ -27,6 +27,7 @@ from dr_cli.photographs import duplicates
 from dr_cli.plots import lines
 from dr_cli.plots.confusion import ConfusionMatrix
 from dr_cli.sample.mark import is_drawn
+from dr_cli.scoring.both_eyes import NOTHING_SAID, Pairs
 from dr_cli.scoring.calibration import calibrate, tell_temperature
 from dr_cli.scoring.of_run import evaluate_run, tabulate
 from dr_cli.scoring.predictions import number_units
@@ -269,7 +270,11 @@ def finish_run(
     calibration = Calibration()
     if "val" in logits:
         unit = number_units(plan.rows.iloc[plan.indices("val")])[0]
-        calibration = calibrate(plan.grades("val"), logits["val"], plan.config.decision, unit)
+        pairs = pair_eyes(plan) if plan.config.both_eyes else None
+        grade, decision = plan.grades("val"), plan.config.decision
+        calibration = calibrate(grade, logits["val"], decision, unit, pairs)
+        if pairs and calibration.fellow is None:
+            observer.note(NOTHING_SAID)
         if note := tell_temperature(calibration.temperature):
             learner.observer.note(f"temperature {note}")
     save_model(run, plan, network, learner.best_epoch, calibration)
@@ -280,6 +285,12 @@ def finish_run(
     last = plan.evaluated[-1]
     shown = pictures.make_pictures(tables[last], plan.dataset, plan.indices(last), network.eval())
     return write_findings(run, tables, learner.rows, shown)
+
+
+def pair_eyes(plan: Plan) -> Pairs:
+    """What --both-eyes is fitted on: how training patients' eyes agree, and validation's pairs."""
+    train, val = (plan.rows.iloc[plan.indices(split)] for split in ("train", "val"))
+    return Pairs.of(train, val)
 
 
 def write_findings(

@@ -1,0 +1,47 @@
+"""--both-eyes, from training to figures."""
+
+import json
+
+import pandas as pd
+import pytest
+
+from dr_cli.runs import read_record
+from tests.builders import photographs
+from tests.builders.program import dr
+
+
+@pytest.fixture(scope="module")
+def run(world, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("both")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DR_RUNS", str(folder))
+        # brightness tells the grade here
+        chosen = ("--illumination", "kept", "--size", 32, "--epochs", 3, "--both-eyes")
+        done = dr("train", world / "data", *chosen, "--name", "both")
+        assert done.exit_code == 0, done.output
+    return folder / "both"
+
+
+def test_data_and_files_give_the_same_figures(world, run):
+    told = json.loads((run / "summary.json").read_text())["test"]
+    fresh = json.loads(dr("eval", run, world / "data", "--split", "test").stdout)
+    for name in ("qwk", "accuracy", "referable"):
+        assert fresh[name] == told[name]
+    assert told["calibration"]["before"] is None or read_record(run).calibration.fellow is None
+
+
+def test_without_pairs_it_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("DR_RUNS", str(tmp_path / "runs"))
+    data = photographs.table(tmp_path / "data")
+    columns = ("--image-column", "photo", "--grade-column", "stage")
+    done = dr("train", data, *columns, "--size", 32, "--epochs", 1, "--both-eyes")
+    assert done.exit_code == 2
+    assert "--both-eyes needs validation patients of whom both eyes are known" in done.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_predictions_are_those_of_eyes_that_heard_each_other(world, run):
+    rule = read_record(run).calibration.fellow
+    told = pd.read_csv(run / "predictions-test.csv")
+    assert (rule is None) == ("each eye is graded by itself" in (run / "log.txt").read_text())
+    assert told[[f"p{k}" for k in range(5)]].sum(axis=1).to_numpy() == pytest.approx(1, abs=1e-5)
