@@ -135,7 +135,8 @@ class Fellow:
     def from_record(cls, record: Mapping[str, Any]) -> "Fellow":
         """The inverse of `to_record`. Raises ValueError on other values."""
         joint, weight = record["joint"], record["weight"]
-        if np.shape(joint) != (NUM_GRADES, NUM_GRADES) or not _are_numbers(weight, *sum(joint, [])):
+        square = np.shape(joint) == (NUM_GRADES, NUM_GRADES)
+        if not square or not _are_numbers(weight, *(share for row in joint for share in row)):
             raise ValueError(f"both_eyes {record!r}")
         return cls(tuple(tuple(row) for row in joint), weight)
 
