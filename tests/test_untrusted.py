@@ -372,6 +372,16 @@ def test_weights_whose_record_is_none(run, key, value):
         Preprocessing.from_dict(runs.read_record(run).preprocessing)
 
 
+@pytest.mark.parametrize(
+    ("old", "new"), [(",1,patient", ",,patient"), (",1,patient", ",9,patient")]
+)
+def test_a_broken_prediction_is_named_wherever_it_is_read(run, old, new):
+    """Those of validation are read to choose thresholds anew."""
+    replace_in(run / "predictions-val.csv", old, new)
+    done = dr("eval", run, "--decision", "accuracy", "--bootstrap", 0)
+    refused(done, "predictions-val.csv, line ")
+
+
 # --- lines that a stray double quote would swallow
 
 

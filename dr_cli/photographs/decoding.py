@@ -47,6 +47,8 @@ for _plugin in _PLUGINS:
 # Pillow's warning from half of what it refuses on would name a library's line.
 # For the process, because `warnings.catch_warnings` is not safe among the threads that decode.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+# Likewise what it says of broken tags of a picture that is read, or refused in a line, all the same.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 
 class UnreadableImage(DrError):  # noqa: N818 - named as what it is about

@@ -28,7 +28,7 @@ from dr_cli.report.finding import Found, find_runs, tell_progress
 from dr_cli.runs import SAMPLE_FOLDER, DataRecord, Run, counted_split
 from dr_cli.sample import named
 from dr_cli.scoring.of_run import compare_runs
-from dr_cli.scoring.predictions import check
+from dr_cli.scoring.predictions import read_checked
 from dr_cli.scoring.record import Record
 
 MOST_IN_A_CELL = 100  # images listed of one confusion cell, the most confident first
@@ -136,8 +136,7 @@ def _describe_run(run: Run, name: str, no_pictures: bool, listed: int) -> Record
     for measured in filter(None, map(summary.get, ("val", "test"))):
         _need(measured, NEEDED_FIGURES, run["summary.json"])
     record = _without_run(summary[split])
-    predictions = run.predictions(split)
-    check(predictions, str(run[f"predictions-{split}.csv"]))
+    predictions = read_checked(run, split)
     counts = _count_splits(run)
     data = _describe_data(config.data, no_pictures)
     pictures = [] if no_pictures else gallery.check(run.pictures(), run["pictures.json"])

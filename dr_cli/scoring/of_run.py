@@ -30,7 +30,12 @@ from dr_cli.scoring.comparison import compare
 from dr_cli.scoring.evaluation import Evaluation
 from dr_cli.scoring.flow import count_failed, describe_flow
 from dr_cli.scoring.intervals import REPLICATES
-from dr_cli.scoring.predictions import OWN_THRESHOLDS, PROBABILITIES, find_threshold
+from dr_cli.scoring.predictions import (
+    OWN_THRESHOLDS,
+    PROBABILITIES,
+    find_threshold,
+    read_checked,
+)
 from dr_cli.scoring.reading import read_predictions
 from dr_cli.scoring.record import USUAL, Context, Record, Scoring, build_record
 from dr_cli.scoring.screening import PREVALENCES
@@ -248,7 +253,7 @@ def _gather_predictions(run: Run, split: str, chosen: Calibration, rules: Rules)
     wanted = [s for s in ("val", "test") if run.has(s)] if split == "all" else [split]
     if split == "all" and run.config().picked_on_test:  # then the two are the same images
         wanted = ["test"]
-    table = pd.concat([run.predictions(s) for s in wanted], ignore_index=True)
+    table = pd.concat([read_checked(run, s) for s in wanted], ignore_index=True)
     if chosen.cuts != run.calibration().cuts:
         table["predicted"] = chosen.decide(table[PROBABILITIES].to_numpy())
     return table
@@ -296,7 +301,7 @@ def _read_validation(run: Run, flag: str) -> tuple[NDArray[Any], NDArray[Any]]:
     """Grades [N] and probabilities [N, 5] of the run's validation images."""
     if not run.has("val"):
         raise UsageError(f"{flag} is chosen on validation predictions: {run.folder} has none")
-    table = run.predictions("val")
+    table = read_checked(run, "val")
     return table["grade"].to_numpy(), table[PROBABILITIES].to_numpy()
 
 

@@ -22,6 +22,7 @@ from dr_cli.grades import (
     Threshold,
     probability_from,
 )
+from dr_cli.runs import Run
 from dr_cli.scoring import intervals, metrics
 
 if TYPE_CHECKING:
@@ -43,6 +44,14 @@ CELLS: dict[str, tuple[str, Callable[[NDArray[Any]], NDArray[np.bool_]]]] = {
     **dict.fromkeys(("referable", "gradable"), _FLAG),
     **dict.fromkeys((*PROBABILITIES, "referable_probability"), _PROBABILITY),
 }
+
+
+def read_checked(run: Run, split: str) -> "pd.DataFrame":
+    """A run's own predictions of a split. Raises UsageError as `check` does: they may have been
+    written by anybody."""
+    table = run.predictions(split)
+    check(table, str(run[f"predictions-{split}.csv"]))
+    return table
 
 
 def check(
