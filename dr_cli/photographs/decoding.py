@@ -47,7 +47,7 @@ for _plugin in _PLUGINS:
 # Pillow's warning from half of what it refuses on would name a library's line.
 # For the process, because `warnings.catch_warnings` is not safe among the threads that decode.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
-# Likewise what it says of broken tags of a picture that is read, or refused in a line, all the same.
+# Likewise what it says of broken tags of a picture, which is read all the same, or refused.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 
