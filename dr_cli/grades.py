@@ -20,7 +20,7 @@ DECISIONS = ("qwk", "accuracy", "argmax")  # what decides the grade: see `Calibr
 THRESHOLDS = "thresholds"  # what cuts are called in records; of an option another word for "qwk"
 GIVEN = "given by --threshold"  # the rule of a threshold that no images chose
 UNTRIED = (
-    "temperature and thresholds were chosen without --tta: the mean over four flips is less sure, "
+    "temperature and thresholds were chosen without --tta: the mean over eight views is less sure, "
     "so sensitivity and specificity may have moved along the curve"
 )
 

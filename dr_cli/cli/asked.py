@@ -76,7 +76,7 @@ Checklist = Annotated[
 ]  # fmt: skip
 Tta = Annotated[
     bool,
-    typer.Option("--tta", help="Mean over four flips, with DATA.", rich_help_panel=EVALUATION),
+    typer.Option("--tta", help="Mean over eight views, with DATA.", rich_help_panel=EVALUATION),
 ]
 Cut = Annotated[
     str | None,

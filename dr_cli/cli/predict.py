@@ -64,7 +64,10 @@ Resume = Annotated[
     ),
 ]  # fmt: skip
 Tta = Annotated[
-    bool, typer.Option("--tta", help="Mean over four flips: slower.", rich_help_panel=NETWORK)
+    bool,
+    typer.Option(
+        "--tta", help="Mean over eight views: as many times slower.", rich_help_panel=NETWORK
+    ),
 ]
 MaxPixels = Annotated[
     int | None,

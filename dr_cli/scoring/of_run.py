@@ -104,7 +104,7 @@ def evaluate(
     of the labels to give the figures by, too. prevalences: shares of people, in ]0, 1[, in which
     predictive values are told. columns: the names of a table's columns, by "image", "grade",
     "patient", "split", and "grade_map"; the run's own data are read as it read
-    them. tta: the mean over four flips.
+    them. tta: the mean over eight views.
 
     The record is a dict that goes into JSON as it is, and that a notebook shows as tables; README
     names its fields. Rates, AUC, ECE and probabilities

@@ -24,18 +24,11 @@ from dr_cli.dataset.feeding import batches
 from dr_cli.device import choose
 from dr_cli.grades import Calibration, referable_probability, softmax
 from dr_cli.labels import reading
-from dr_cli.network.grader import Member
+from dr_cli.network.grader import Member, turn
 from dr_cli.scoring import calibration, metrics
 
 VIEWS = (1, 4, 8)
 BATCH = 32
-
-
-def turn(pixels: torch.Tensor, view: int) -> torch.Tensor:
-    """uint8 [N, 3, S, S] in one of the eight ways a square can lie; the first four are mirrored."""
-    axes = [axis for bit, axis in ((1, 3), (2, 2)) if view & bit]
-    pixels = pixels.flip(axes) if axes else pixels
-    return pixels.transpose(2, 3) if view & 4 else pixels
 
 
 def predict(member: Member, dataset: FundusDataset, views: int) -> np.ndarray:

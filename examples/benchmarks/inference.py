@@ -33,6 +33,7 @@ def untrained(folder: Path, arch: str, size: int) -> Path:
     """A run's weights that never learnt: as fast as any."""
     torch.manual_seed(0)
     record = runs.ModelRecord(arch, Preprocessing(size).to_dict(), Calibration())
+    folder.mkdir(parents=True, exist_ok=True)
     runs.Run(folder).save_model(build_resnet(arch).state_dict(), record)
     return folder
 

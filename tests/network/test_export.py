@@ -33,6 +33,7 @@ def save(folder, seed, temperature, cuts=CUTS, size=SIZE):
     calibration = Calibration(cuts, temperature, point)
     way = Preprocessing(size, illumination="evened")
     record = runs.ModelRecord("resnet18", way.to_dict(), calibration)
+    folder.mkdir(parents=True, exist_ok=True)
     runs.Run(folder).save_model(network.state_dict(), record)
     return folder
 

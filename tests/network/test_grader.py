@@ -30,6 +30,7 @@ def untrained(seed=0):
 
 def save(folder, seed=0, way=WAY, temperature=1.0):
     record = runs.ModelRecord("resnet18", way.to_dict(), Calibration(temperature=temperature))
+    folder.mkdir(parents=True, exist_ok=True)
     runs.Run(folder).save_model(untrained(seed).state_dict(), record)
     return folder
 
@@ -100,9 +101,9 @@ def test_in_bf16_the_bits_are_those_of_the_run_itself(pixels):
     assert np.array_equal(grader.probabilities(batches(pixels)), softmax(plain))
 
 
-def test_with_flips_probabilities_are_the_mean_of_four_views(pixels):
+def test_with_tta_probabilities_are_the_mean_of_the_eight_ways_a_square_can_lie(pixels):
     processor = choose("cpu", "fp32")
-    views = (pixels, pixels.flip(3), pixels.flip(2), pixels.flip((2, 3)))
+    views = [p.rot90(k, (2, 3)) for p in (pixels, pixels.flip(3)) for k in range(4)]
     each = [softmax(logits_of(untrained(), batches(view), WAY, processor)) for view in views]
     grader = Grader([Member(untrained(), WAY, Calibration(), processor)])
     found = grader.probabilities(batches(pixels), tta=True)
