@@ -34,6 +34,7 @@ def write_run(
     qwk: validation's, in summary.json; drawn: the eyes are the built-in sample set's.
     """
     run = Run(folder)
+    folder.mkdir(parents=True, exist_ok=True)
     options = {"arch": "resnet18", "epochs": 4, "size": 224} | options
     preprocessing = Preprocessing(options["size"]).to_dict()
     root = SAMPLE if drawn else ROOT

@@ -220,7 +220,11 @@ def test_a_cross_validation_is_one_run_without_weights(tmp_path: Path) -> None:
         del summary["val"]
     [told] = reading.collect([tmp_path])["runs"]
     assert (told["name"], told["best_epoch"], told["val"]) == ("pool", None, None)
-    assert told["decision"] == {"kind": "thresholds", "thresholds": [0.5, 1.5, 2.5, 3.5]}
+    assert told["decision"] == {
+        "kind": "thresholds",
+        "thresholds": [0.5, 1.5, 2.5, 3.5],
+        "objective": "qwk",
+    }
     assert run.calibration() == calibration
     text = Elements(page.render(reading.collect([tmp_path]))).text
     assert "weights of epoch" not in text
