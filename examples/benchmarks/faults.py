@@ -25,7 +25,8 @@ for threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 import numpy as np  # noqa: E402
 from trials import FAULTS, Fault, Lost, Skipped, Trial  # noqa: E402
 
-ROOMS = ("killed", "fuzzed")  # of `trials`, each with faults of a kind, in the table's order
+# Rooms of `trials`, each with faults of a kind, in the order of the table.
+ROOMS = ("killed", "stopped", "storage", "together", "fuzzed")
 
 
 def main() -> int:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import time
 import zipfile
 from collections.abc import Iterator
@@ -136,3 +137,10 @@ def need_whole(run: Path) -> None:
             readers[path.suffix](path)
         except (OSError, ValueError, RuntimeError, EOFError, zipfile.BadZipFile) as error:
             need(False, f"{path.name} is not whole ({error})")
+
+
+def copy_eyes(trial: Trial) -> Path:
+    """A cache of the trial's own that holds the drawn eyes, and no crops."""
+    cache = trial.folder / "cache"
+    shutil.copytree(trial.kept / "cache" / "sample", cache / "sample")
+    return cache

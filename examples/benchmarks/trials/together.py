@@ -1,0 +1,122 @@
+"""Several processes at once, and runs that must come to the same bits."""
+
+import os
+import time
+from pathlib import Path
+
+from trials import Trial, fault, need, program, runs
+
+
+@fault("two trainings begin at once, in one folder, on one empty cache", tries=6)
+def twins(trial: Trial) -> None:
+    reference, _ = runs.reference(trial)
+    eyes = runs.eyes(runs.copy_eyes(trial))
+    where = {"DR_CACHE": str(trial.folder / "cache"), "DR_RUNS": str(trial.folder / "runs")}
+    options = [*runs.OPTIONS]
+    at = options.index("--name")
+    del options[at : at + 2]
+    pair = [
+        program.start("train", eyes, *options, said=trial.folder / f"said-{k}.txt", **where)
+        for k in range(2)
+    ]
+    for process in pair:
+        code = process.wait()
+        need(code == 0, f"one ended with {code}: {process.said()[-300:]!r}")
+    made = sorted(path.name for path in (trial.folder / "runs").iterdir())
+    need(made == ["resnet18", "resnet18-2"], f"they made {made}")
+    for name in made:
+        runs.need_equal(trial.folder / "runs" / name, reference)
+
+
+@fault("a run that is being trained is resumed, reported and predicted with", tries=6)
+def looked_at(trial: Trial) -> None:
+    """The second is refused, the others work or say in a line what is not there yet."""
+    reference, _ = runs.reference(trial)
+    run, eyes = trial.folder / "runs" / "run", runs.eyes(trial.kept / "cache")
+    process = runs.train(trial, trial.kept / "cache", "--save-every", 0)
+    while not run.exists() and not process.ended():
+        time.sleep(0.01)
+    asked = {
+        "resume": ("train", "--resume", run),
+        "report": ("report", run.parent, reference, "--out", trial.folder / "page.html"),
+        "predict": ("predict", eyes / "images", "--run", run, "--format", "csv"),
+        "eval": ("eval", run, "--format", "json"),
+    }
+    others = {
+        name: program.start(*command, said=trial.folder / f"{name}.txt", DR_CACHE=os.devnull)
+        for name, command in asked.items()
+    }
+    for name, other in others.items():
+        code, said = other.wait(), other.said()
+        need(code in (0, 1, 2) and "Traceback" not in said, f"{name}: {code}, {said[-200:]!r}")
+        if name == "resume":
+            need("being trained by another process" in said, f"resumed: {said[-200:]!r}")
+    need(process.wait() == 0, f"the training ended so: {process.said()[-300:]!r}")
+    runs.need_equal(run, reference)
+
+
+@fault("DR_CACHE_MAX evicts crops that a training reads", tries=6)
+def evicted(trial: Trial) -> None:
+    reference, _ = runs.reference(trial)
+    cache = runs.copy_eyes(trial)
+    process = runs.train(trial, cache)
+    shards = cache / "crops"
+    while not list(shards.rglob("*.crops")) and not process.ended():
+        time.sleep(0.01)
+    code = program.start(
+        "train", runs.eyes(cache), "--size", 48, "--epochs", 1, "--name", "other", "--quiet",
+        said=trial.folder / "other.txt", DR_CACHE=str(cache), DR_CACHE_MAX="300k",
+        DR_RUNS=str(trial.folder / "others"),
+    ).wait()  # fmt: skip
+    need(code == 0, "the run that evicts did not end well")
+    need(process.wait() == 0, f"the reader ended so: {process.said()[-300:]!r}")
+    runs.need_equal(trial.folder / "runs" / "run", reference)
+
+
+@fault("another number of workers", tries=3)
+def workers(trial: Trial) -> None:
+    reference, _ = runs.reference(trial)
+    cache = runs.copy_eyes(trial)
+    process = runs.train(trial, cache, "--workers", 1 + trial.number * 2)
+    need(process.wait() == 0, f"it ended so: {process.said()[-300:]!r}")
+    runs.need_equal(trial.folder / "runs" / "run", reference)
+
+
+@fault("a loss that is no number", tries=3)
+def diverged(trial: Trial) -> None:
+    rate = 10.0 ** float(trial.rng.uniform(18, 30))
+    process = runs.train(trial, trial.kept / "cache", "--lr", rate, "--save-every", 0)
+    code, said = process.wait(), process.said()
+    need(code == 1, f"ended with {code}")
+    need("the loss is" in said and ".jpg" in said and "--lr" in said, f"it said {said[-300:]!r}")
+    runs.need_whole(trial.folder / "runs" / "run")
+
+
+@fault("memory runs out at a random size", tries=10)
+def memory(trial: Trial) -> None:
+    """A limit of address space, from what is loaded already up to what is enough."""
+    import resource
+    from contextlib import contextmanager
+
+    @contextmanager
+    def limited():
+        from dr_cli import machine
+
+        machine.free_memory = lambda: None
+        held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        room = int(trial.rng.uniform(50, 700)) * 2**20
+        resource.setrlimit(resource.RLIMIT_AS, (held + room, held + room))
+        yield
+
+    runs.reference(trial)
+    run = trial.folder / "runs" / "run"
+    process = program.start(
+        "train", runs.eyes(trial.kept / "cache"), *runs.OPTIONS, "--batch-size", 24, "--size", 96,
+        said=trial.folder / "said.txt", within=limited, DR_CACHE=str(trial.folder / "cache"),
+        DR_RUNS=str(run.parent),
+    )  # fmt: skip
+    code, said = process.wait(), process.said()
+    if run.exists():
+        runs.need_whole(run)
+    need(code in (0, 1) and "Traceback" not in said, f"ended with {code}: {said[-300:]!r}")
+    need(code == 0 or "memory" in said, f"memory is not named: {said[-300:]!r}")
