@@ -256,3 +256,15 @@ def test_install_refuses_an_old_python(tmp_path):
     assert done.returncode == 1
     assert "needs Python 3.11" in done.stderr
     assert "went on" not in done.stdout
+
+
+def test_faults_are_listed_and_a_trial_is_done(tmp_path):
+    """The trials themselves take minutes; what they found has a test of its own elsewhere."""
+    script = ROOT / "examples" / "benchmarks" / "faults.py"
+    listed = started(sys.executable, script, "--list")
+    assert "SIGKILL at a random moment" in listed.stdout
+    done = started(sys.executable, script, "--only", "nobody may write", TMPDIR=tmp_path)
+    *_, row = done.stdout.splitlines()
+    assert row.startswith(
+        "| a run folder that nobody may write, or whose name is too long | 4 | 4 |"
+    )

@@ -150,7 +150,7 @@ class Learner:
             now = time.perf_counter()
             saving = interrupts.asked() or now - saved > 60 * self.config.save_every
             if self.device.type == "cpu" or saving or now - shown > SHOW_EVERY:
-                self.check_losses(epoch, recent)
+                check_losses(self, epoch, recent)
             with self.clock("metrics"):
                 totals += torch.stack([loss * count, hits])
                 if now - shown > SHOW_EVERY:
@@ -162,25 +162,11 @@ class Learner:
                 interrupts.check()
                 with self.clock("saving"):
                     keep()
-        self.check_losses(epoch, recent)
+        check_losses(self, epoch, recent)
         self.part = Part(self.steps, tuple(totals.tolist()), time.perf_counter() - start, done)
         means = _means(totals, done)
         self.observer.batch(epoch, "train", len(order), len(order), means)
         return {"lr": lr, "train_loss": means["loss"], "train_accuracy": means["accuracy"]}
-
-    def check_losses(self, epoch: int, recent: list[tuple[Tensor, Tensor]]) -> None:
-        """Raises DrError where a loss of these steps is no number, before anything is saved."""
-        for loss, index in recent:
-            if not math.isfinite(value := loss.item()):
-                paths = [self.plan.dataset.paths[k] for k in index.tolist()]
-                self.observer.warning(f"the loss is {value} after: {', '.join(paths)}")
-                kept = f"the weights of epoch {self.best_epoch} are kept" * bool(self.best_epoch)
-                raise DrError(
-                    f"the loss is {value} in epoch {epoch}, after a batch with {paths[0]}: try a "
-                    f"smaller --lr than {self.config.learning_rate:g}, a longer --warmup or "
-                    f"--precision fp32, and look at these photographs; {kept or 'none is kept'}"
-                )
-        recent.clear()
 
     # -- one step
 
@@ -271,6 +257,22 @@ class Learner:
         self.rows, self.part = state["rows"], Part(**state["part"])
         self.best_epoch = state["best_epoch"]
         self.best = tuple(state["best"])
+
+
+def check_losses(learner: Learner, epoch: int, recent: list[tuple[Tensor, Tensor]]) -> None:
+    """Raises DrError where a loss of these steps is no number, before anything is saved."""
+    for loss, index in recent:
+        if not math.isfinite(value := loss.item()):
+            paths = [learner.plan.dataset.paths[k] for k in index.tolist()]
+            learner.observer.warning(f"the loss is {value} after: {', '.join(paths)}")
+            best = learner.best_epoch
+            kept = f"the weights of epoch {best} are kept" if best else "none is kept"
+            raise DrError(
+                f"the loss is {value} in epoch {epoch}, after a batch with {paths[0]}: try a "
+                f"smaller --lr than {learner.config.learning_rate:g}, a longer --warmup or "
+                f"--precision fp32, and look at these photographs; {kept}"
+            )
+    recent.clear()
 
 
 def judge(row: Mapping[str, Any]) -> tuple[float, float] | None:
