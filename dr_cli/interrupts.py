@@ -61,12 +61,12 @@ def listen(told: Callable[[], None]) -> Iterator[None]:
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler if _asked is None else signal.SIG_DFL)
         signal.set_wakeup_fd(woken)
         writer.close()
-        watcher.join()
+        watcher.join()  # before a second signal may end the process, the first one is told
         reader.close()
+        for number, handler in before.items():
+            signal.signal(number, handler if _asked is None else signal.SIG_DFL)
 
 
 @contextmanager

@@ -39,9 +39,11 @@ def _stop(trial: Trial, numbers) -> None:
     if code == 0:  # it came too late
         return
     own = {128 + int(number) for number in numbers}
+    if "interrupted" in said:  # it was about to end, and the second one did it
+        own |= {-int(number) for number in numbers[1:]}
     early = {-int(number) for number in numbers} if not run.exists() else set()  # as Python begins
     need(code in own | early, f"ended with {code} and not {own}: {said[-200:]!r}")
-    if code > 0:
+    if code > 0 or run.exists():
         told = [line for line in said.splitlines() if "interrupted" in line]
         need(len(told) == 1, f"interrupted is said {len(told)} times: {said[-200:]!r}")
         way = f"--resume {run}" if run.exists() else "nothing was begun"
