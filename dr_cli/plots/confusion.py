@@ -137,10 +137,10 @@ class ConfusionMatrix:
         return ax
 
     def save(self, path: str | Path, title: str | None = None, dpi: int = 150) -> Path:
-        """Draw into a file (PNG, SVG, PDF by its name): whole or not at all."""
+        """Draw into a file (PNG, SVG, PDF by its name): whole or not at all. WriteError where its
+        folder is not there or cannot be written to."""
         path = Path(path)
         figure: Any = self.plot(title=title).figure
-        path.parent.mkdir(parents=True, exist_ok=True)
         with whole(path) as aside:
             figure.savefig(aside, dpi=dpi, bbox_inches="tight")  # the layout cuts "True grade"
         return path

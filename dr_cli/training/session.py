@@ -259,10 +259,12 @@ def _at_work(run: Run) -> Iterator[None]:
     try:
         with run.hold():
             yield
-    except WriteError as error:
+    except (DrError, OSError) as error:
         if not run["config.json"].is_file():
             raise DrError(f"{run.folder} was removed or moved while it was trained") from error
-        raise DrError(f"{error}; once it can be, {run.tell_way_on()}") from error
+        if isinstance(error, WriteError):
+            raise DrError(f"{error}; once it can be, {run.tell_way_on()}") from error
+        raise
 
 
 def _describe(plan: Plan) -> dict[str, Any]:
