@@ -14,6 +14,7 @@ takes, so that other work on the machine counts less; threads and the epoch by t
 """
 
 import argparse
+import dataclasses
 import io
 import itertools
 import json
@@ -137,7 +138,9 @@ def augmentation(crops: np.ndarray, repeats: int) -> dict[str, Any]:
     )
     epochs = itertools.count()
 
-    def ours(level: str) -> None:
+    evened = dataclasses.replace(way, illumination="evened")
+
+    def ours(level: str, way: Preprocessing = way) -> None:
         epoch = next(epochs)
         for at in range(0, len(pixels), 8):
             augment(pixels[at : at + 8], way, level, 0, epoch, ids[at : at + 8])
@@ -145,8 +148,9 @@ def augmentation(crops: np.ndarray, repeats: int) -> dict[str, Any]:
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     runs: dict[str, Callable[[], object]] = {
-        level: lambda level=level: ours(level) for level in ("standard", *LEVELS[:2], LEVELS[3])
+        level: lambda level=level: ours(level) for level in sorted(LEVELS, key="standard".__ne__)
     }
+    runs["turn, light evened"] = lambda: ours("turn", evened)
     runs["torchvision, as standard"] = lambda: torch.stack([peer(image) for image in pictures])
     table = compete(runs, len(crops), repeats, time.thread_time)
     torch.set_num_threads(before)
