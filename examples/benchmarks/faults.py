@@ -35,19 +35,22 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--seed", type=int, default=0, help="of all trials (0)")
-    parser.add_argument("--only", metavar="NAME", help="faults whose name holds this")
+    parser.add_argument(
+        "--only", metavar="NAME", action="append", help="faults whose name holds this; repeatable"
+    )
     parser.add_argument("--tries", type=int, help="of each fault, in place of its own number")
     parser.add_argument("--first", type=int, default=0, help="number of the first trial (0)")
     parser.add_argument("--list", action="store_true", help="name the faults and do none")
     asked = parser.parse_args()
     for room in ROOMS:
         importlib.import_module(f"trials.{room}")
-    chosen = [fault for fault in FAULTS if (asked.only or "").lower() in fault.name.lower()]
+    names = [name.lower() for name in asked.only or [""]]
+    chosen = [fault for fault in FAULTS if any(name in fault.name.lower() for name in names)]
     if asked.list:
         print(*(f"{fault.tries:>6}  {fault.name}" for fault in chosen), sep="\n")
         return 0
     if not chosen:
-        parser.error(f"--only {asked.only}: no such fault; see --list")
+        parser.error(f"--only {' '.join(names)}: no such fault; see --list")
     print(
         "| fault | tried | survived | lost | seconds |\n| --- | --: | --: | --- | --: |", flush=True
     )

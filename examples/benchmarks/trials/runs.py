@@ -92,7 +92,8 @@ def _read_metrics(path: Path) -> list[dict[str, str]]:
 
 
 def _read_figures(path: Path) -> Any:
-    told = json.loads(path.read_text())
+    name = path.parent.name
+    told = json.loads(path.read_text().replace(f'"{name}"', '"run"').replace(f' {name}"', ' run"'))
     for record in told.values():
         record["data"] = None  # where the cache is
     return told
