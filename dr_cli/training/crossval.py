@@ -41,7 +41,7 @@ def pool(run: runs.Run, folds: Sequence[runs.Run]) -> dict[str, Any]:
 def average(run: runs.Run, seeds: Sequence[runs.Run]) -> dict[str, Any]:
     """Writes into `run` the mean probabilities of its finished seeds, which share their split;
     returns its summary. Thresholds are chosen on the mean of the validation predictions."""
-    _write_splits(run, seeds[0].splits(), seeds[0])
+    _write_splits(run, seeds[-1].splits(), seeds[0])  # the last knows best what was lost
     rows = _mean_epochs(seeds)
     write_csv(run["metrics.csv"], runs.METRICS, rows)
     tables = {
@@ -61,7 +61,10 @@ def average(run: runs.Run, seeds: Sequence[runs.Run]) -> dict[str, Any]:
 
 
 def _mean_predictions(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """A predictions table with the mean probabilities; their rows are the same images."""
+    """A predictions table with the mean probabilities, of the images that all of them predicted:
+    one that was lost on the way is in none from then on."""
+    common = set.intersection(*(set(table["path"]) for table in tables))
+    tables = [table[table["path"].isin(common)].reset_index(drop=True) for table in tables]
     mean = np.mean([table[PROBABILITIES].to_numpy() for table in tables], axis=0)
     table = tables[0].copy()
     table[PROBABILITIES] = mean.round(6)
@@ -74,6 +77,8 @@ def _agreed_pictures(table: pd.DataFrame, seeds: Sequence[runs.Run]) -> list[dic
     rows = table.set_index("path")
     kept: dict[str, dict[str, Any]] = {}
     for entry in (entry for seed in seeds for entry in seed.pictures()):
+        if entry["path"] not in rows.index:  # lost by a later seed
+            continue
         row = rows.loc[entry["path"]]
         if entry["path"] not in kept and entry["predicted"] == row["predicted"]:
             mean = [float(row[name]) for name in PROBABILITIES]

@@ -1,6 +1,7 @@
 """`dr train --seeds N`: networks on one split, read as their mean."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from dr_cli.errors import UsageError
 from dr_cli.network.grader import Grader
 from dr_cli.runs import Run
 from dr_cli.scoring.predictions import PROBABILITIES
+from dr_cli.training import crossval
 from dr_cli.training.config import TrainConfig
 from tests.builders.photographs import course
 from tests.builders.program import dr
@@ -95,3 +97,13 @@ def test_the_report_lists_it_as_one_run(seeds):
 def test_seeds_of_folds_are_refused():
     with pytest.raises(UsageError, match="--seeds and --folds"):
         TrainConfig(seeds=2, folds=2)
+
+
+def test_a_photograph_that_one_seed_lost_is_in_no_mean(seeds, tmp_path):
+    run = Run(shutil.copytree(seeds.folder, tmp_path / "two"))
+    late = run["seed-4"] / "predictions-test.csv"
+    lines = late.read_text().splitlines(keepends=True)
+    late.write_text("".join(lines[:1] + lines[2:]))
+    crossval.average(run, [Run(folder) for folder in run.seeds()])
+    wanted = seeds.predictions("test")["path"].tolist()
+    assert run.predictions("test")["path"].tolist() == wanted[1:]
