@@ -44,7 +44,7 @@ def test_any_other_error_stays_what_it_is(run):
     def work():
         raise UsageError("another")
 
-    with pytest.raises(UsageError, match="^another$"):
+    with pytest.raises(UsageError, match=r"^another$"):
         at_work(run, work)
 
 
