@@ -2,6 +2,7 @@
 
 import email
 import os
+import re
 import subprocess
 import sys
 import sysconfig
@@ -134,3 +135,24 @@ def test_the_shell_completes():
         [sys.executable, "-m", "dr_cli"], env=os.environ | told, capture_output=True, text=True
     )
     assert done.stdout.split() == ["train"], done.stderr
+
+
+def test_the_lock_is_what_the_project_asks_for_and_names_no_host():
+    """Offered beside the floors: each package once, with hashes, at least as new as its floor."""
+    from packaging.requirements import Requirement
+
+    text = (ROOT / "examples" / "quickstart.lock").read_text(encoding="utf-8")
+    assert "://" not in text
+    assert "index" not in text.replace("--no-emit-index-url", "")
+    locked = dict(re.findall(r"(?m)^([a-z0-9.-]+)==(\S+) \\$", text))
+    assert len(locked) == text.count("==")
+    assert all("--hash=sha256:" in part for part in re.split(r"(?m)^\S+==", text)[1:])
+    for wanted in map(Requirement, PROJECT["dependencies"]):
+        assert wanted.specifier.contains(locked[wanted.name]), wanted
+
+
+def test_each_floor_is_one_version_that_the_lowest_suite_can_install():
+    """tests/lowest.sh takes ">=1.2" for "==1.2"."""
+    groups = [PROJECT["dependencies"], *PROJECT["optional-dependencies"].values()]
+    for wanted in [one for group in groups for one in group if not one.startswith("dr-cli")]:
+        assert re.fullmatch(r"[\w-]+>=\d[\d.]*\d(,<\d+)?", wanted), wanted

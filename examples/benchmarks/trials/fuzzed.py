@@ -184,7 +184,10 @@ def _count_lines(path: Path) -> int:
         text = raw.decode("utf-16" if marked else "utf-8-sig", "replace" if marked else "strict")
     except UnicodeDecodeError:
         text = raw.decode("cp1252", "replace")
-    return sum(bool(line.strip(' ,;\t|"')) for line in re.split("\r\n|\r|\n", text))
+    rows = re.compile(
+        '[^,;\t|]*[^,;\t| "][^,;\t|]*[ ,;\t|]'
+    )  # a name and what parts it from a grade
+    return sum(bool(rows.match(line)) for line in re.split("\r\n|\r|\n", text))
 
 
 # --- run folders ---------------------------------------------------------------------------------
