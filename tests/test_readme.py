@@ -199,6 +199,7 @@ def test_no_option_is_praised_that_is_not_there():
         "--null",
         "--sets",
         "--cost",
+        "--require-hashes",
     }  # pip, benchmarks
     for flag in set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", README)) - of_others:
         assert re.search(rf"{flag}\b", known), flag
