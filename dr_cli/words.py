@@ -50,7 +50,7 @@ def difference(record: Mapping[str, Any] | None) -> str:
     if not record:
         return "n/a"
     told = signed_figure({"value": record["difference"], "ci95": record["ci95"]})
-    return ", ".join(filter(None, [told, p_value(record["p_holm"])]))
+    return ", ".join(filter(None, [told, p_value(record["p_adjusted"])]))
 
 
 def mcnemar(record: Mapping[str, Any] | None) -> str:
@@ -58,7 +58,7 @@ def mcnemar(record: Mapping[str, Any] | None) -> str:
     if not record:
         return "n/a"
     told = f"{record['a_only']:,} : {record['b_only']:,}"
-    return ", ".join(filter(None, [told, p_value(record["p_holm"])]))
+    return ", ".join(filter(None, [told, p_value(record["p_adjusted"])]))
 
 
 def signed(value: float) -> str:

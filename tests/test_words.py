@@ -21,7 +21,7 @@ def test_figures_in_words() -> None:
 
 def test_a_difference_in_words() -> None:
     assert words.signed(-0.0001) == "+0.000"
-    record = {"difference": -0.0411, "ci95": [-0.0722, 0.0011], "p_holm": 0.0002}
+    record = {"difference": -0.0411, "ci95": [-0.0722, 0.0011], "p_adjusted": 0.0002}
     assert words.difference(record) == "−0.041 (−0.072 to +0.001), p < 0.001"
     assert words.difference(None) == "n/a"
 

@@ -241,8 +241,8 @@ PAIRED = {  # what two runs are told apart by
 
 
 def pair_table(pair: Record) -> "Table":
-    """A comparison of two runs; p is Holm's, for as many pairs as there are."""
+    """A comparison of two runs; p is corrected for as many pairs as there are."""
     say = {name: words.mcnemar if "mcnemar" in name else words.difference for name in PAIRED}
     rows = [(told, say[name](pair[name])) for name, told in PAIRED.items() if pair.get(name)]
-    columns = ("test", "difference, or images right alone; p by Holm")
+    columns = ("test", "difference, or images right alone; p, corrected for all pairs")
     return table(f"{pair['a']} − {pair['b']}", columns, rows)

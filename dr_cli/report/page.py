@@ -141,9 +141,9 @@ def to_markdown(data: Record) -> str:
     ]
     if data["comparisons"]:
         told += [
-            "First less second, on the same patients (paired bootstrap); McNemar: images that the "
-            "first : the second alone got right; p of each column corrected for their number "
-            "(Holm).",
+            "First less second, on the same patients, by the signs of their shares; McNemar: "
+            "images that the first : the second alone got right; p of each column corrected for "
+            "all pairs (max T).",
             _tabulate(PAIRS, data["comparisons"]),
         ]
     told += [f"**{item['title']}.** {_escape(item['text'])}" for item in data["card"][1:]]
@@ -183,7 +183,7 @@ def _tabulate_differences(data: Record) -> list[Record]:
     found = []
     for key, title in (("qwk", "QWK"), ("referable_auc", "Referable AUC")):
         cells = {
-            (pair["a"], pair["b"]): (pair[key]["difference"], pair[key]["p_holm"])
+            (pair["a"], pair["b"]): (pair[key]["difference"], pair[key]["p_adjusted"])
             for pair in pairs
             if pair[key]
         }

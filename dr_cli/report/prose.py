@@ -20,7 +20,7 @@ OUT_OF_SCOPE = (
 METRICS = (
     "QWK is Cohen's kappa with quadratic weights: 0 is chance, 1 is full agreement, and a "
     "mistake by two grades weighs four times one by a single grade. Referable is grade 2 or "
-    "more. Intervals come from a bootstrap that draws patients, with both their eyes. "
+    "more. Intervals are over patients, with both their eyes. "
     "Epoch, temperature and thresholds are chosen on validation images unless a warning says "
     "otherwise."
 )

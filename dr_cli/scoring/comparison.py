@@ -1,6 +1,7 @@
 """Two or more runs on the same images: is the difference more than chance?"""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
@@ -10,14 +11,12 @@ from scipy.special import gammaln  # type: ignore[import-untyped]
 
 from dr_cli.errors import UsageError
 from dr_cli.grades import OperatingPoint
-from dr_cli.scoring import intervals, metrics
+from dr_cli.scoring import flips, influence, intervals, metrics
 from dr_cli.scoring.metrics import Floats
-from dr_cli.scoring.predictions import Sample, Target, check
+from dr_cli.scoring.predictions import Answers, Sample, Target, check
 
 if TYPE_CHECKING:
     import pandas as pd
-
-TESTS = ("qwk", "referable_auc", "mcnemar_referable", "mcnemar_grade")
 
 
 def compare(
@@ -30,15 +29,18 @@ def compare(
     """Every pair of runs, as plain dictionaries:
 
         a, b, n, patients,
-        qwk, referable_auc   {"a", "b", "difference" (a - b), "ci95", "p", "p_holm"}
+        qwk, referable_auc   {"a", "b", "difference" (a - b), "ci95", "p", ...}
         mcnemar_referable, mcnemar_grade
-                             {"a_only", "b_only", "p", "p_holm"}: images that one alone got right
+                             {"a_only", "b_only", "p", ...}: images that one alone got right
+
+    and in each of the four, beside p, `p_adjusted`, corrected for the number of pairs by what they
+    have in common (`flips.adjust`), and `p_holm`, corrected for their number alone.
 
     runs: (name, prediction table), matched by `path` (and `split`, where there is one).
-    points: what was chosen on the validation images of each (0.5 without). The differences have
-    paired intervals: both runs meet the same patients in each of `bootstrap` replicates. McNemar's
-    test is `mcnemar`. `p_holm` is p corrected for the number of pairs, within each of the four
-    tests. What a table cannot tell is None.
+    points: what was chosen on the validation images of each (0.5 without). Differences are tested
+    by the signs of the patients' shares (`flips`), the last by `mcnemar`. bootstrap: how many sets
+    of signs the pairs are corrected by; 0 leaves out intervals and p of the differences, and
+    corrects by Holm alone. What a table cannot tell is None.
 
     Raises UsageError where the tables do not hold the same images with the same grades, where
     a name stands there twice, or with fewer than two runs.
@@ -49,33 +51,17 @@ def compare(
     tables = _align(runs)
     each = zip(tables, points or [None] * len(runs), strict=True)
     samples = [Sample.from_table(table, point) for table, point in each]
+    numbers = list(combinations(range(len(runs)), 2))
     shared = samples[0]  # the same images, so the same patients
-    statistics = {
-        f"{i} {figure}": statistic
-        for i, sample in enumerate(samples)
-        for figure, statistic in _prepare_statistics(sample).items()
-    }
-    found = intervals.measure(statistics, shared.units, bootstrap, seed)
-    truth = shared.targets["referable"].truth
-    rarer = min(shared.units_with(truth), shared.units_with(~truth))
-    resting_on = {"qwk": shared.units, "referable_auc": rarer}
-    pairs: list[dict[str, Any]] = []
-    for i, j in combinations(range(len(runs)), 2):
-        a, b = samples[i], samples[j]
-        pair = {"a": names[i], "b": names[j], "n": len(tables[0]), "patients": shared.patients}
-        for figure, units in resting_on.items():
-            pair[figure] = _subtract(found.get(f"{i} {figure}"), found.get(f"{j} {figure}"), units)
-        pair["mcnemar_referable"] = mcnemar(
-            a.targets["referable"].right, b.targets["referable"].right, shared.unit
-        )
-        pair["mcnemar_grade"] = (
-            a.graded and b.graded and mcnemar(a.graded.right, b.graded.right, shared.unit)
-        )
-        pairs.append(pair)
-    for test in TESTS:
-        tested = [pair[test] for pair in pairs if pair[test] is not None]
-        for result, corrected in zip(tested, holm([r["p"] for r in tested]), strict=True):
-            result["p_holm"] = corrected
+    pairs: list[dict[str, Any]] = [
+        {"a": names[i], "b": names[j], "n": len(tables[0]), "patients": shared.patients}
+        for i, j in numbers
+    ]
+    for test, share_out in TESTS.items():
+        parts = [share_out(sample) for sample in samples]
+        for pair, (i, j) in zip(pairs, numbers, strict=True):
+            pair[test] = _tell(test, samples[i], samples[j], parts[i], parts[j], bootstrap > 0)
+        _correct([pair[test] for pair in pairs], numbers, parts, bootstrap, seed)
     return pairs
 
 
@@ -95,13 +81,22 @@ def mcnemar(
     """
     a_only, b_only = a_right & ~b_right, b_right & ~a_right
     surplus = np.bincount(unit, a_only.astype(int) - b_only.astype(int)).astype(np.int64)
+    return {
+        "a_only": int(a_only.sum()),
+        "b_only": int(b_only.sum()),
+        "p": mcnemar_of(surplus),
+    }
+
+
+def mcnemar_of(surplus: NDArray[np.int64]) -> float:
+    """p of `mcnemar`, of each patient's surplus [units]."""
+    if not surplus.any():
+        return 1.0
     chance = _signed_sums(np.abs(surplus))
     reached, most = abs(int(surplus.sum())), (len(chance) - 1) // 2
     distance = np.abs(np.arange(-most, most + 1))
     p = chance[distance > reached].sum() + chance[distance == reached].sum() / 2
-    if not surplus.any():
-        p = 1.0
-    return {"a_only": int(a_only.sum()), "b_only": int(b_only.sum()), "p": min(float(p), 1.0)}
+    return min(float(p), 1.0)
 
 
 def _signed_sums(sizes: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -114,21 +109,6 @@ def _signed_sums(sizes: NDArray[np.int64]) -> NDArray[np.float64]:
         steps[:: 2 * size] = np.exp(log_ways - units * np.log(2))
         chance = np.convolve(chance, steps)
     return chance
-
-
-def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """p-values corrected for their number (Holm, Scandinavian Journal of Statistics 1979,
-    6(2):65-70): the k-th smallest of m times m - k + 1, never less than one before it.
-
-    A None stays None and is no comparison.
-    """
-    known = sorted((p, i) for i, p in enumerate(p_values) if p is not None)
-    corrected: list[float | None] = [None] * len(p_values)
-    largest = 0.0
-    for rank, (p, i) in enumerate(known):
-        largest = max(largest, min(1.0, p * (len(known) - rank)))
-        corrected[i] = largest
-    return corrected
 
 
 def _align(runs: "Sequence[tuple[str, pd.DataFrame]]") -> "list[pd.DataFrame]":
@@ -163,27 +143,95 @@ def _truth(table: "pd.DataFrame", other: "pd.DataFrame") -> NDArray[Any]:
     return Target.from_table(table, "referable").truth
 
 
-def _prepare_statistics(sample: Sample) -> dict[str, metrics.Statistic]:
-    target = sample.targets["referable"]
-    found: dict[str, metrics.Statistic] = {}
-    if target.score is not None:
-        found["referable_auc"] = metrics.weigh_roc_area(target.truth, target.score, sample.unit)
-    if sample.graded:
-        count = sample.graded.count_by(sample.unit)
-        found["qwk"] = lambda weights: metrics.quadratic_weighted_kappa_of(count(weights))
-    return found
+# --- what a run brings to a test: the figure, and what each patient has of it
 
 
-def _subtract(a: Floats | None, b: Floats | None, units: int) -> dict[str, Any] | None:
-    """a, b: a figure of either run on the images, then in each replicate, [1 + B]; None where a
-    table does not tell it. units: patients that it rests on."""
-    if a is None or b is None or np.isnan(a[0] - b[0]):
+@dataclass(frozen=True)
+class Part:
+    value: float
+    shares: Floats | None  # [units], which sum to the value; None where a class is too rare
+
+
+def _share_kappa(sample: Sample) -> Part | None:
+    if not sample.graded:
         return None
-    value, drawn = float(a[0] - b[0]), (a - b)[1:]
+    said = sample.graded
+    figure = metrics.quadratic_weighted_kappa_of
+    moved = influence.of_counts(figure, said.truth, said.said, said.kinds, sample.unit)
+    return _part(float(figure(said.counts)), moved)
+
+
+def _share_area(sample: Sample) -> Part | None:
+    target = sample.targets["referable"]
+    if target.score is None:
+        return None
+    moved = influence.of_area(target.truth, target.score, sample.unit)
+    return _part(metrics.auc(target.truth, target.score), moved)
+
+
+def _share_referable(sample: Sample) -> Part | None:
+    return _count_right(sample.targets["referable"], sample.unit)
+
+
+def _share_graded(sample: Sample) -> Part | None:
+    return _count_right(sample.graded, sample.unit) if sample.graded else None
+
+
+def _count_right(answers: Answers, unit: NDArray[np.int64]) -> Part:
+    return Part(float(answers.right.sum()), np.bincount(unit, answers.right).astype(np.float64))
+
+
+def _part(value: float, moved: Floats | None) -> Part | None:
+    if np.isnan(value):
+        return None
+    told = moved is not None and not np.isnan(moved).any()
+    return Part(value, value / len(moved) + moved if told and moved is not None else None)
+
+
+TESTS: Mapping[str, Callable[[Sample], Part | None]] = {
+    "qwk": _share_kappa,
+    "referable_auc": _share_area,
+    "mcnemar_referable": _share_referable,
+    "mcnemar_grade": _share_graded,
+}
+
+
+def _tell(
+    test: str, a: Sample, b: Sample, ours: Part | None, theirs: Part | None, tested: bool
+) -> dict[str, Any] | None:
+    """What a pair's record says of a test; None where either table does not tell the figure."""
+    if ours is None or theirs is None:
+        return None
+    if test == "mcnemar_referable":
+        return mcnemar(a.targets["referable"].right, b.targets["referable"].right, a.unit)
+    if test == "mcnemar_grade" and a.graded and b.graded:
+        return mcnemar(a.graded.right, b.graded.right, a.unit)
+    shares = None
+    if tested and ours.shares is not None and theirs.shares is not None:
+        shares = ours.shares - theirs.shares
     return {
-        "a": float(a[0]),
-        "b": float(b[0]),
-        "difference": value,
-        "ci95": intervals.difference_interval(drawn, value, units),
-        "p": intervals.p_value(drawn, value, units),
+        "a": ours.value,
+        "b": theirs.value,
+        "difference": ours.value - theirs.value,
+        "ci95": None if shares is None else flips.interval(shares),
+        "p": None if shares is None else flips.p_value(shares),
     }
+
+
+def _correct(
+    told: Sequence[dict[str, Any] | None],
+    numbers: Sequence[tuple[int, int]],
+    parts: Sequence[Part | None],
+    bootstrap: int,
+    seed: int,
+) -> None:
+    """Adds p_adjusted and p_holm to what the pairs say of one test."""
+    p: list[float | None] = [None if one is None else one["p"] for one in told]
+    whole = next((part.shares for part in parts if part and part.shares is not None), np.zeros(0))
+    shares = np.stack(
+        [part.shares if part and part.shares is not None else 0 * whole for part in parts]
+    )
+    adjusted = flips.adjust(p, np.array(numbers), shares, bootstrap, seed)
+    for one, joint, alone in zip(told, adjusted, flips.holm(p), strict=True):
+        if one is not None:
+            one |= {"p_adjusted": joint, "p_holm": alone}

@@ -53,7 +53,7 @@ def flatten(record: Mapping[str, Any]) -> list[Row]:
             where, told = f"{first}against.{pair['b']}.{test}", pair[test] or {}
             if "difference" in told:
                 found.append((where, told["difference"], told["ci95"]))
-            found += _plain(where, told, "p", "p_holm")
+            found += _plain(where, told, "p", "p_adjusted", "p_holm")
     return found
 
 

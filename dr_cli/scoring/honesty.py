@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dr_cli.grades import Calibration
-from dr_cli.scoring import intervals, metrics
+from dr_cli.scoring import influence, intervals, metrics
 from dr_cli.scoring.calibration import retemper, tell_temperature
-from dr_cli.scoring.metrics import LEAST, Floats, Statistic
+from dr_cli.scoring.metrics import Floats, Statistic
 from dr_cli.scoring.predictions import Sample
 
 Record = dict[str, Any]
@@ -28,46 +28,40 @@ def find_probabilities(sample: Sample) -> tuple[NDArray[np.int64], NDArray[np.fl
     return target.truth.astype(np.int64), np.stack([1 - target.score, target.score], axis=1)
 
 
-def sum_errors(
+def sum_gaps(
     grade: NDArray[Any], probabilities: Floats, unit: NDArray[np.int64], units: int
 ) -> Statistic:
-    """What the three rest on, as a function of how often each unit was drawn.
+    """What ECE rests on, as a function of how often each unit was drawn.
 
-    grade, unit [N], probabilities [N, K] -> [B, 8 + parts]: sums over patients of Brier's y, y^2,
-    y n, then NLL's, then n and n^2 (see `intervals.studentised_interval`), then of right less
+    grade, unit [N], probabilities [N, K] -> [B, 1 + parts]: the images, then the sum of right less
     confidence in each part of `metrics`' curve that has images.
     """
-    row = np.arange(len(grade))
     confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == grade
-    wrong = probabilities - (np.arange(probabilities.shape[1]) == np.asarray(grade)[:, None])
-    brier = (wrong**2).sum(axis=1) * (0.5 if wrong.shape[1] == 2 else 1.0)
-    surprise = -np.log(np.maximum(probabilities[row, grade], LEAST))
-    n = np.bincount(unit, minlength=units).astype(np.float64)
-    columns = []
-    for error in (brier, surprise):
-        y = np.bincount(unit, error, units)
-        columns += [y, y**2, y * n]
-    columns += [n, n**2]
     part, gap = metrics.find_bin(confidence), right - confidence
+    columns: list[NDArray[Any]] = [np.bincount(unit, minlength=units)]
     for place in np.unique(part):
         columns.append(np.bincount(unit, np.where(part == place, gap, 0), units))
     sums = np.stack(columns, axis=1)
     return lambda weights: weights @ sums
 
 
-def bound_errors(found: Floats) -> dict[str, list[float] | None]:
-    """The 95% intervals by name. found: [1 + B, 8 + parts] of `sum_errors`, of the images, then of
-    each replicate."""
-    n, n_squared = found[:, 6], found[:, 7]
+def bound_errors(
+    grade: NDArray[np.int64], probabilities: Floats, unit: NDArray[np.int64], gaps: Floats
+) -> dict[str, list[float] | None]:
+    """The 95% intervals by name. grade, unit [N], probabilities [N, K]; gaps [1 + B, 1 + parts] of
+    `sum_gaps`, of the images, then of each replicate."""
+    images = np.bincount(unit).astype(np.float64)
 
-    def bound_mean(first: int) -> list[float] | None:
-        y, y_squared, y_n = found[:, first : first + 3].T
-        return intervals.studentised_interval(np.stack([y, n, y_squared, y_n, n_squared], axis=1))
+    def bound_mean(error: Floats) -> list[float] | None:
+        moved = influence.of_ratio(np.bincount(unit, error), images)
+        return intervals.bound_smooth(float(error.mean()), moved, intervals.LOG)
 
+    if len(gaps) < 2:
+        return dict.fromkeys(ERRORS)
     return {
-        "ece": intervals.gap_interval(found[:, 8:] / n[:, None]),
-        "brier": bound_mean(0),
-        "nll": bound_mean(3),
+        "ece": intervals.gap_interval(gaps[:, 1:] / gaps[:, :1]),
+        "brier": bound_mean(metrics.brier_errors(grade, probabilities)),
+        "nll": bound_mean(metrics.surprises(grade, probabilities)),
     }
 
 
@@ -77,7 +71,7 @@ def judge_probabilities(
     """A record's `calibration`: the errors with their intervals, and before the temperature (None
     where each eye has heard its fellow since).
 
-    found: `errors` as `sum_errors` gives them, of the images, then of each replicate.
+    found: `gaps` as `sum_gaps` gives them, of the images, then of each replicate.
     """
     told = find_probabilities(sample)
     if told is None:
@@ -97,7 +91,7 @@ def judge_probabilities(
         "temperature_note": tell_temperature(temperature),
         "before": before,
         "curve": curve,
-        "ci95": bound_errors(found["errors"]),
+        "ci95": bound_errors(true, probabilities, sample.unit, found["gaps"]),
     }
 
 

@@ -130,22 +130,22 @@ class Figure:
     """What computes it of confusion counts; None for a figure of something else."""
     percent: bool = False
     """Shown as a percentage."""
-    proportion: bool = False
-    """A share of images, so that it has the interval of one."""
+    scale: str | None = None
+    """Of `intervals.SCALES`, where its interval is taken; None for a share of images."""
     mean_of: str | None = None
     """The rate of `per_grade` that it is the mean of over the grades, and has its interval from."""
     lower_is_better: bool = False
 
 
 FIGURES: Mapping[str, Figure] = {  # by the path to it in a record, in the order of tables
-    "accuracy": Figure("Accuracy", accuracy_of, percent=True, proportion=True),
+    "accuracy": Figure("Accuracy", accuracy_of, percent=True),
     "balanced_accuracy": Figure(
         "Balanced accuracy", balanced_accuracy_of, percent=True, mean_of="recall"
     ),
-    "qwk": Figure("QWK", quadratic_weighted_kappa_of),
+    "qwk": Figure("QWK", quadratic_weighted_kappa_of, scale="fisher"),
     "macro_f1": Figure("Macro F1", macro_f1_of, percent=True, mean_of="f1"),
     "mean_absolute_error": Figure(
-        "Mean absolute error, grades", mean_absolute_error_of, lower_is_better=True
+        "Mean absolute error, grades", mean_absolute_error_of, scale="log", lower_is_better=True
     ),
     "referable.auc": Figure("Referable AUC"),
     "referable.sensitivity": Figure("Sensitivity, referable", percent=True),
@@ -237,23 +237,31 @@ def expected_calibration_error(grade: ArrayLike, probabilities: NDArray[Any]) ->
 
 
 def brier_score(grade: ArrayLike, probabilities: NDArray[Any]) -> float:
-    """Mean over images of the squared distance to the true grade's one-hot row.
+    """Mean of `brier_errors` over images. NaN without images."""
+    return float(divide(brier_errors(grade, probabilities).sum(), len(probabilities)))
+
+
+def brier_errors(grade: ArrayLike, probabilities: NDArray[Any]) -> Floats:
+    """Squared distance of each image to the true grade's one-hot row, [N].
 
     grade [N], probabilities [N, K]. Summed over the classes (Brier, Monthly Weather Review
     1950, 78(1):1-3), in [0, 2]; halved for K = 2, in [0, 1]: scikit-learn's `brier_score_loss`.
     """
     wrong = np.array(probabilities, np.float64)
     wrong[np.arange(len(wrong)), np.asarray(grade)] -= 1
-    halved = 0.5 if wrong.shape[1] == 2 else 1.0
-    return float(divide(halved * (wrong**2).sum(), len(wrong)))
+    return (wrong**2).sum(axis=1) * (0.5 if wrong.shape[1] == 2 else 1.0)
 
 
 def negative_log_likelihood(grade: ArrayLike, probabilities: NDArray[Any]) -> float:
-    """Mean over images of -ln p(true grade), in nats.
+    """Mean of `surprises` over images. NaN without images."""
+    return float(divide(surprises(grade, probabilities).sum(), len(probabilities)))
+
+
+def surprises(grade: ArrayLike, probabilities: NDArray[Any]) -> Floats:
+    """-ln p(true grade) of each image [N], in nats.
 
     p is taken for at least `LEAST`: files hold six decimals, so their 0.000000 is anything below
     it, and the 36 nats that 2.2e-16 would cost are the file's, not the network's.
     """
     p = np.asarray(probabilities, np.float64)
-    true = p[np.arange(len(p)), np.asarray(grade)]
-    return float(divide(-np.log(np.maximum(true, LEAST)).sum(), len(p)))
+    return -np.log(np.maximum(p[np.arange(len(p)), np.asarray(grade)], LEAST))

@@ -7,17 +7,17 @@ mean has what those give together (`intervals.mean_interval`).
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dr_cli.grades import NAMES, NUM_GRADES
-from dr_cli.scoring import intervals, metrics
+from dr_cli.scoring import influence, intervals, metrics
+from dr_cli.scoring.intervals import FEW
 from dr_cli.scoring.metrics import Floats
 from dr_cli.scoring.predictions import Graded, Sample
-
-FEW = 10  # patients: with fewer of a grade, which images they are decides its figures
 
 RATES: Mapping[str, Callable[[NDArray[Any]], Floats]] = {
     "precision": metrics.precision_of,
@@ -58,11 +58,9 @@ def measure_rates(sample: Sample, counts: Floats) -> dict[str, Rates]:
     found = {}
     for name, rate in RATES.items():
         values = rate(counts)
-        bound = _bound_f1 if name == "f1" else intervals.proportion_interval
+        bound = partial(_bound_f1, sample) if name == "f1" else sample.bound_share
         ci95 = [
-            None
-            if np.isnan(values[0, k])
-            else bound(values[1:, k], float(values[0, k]), sample.units_with(images), images.sum())
+            None if np.isnan(values[0, k]) else bound(values[:, k], images)["ci95"]
             for k, images in enumerate(rests_on[name])
         ]
         found[name] = Rates(values, ci95)
@@ -80,8 +78,7 @@ def measure_grades(graded: Graded, sample: Sample, rates: Mapping[str, Rates]) -
         area = bounds = None
         if graded.probabilities is not None:
             score = graded.probabilities[:, grade]
-            area = metrics.as_plain(metrics.auc(truth, score))
-            bounds = intervals.area_interval(truth, score, sample.unit) if drawn else None
+            area, bounds = bound_area(truth, score, sample.unit, drawn).values()
         rows.append(
             {
                 "grade": grade,
@@ -96,6 +93,16 @@ def measure_grades(graded: Graded, sample: Sample, rates: Mapping[str, Rates]) -
     return rows
 
 
+def bound_area(
+    truth: NDArray[np.bool_], score: Floats, unit: NDArray[np.int64], drawn: bool
+) -> dict[str, Any]:
+    """An area under the ROC curve with its interval; drawn: whether one is asked for."""
+    area, ci95 = metrics.auc(truth, score), None
+    if drawn and not np.isnan(area):
+        ci95 = intervals.bound_smooth(area, influence.of_area(truth, score, unit), intervals.LOGIT)
+    return {"value": metrics.as_plain(area), "ci95": ci95}
+
+
 def find_rare(sample: Sample) -> list[str]:
     """What rests on fewer than `FEW` patients, in words: of the rarest grade, and of those to
     refer or not, where only that is known."""
@@ -108,10 +115,9 @@ def find_rare(sample: Sample) -> list[str]:
     return [f"{n} with {name}" for name, n in counted.items() if 0 < n < FEW]
 
 
-def _bound_f1(replicates: Floats, f1: float, units: int, images: int) -> list[float] | None:
+def _bound_f1(sample: Sample, found: Floats, of: NDArray[np.bool_]) -> dict[str, Any]:
     """F1 = 2 J / (1 + J) rises with J, the share that is hit of the images that are of the grade
     or were called it (Jaccard's index): the interval of that share, turned into F1."""
-    bounds = intervals.proportion_interval(
-        replicates / (2 - replicates), f1 / (2 - f1), units, images
-    )
-    return bounds and [2 * share / (1 + share) for share in bounds]
+    bounds = sample.bound_share(found / (2 - found), of)["ci95"]
+    turned = bounds and [2 * share / (1 + share) for share in bounds]
+    return {"value": metrics.as_plain(float(found[0])), "ci95": turned}

@@ -8,6 +8,7 @@ that figures are wanted by (camera, site, eye).
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -23,7 +24,7 @@ from dr_cli.grades import (
     probability_from,
 )
 from dr_cli.runs import Run
-from dr_cli.scoring import intervals, metrics
+from dr_cli.scoring import influence, intervals, metrics
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -266,6 +267,30 @@ class Sample:
     def units_with(self, images: NDArray[np.bool_]) -> int:
         """How many units have one of these images [N]."""
         return len(np.unique(self.unit[images]))
+
+    @cached_property
+    def worth(self) -> float:
+        """How much of an independent image each is worth, by how alike one patient's are in being
+        called right: from one image a patient up to 1."""
+        right = (self.graded or self.targets["referable"]).right
+        images = np.bincount(self.unit).astype(np.float64)
+        moved = influence.of_ratio(np.bincount(self.unit, right), images)
+        share, variance = right.mean(), float(moved @ moved)
+        least = self.units / len(right)
+        if not variance > 0:
+            return least
+        return float(np.clip(share * (1 - share) / len(right) / variance, least, 1))
+
+    def bound_share(self, found: metrics.Floats, of: NDArray[np.bool_]) -> dict[str, Any]:
+        """A share of some images with its interval, as a record has it: {"value", "ci95"}.
+
+        found: of the images, then of each replicate, [1 + B]; of: which images [N].
+        """
+        value, ci95 = metrics.as_plain(float(found[0])), None
+        if value is not None and len(found) > 1:
+            patients, images = self.units_with(of), int(of.sum())
+            ci95 = intervals.proportion_interval(found[1:], value, patients, images, self.worth)
+        return {"value": value, "ci95": ci95}
 
     @property
     def kind(self) -> str:

@@ -9,7 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dr_cli.grades import GIVEN, Calibration, OperatingPoint
-from dr_cli.scoring import headline, honesty, intervals, metrics, per_grade, screening, subgroups
+from dr_cli.scoring import (
+    flips,
+    headline,
+    honesty,
+    influence,
+    intervals,
+    metrics,
+    per_grade,
+    screening,
+    subgroups,
+)
 from dr_cli.scoring.baselines import NO_BASELINES, Pair, find_copies, score_pair
 from dr_cli.scoring.doubts import find_doubts
 from dr_cli.scoring.flow import Flow
@@ -96,7 +106,8 @@ def build_record(
     sample = Sample.from_table(predictions, point)
     graded = sample.graded
     copies = {} if context.copies is None else find_copies(context.copies, predictions["path"])
-    found = _replicate(sample, scoring, _prepare_further(sample, copies))
+    found = _replicate(sample, scoring, _prepare_further(sample))
+    drawn = scoring.bootstrap > 0
     rates = per_grade.measure_rates(sample, found["confusion"]) if graded else {}
     measure = partial(_measure_part, point=point, scoring=scoring)
     draws = scoring.bootstrap, scoring.seed
@@ -114,7 +125,9 @@ def build_record(
         "confusion": graded and graded.counts.tolist(),
         "decision": calibration.decision if context.decisions else None,
         "decisions": _tell_decisions(context.decisions),
-        "baselines": _tell_baselines(context.baselines or _score_majority(graded), sample, found),
+        "baselines": _tell_baselines(
+            context.baselines or _score_majority(graded), sample, copies, drawn
+        ),
         "leaks": None if context.leaks is None else dict(context.leaks),
         "without_leaks": _measure_clean(predictions, context.leaking, measure),
         "seen": None if context.seen is None else dict(context.seen),
@@ -145,18 +158,10 @@ def _replicate(
     return intervals.measure(statistics, sample.units, scoring.bootstrap, scoring.seed)
 
 
-def _prepare_further(
-    sample: Sample, copies: Mapping[str, NDArray[np.int64]]
-) -> dict[str, metrics.Statistic]:
-    """Of the record's own images alone: errors of the probabilities, and what baselines say."""
-    further = {}
-    if told := honesty.find_probabilities(sample):
-        further["errors"] = honesty.sum_errors(*told, sample.unit, sample.units)
-    if sample.graded:
-        for name, said in copies.items():
-            copied = Graded(sample.graded.truth, said, sample.graded.probabilities)
-            further[f"baseline.{name}"] = copied.count_by(sample.unit)
-    return further
+def _prepare_further(sample: Sample) -> dict[str, metrics.Statistic]:
+    """Of the record's own images alone: what ECE rests on."""
+    told = honesty.find_probabilities(sample)
+    return {"gaps": honesty.sum_gaps(*told, sample.unit, sample.units)} if told else {}
 
 
 def _screen(name: str, sample: Sample, found: Replicates, scoring: Scoring) -> Record:
@@ -167,7 +172,8 @@ def _screen(name: str, sample: Sample, found: Replicates, scoring: Scoring) -> R
     told = screening.measure_alarm(sample, target, found[name], scoring.prevalences)
     if target.score is None:
         return screening.UNTOLD | told
-    judged = screening.judge_probability(sample, target.truth, target.score, found[f"{name}.sums"])
+    drawn = scoring.bootstrap > 0
+    judged = screening.judge_probability(sample, target.truth, target.score, drawn)
     curve = screening.draw_decision_curve(target.truth, target.score)
     return {**told, "calibration": judged, "decision_curve": curve}
 
@@ -228,18 +234,20 @@ def _score_majority(graded: Graded | None) -> Record:
 
 
 def _tell_baselines(
-    baselines: Mapping[str, Pair | None], sample: Sample, found: Replicates
+    baselines: Mapping[str, Pair | None],
+    sample: Sample,
+    copies: Mapping[str, NDArray[np.int64]],
+    drawn: bool,
 ) -> Record:
     """Each with `difference`: the network less the baseline on the same patients, in accuracy and
     QWK; None where nobody knows what the baseline says of each image."""
     told: Record = {}
     for name, pair in baselines.items():
         difference = None
-        if f"baseline.{name}" in found:
+        if sample.graded and name in copies:
+            copied = Graded(sample.graded.truth, copies[name], None)
             difference = {
-                figure: _subtract(
-                    FIGURES[figure], found["confusion"], found[f"baseline.{name}"], sample
-                )
+                figure: _subtract(FIGURES[figure], sample.graded, copied, sample.unit, drawn)
                 for figure in ("accuracy", "qwk")
             }
         told[name] = pair and {**pair, "difference": difference}
@@ -247,15 +255,16 @@ def _tell_baselines(
 
 
 def _subtract(
-    figure: metrics.Figure, ours: NDArray[Any], theirs: NDArray[Any], sample: Sample
+    figure: metrics.Figure, ours: Graded, theirs: Graded, unit: NDArray[np.int64], drawn: bool
 ) -> Record:
     assert figure.of
-    found = figure.of(ours) - figure.of(theirs)
-    value = float(found[0])
+    value = float(figure.of(ours.counts) - figure.of(theirs.counts))
     if np.isnan(value):
         return dict(UNDEFINED)
-    drawn = found[1:]
-    return {"value": value, "ci95": intervals.difference_interval(drawn, value, sample.units)}
+    if not drawn:
+        return {"value": value, "ci95": None}
+    moved = [influence.of_counts(figure.of, a.truth, a.said, a.kinds, unit) for a in (ours, theirs)]
+    return {"value": value, "ci95": flips.interval(value / len(moved[0]) + moved[0] - moved[1])}
 
 
 def _measure_gradable(table: "pd.DataFrame", measure: Measure) -> Record | None:

@@ -10,17 +10,18 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, logit, stdtrit  # type: ignore[import-untyped]
+from scipy.special import expit, logit  # type: ignore[import-untyped]
 
 from dr_cli.errors import UsageError
-from dr_cli.scoring import intervals, metrics, per_grade
+from dr_cli.scoring import influence, intervals, metrics
 from dr_cli.scoring.intervals import UNDEFINED
-from dr_cli.scoring.metrics import BINS, LEAST, Floats, Statistic, divide
+from dr_cli.scoring.metrics import BINS, LEAST, Floats, divide
 from dr_cli.scoring.predictions import Sample, Target
 
 PREVALENCES = (0.05, 0.1, 0.2)  # predictive values are told at, unless others are asked for
 THRESHOLDS = np.arange(2, 100, 2) / 100  # of the decision curve
 MOST_STEPS = 50  # of Newton: a fit that has not come to rest by then never does
+FEWEST = 5  # patients of either class, for an interval of slope and intercept
 WORST_CONDITION = 1e12  # of the likelihood's curvature; beyond it there is no maximum
 
 Record = dict[str, Any]
@@ -82,68 +83,95 @@ def measure_alarm(
 
     found: 2×2 counts of the images, then of each replicate, [1 + B, 2, 2].
     """
-    positives, negatives = sample.units_with(target.truth), sample.units_with(~target.truth)
-    rarer, (plus, minus) = min(positives, negatives), likelihood_ratios_of(found)
-    precision = metrics.precision_of(found)
+    precision, ratios = metrics.precision_of(found), likelihood_ratios_of(found[0])
+    false, missed = _bound_ratios(sample, target, found)
+    plus = false and [1 / false[1], 1 / false[0] if false[0] else np.inf]
     (tn, fp), (fn, tp) = found[0].astype(int).tolist()
-    called = [sample.units_with(target.said), sample.units_with(~target.said)]
     return {
         "prevalence": float(target.truth.mean()),
         "counts": {"tp": tp, "fp": fp, "fn": fn, "tn": tn},
-        "ppv": intervals.bound(precision[:, 1], called[0], proportion=True),
-        "npv": intervals.bound(precision[:, 0], called[1], proportion=True),
-        "likelihood_ratio_positive": intervals.bound(plus, rarer),
-        "likelihood_ratio_negative": intervals.bound(minus, rarer),
-        "at_prevalence": [_tell_at(found, rarer, prevalence) for prevalence in prevalences],
+        "ppv": sample.bound_share(precision[:, 1], target.said),
+        "npv": sample.bound_share(precision[:, 0], ~target.said),
+        "likelihood_ratio_positive": _tell(ratios[0], plus),
+        "likelihood_ratio_negative": _tell(ratios[1], missed),
+        "at_prevalence": [_tell_at(found[0], false, missed, at) for at in prevalences],
     }
 
 
-def _tell_at(found: Floats, units: int, prevalence: float) -> Record:
-    ppv, npv = (intervals.bound(values, units) for values in predict_at(found, prevalence))
-    return {"prevalence": prevalence, "ppv": ppv, "npv": npv}
+def _bound_ratios(
+    sample: Sample, target: Target, found: Floats
+) -> tuple[list[float] | None, list[float] | None]:
+    """The intervals of (1 - specificity) / sensitivity, which is 0 where nobody was called wrongly,
+    and of (1 - sensitivity) / specificity; None where they are undefined."""
+    truth, pair = target.truth, []
+    for rate, images in ((sensitivity_of(found), truth), (specificity_of(found), ~truth)):
+        told = sample.bound_share(rate, images)
+        if told["ci95"] is None:
+            return None, None
+        low, high = told["ci95"]
+        pair.append((told["value"], [low, high], 1 - told["value"], [1 - high, 1 - low]))
+    (hit, hits, miss, misses), (pass_, passes, alarm, alarms) = pair
+    false = intervals.ratio_interval(alarm, alarms, hit, hits) if hit else None
+    missed = intervals.ratio_interval(miss, misses, pass_, passes) if pass_ else None
+    return false, missed
+
+
+def _tell_at(
+    counts: Floats, false: list[float] | None, missed: list[float] | None, prevalence: float
+) -> Record:
+    """Both predictive values, which fall as the ratios of `_bound_ratios` rise."""
+    ppv, npv = predict_at(counts, prevalence)
+    odds = prevalence / (1 - prevalence)
+    return {
+        "prevalence": prevalence,
+        "ppv": _tell(ppv, false and [odds / (odds + ratio) for ratio in reversed(false)]),
+        "npv": _tell(npv, missed and [1 / (1 + odds * ratio) for ratio in reversed(missed)]),
+    }
+
+
+def _tell(value: Floats | float, ci95: list[float] | None) -> Record:
+    plain = metrics.as_plain(float(value))
+    finite = plain is not None and ci95 is not None and np.isfinite(ci95).all()
+    return {"value": plain, "ci95": ci95 if finite else None}
 
 
 # --- its probability
 
 
-def sum_by(truth: NDArray[np.bool_], score: Floats, unit: NDArray[np.int64]) -> Statistic:
-    """Diseased images and the sum of the probabilities, as a function of how often each unit was
-    drawn: truth, score, unit [N]; weights [B, units] -> [B, 2]."""
-    sums = np.stack([np.bincount(unit, column) for column in (truth, score)], axis=1)
-    return lambda weights: weights @ sums
-
-
 def judge_probability(
-    sample: Sample, truth: NDArray[np.bool_], score: Floats, sums: Floats
+    sample: Sample, truth: NDArray[np.bool_], score: Floats, drawn: bool
 ) -> Record:
     """Whether P(yes) can be taken at its word (Van Calster et al., BMC Medicine 2019, 17:230).
 
     - `slope`: of logit P in a logistic regression of the truth on it; 1 is right, below 1 the
       probabilities are too extreme. `intercept`: with the slope held at 1; 0 is right, below 0
-      they are too high (Cox, Biometrika 1958, 45:562-565). Their intervals are by the sandwich
-      of patients (Liang & Zeger, Biometrika 1986, 73:13-22) and Student's t; there is none where
-      fewer than `per_grade.FEW` patients have either class: of 30 patients that of the slope of
-      sight-threatening DR held the truth in 79% of drawn sets
-      (`examples/benchmarks/evaluation.py --coverage`).
+      they are too high (Cox, Biometrika 1958, 45:562-565). There is no interval where fewer than
+      `FEWEST` patients have either class.
     - `observed_expected`: diseased images for each that the probabilities promise.
     - `ece`, `curve`: as for the likeliest grade, of P itself in `BINS` equal parts.
 
-    truth, score [N]; sums: as `sum_by` gives them, of the images, then of each replicate,
-    [1 + B, 2].
+    truth, score [N]; drawn: whether intervals are asked for.
     """
+    unit = sample.unit
     rarer = min(sample.units_with(truth), sample.units_with(~truth))
     x, ones = logit(np.clip(score, LEAST, 1 - LEAST)), np.ones_like(score)
     curve = draw_curve(truth, score)
     gaps = sum(b["n"] * abs(b["predicted"] - b["observed"]) for b in curve if b["n"])
+    found, promised = (np.bincount(unit, column) for column in (truth, score))
+    observed = float(divide(found.sum(), promised.sum()))
     record: Record = {
-        "slope": _fit(np.stack([x, ones], axis=1), 0 * x, truth, sample.unit),
-        "intercept": _fit(ones[:, None], x, truth, sample.unit),
-        "observed_expected": intervals.bound(divide(sums[:, 0], sums[:, 1]), rarer),
+        "slope": _fit(np.stack([x, ones], axis=1), 0 * x, truth, unit),
+        "intercept": _fit(ones[:, None], x, truth, unit),
+        "observed_expected": _tell(
+            observed,
+            intervals.bound_smooth(observed, influence.of_ratio(found, promised), intervals.LOG),
+        ),
         "ece": metrics.as_plain(float(divide(gaps, len(x)))),
         "curve": curve,
     }
-    if len(sums) == 1 or rarer < per_grade.FEW:  # without replicates no intervals are asked for
-        record["slope"]["ci95"] = record["intercept"]["ci95"] = None
+    for name in ("slope", "intercept", "observed_expected"):
+        if not drawn or (rarer < FEWEST and name != "observed_expected"):
+            record[name]["ci95"] = None
     return record
 
 
@@ -178,23 +206,27 @@ def _fit(x: Floats, offset: Floats, truth: NDArray[np.bool_], unit: NDArray[np.i
         longest = np.abs(step).max()
         beta = beta + step / max(1.0, longest)  # a long step overshoots, and never comes back
         if longest < 1e-10:
-            steps = x * (truth - p)[:, None]
-            return {"value": float(beta[0]), "ci95": _bound(beta[0], steps, bend, unit)}
+            moved = _leave_out(x, truth - p, p * (1 - p), unit)
+            return {"value": float(beta[0]), "ci95": intervals.bound_smooth(beta[0], moved)}
     return dict(UNDEFINED)
 
 
-def _bound(
-    value: float, slopes: Floats, bend: Floats, unit: NDArray[np.int64]
-) -> list[float] | None:
-    """Its interval from each image's slope [N, K] of the likelihood, summed by unit."""
-    units = int(unit.max()) + 1
-    if units < 2:
-        return None
-    each = np.stack([np.bincount(unit, column) for column in slopes.T], axis=1)
-    inverse = np.linalg.inv(bend)
-    variance = (inverse @ (each.T @ each) @ inverse)[0, 0] * units / (units - 1)
-    reach = float(stdtrit(units - 1, 0.975) * np.sqrt(variance))
-    return [float(value) - reach, float(value) + reach]
+def _leave_out(
+    x: Floats, left: Floats, weight: Floats, unit: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """How each patient moves the first coefficient: one step of Newton from the fit of all to that
+    of the others (Pregibon, Annals of Statistics 1981, 9(4):705-724), [units].
+
+    x [N, K], left [N] truth less probability, weight [N] p (1 - p), unit [N].
+    """
+    units, k = int(unit.max()) + 1, x.shape[1]
+    slopes, bends = np.zeros((units, k)), np.zeros((units, k, k))
+    np.add.at(slopes, unit, x * left[:, None])
+    np.add.at(bends, unit, x[:, :, None] * x[:, None, :] * weight[:, None, None])
+    others = bends.sum(axis=0) - bends
+    if np.linalg.cond(others).max() > WORST_CONDITION:
+        return np.full(units, np.nan)
+    return influence.scale(np.linalg.solve(others, slopes[:, :, None])[:, 0, 0])
 
 
 # --- what acting on it gains

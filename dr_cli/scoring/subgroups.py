@@ -50,7 +50,7 @@ def measure_by(
         sample = Sample.from_table(table.iloc[places], point)
         members = np.unique(whole.unit[places])
         samples.append(sample)
-        for name, statistic in headline.prepare(sample).items():
+        for name, statistic in headline.prepare(sample, areas=True).items():
             statistics[f"{i} {name}"] = _restrict(statistic, members)
         shown = None if pd.isna(value) else str(value)
         groups.append({"value": shown, "n": len(places), "patients": sample.patients})
@@ -105,7 +105,7 @@ def _measure_member(
 ) -> Record:
     """The figures of one network of several, without intervals."""
     sample = Sample.from_table(table, point)
-    replicates = intervals.measure(headline.prepare(sample), sample.units, 0, 0)
+    replicates = intervals.measure(headline.prepare(sample, areas=True), sample.units, 0, 0)
     found = headline.find_values(replicates)
     figures = {name: float(value[0]) for name, value in found.items()}
     told = {**which, "n": len(table), "patients": sample.patients}

@@ -7,7 +7,8 @@
 --speed times 50,000 images with 2,000 replicates. --coverage draws data sets of patients with two
 alike eyes from a population whose true figures are known, and counts how often each interval of a
 record holds the truth, at screening and at balanced prevalence. --null draws networks that are
-exchangeable, and counts how often a comparison of them finds a difference. Both are seeded; --sets
+exchangeable, and counts how often a comparison finds a difference, and how often it finds a worse
+one. Both are seeded; --sets
 says how many data sets a point has, and the table how far chance goes with so many (its standard
 error). --cuts compares ways to fit the thresholds on the expected grade (about 2 minutes),
 --temperature ways to take a temperature.
@@ -19,6 +20,7 @@ import sys
 import time
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -26,8 +28,8 @@ import pandas as pd
 from scipy.special import ndtr, ndtri
 
 from dr_cli.grades import NUM_GRADES, Calibration, softmax
-from dr_cli.scoring import calibration, honesty, intervals, metrics
-from dr_cli.scoring.comparison import TESTS, compare, holm
+from dr_cli.scoring import calibration, flips, honesty, intervals, metrics
+from dr_cli.scoring.comparison import TESTS, compare, mcnemar_of
 from dr_cli.scoring.flat import flatten
 from dr_cli.scoring.predictions import Sample
 from dr_cli.scoring.record import Scoring, build_record
@@ -56,7 +58,9 @@ def speed() -> None:
 
 PREVALENCES = {"screening": (0.73, 0.07, 0.15, 0.03, 0.02), "balanced": (0.2,) * 5}
 PATIENTS = (30, 100, 300, 1000)
-RUNS = (2, 5, 11, 20)
+RUNS = (2, 5, 10, 20)
+TESTED = (100, 300, 1000)  # patients that runs are compared on
+WORSE = 0.65  # deviation of the errors of a network that is worse than one of 0.5
 Counts = Counter[tuple[Any, ...]]
 
 
@@ -72,8 +76,10 @@ def draw_networks(
     prevalence: str,
     networks: int = 1,
     sharpness: float = 0.7,
+    worse: float | None = None,
 ) -> list[pd.DataFrame]:
-    """Prediction tables of the same eyes, each of a network as good as the others.
+    """Prediction tables of the same eyes, each of a network as good as the others; with `worse`
+    one more, last, with errors of this deviation in place of 0.5.
 
     Severity correlates by 0.8 between fellow eyes, errors by 0.5, and by 0.6 between networks.
     Probabilities are those that severity has given what the network sees, too sharp where
@@ -92,9 +98,9 @@ def draw_networks(
     edges = np.array([-np.inf, *cuts, np.inf])
     spread = sharpness * error / np.sqrt(1 + error**2)
     tables = []
-    for _ in range(networks):
+    for size in [error] * networks + ([] if worse is None else [worse]):
         own = draw_eyes(rng, patients, 0.5)
-        seen = severity + error * (np.sqrt(0.6) * shared + np.sqrt(0.4) * own)
+        seen = severity + size * (np.sqrt(0.6) * shared + np.sqrt(0.4) * own)
         p = np.diff(ndtr((edges - (seen / (1 + error**2))[:, None]) / spread), axis=1)
         p = np.clip(p, 0, 1)
         named = {f"p{k}": p[:, k] for k in range(NUM_GRADES)}
@@ -122,24 +128,35 @@ def list_intervals(record: dict[str, Any]) -> dict[str, tuple[float | None, Any]
     return told
 
 
-def find_truth(prevalence: str) -> dict[str, float]:
-    """The figures of 400,000 patients; groups do not differ."""
+def find_truth(prevalence: str) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+    """The figures of 200,000 patients, where groups do not differ; and what of each grade its means
+    are of, [5]."""
     (population,) = draw_networks(np.random.default_rng(7), 200_000, prevalence)
     record = build_record(population, scoring=Scoring(0))
     truth = {name: value for name, (value, _) in list_intervals(record).items()}
     (calm,) = draw_networks(np.random.default_rng(8), 200_000, prevalence, sharpness=1.0)
     truth[CALM] = build_record(calm, scoring=Scoring(0))["calibration"]["ece"]
-    return truth
+    rates = {
+        part + name: rate(counts)
+        for part, counts in count_all(population).items()
+        for name, rate in MEANS.items()
+    }
+    return truth, rates
 
 
 CALM = "calibration.ece, calibrated"
 
 
 def count_covered(
-    prevalence: str, patients: int, seeds: range, replicates: int, truth: dict[str, float]
+    prevalence: str,
+    patients: int,
+    seeds: range,
+    replicates: int,
+    true: tuple[dict[str, float], dict[str, np.ndarray]],
 ) -> Counts:
     """(figure, "held" | "missed" | "none") -> data sets."""
     counts: Counts = Counter()
+    truth, rates = true
     for seed in seeds:
         rng = np.random.default_rng([patients, seed])
         (rows,) = draw_networks(rng, patients, prevalence)
@@ -148,7 +165,7 @@ def count_covered(
         told = list_intervals(record)
         (calm,) = draw_networks(rng, patients, prevalence, sharpness=1.0)
         told[CALM] = measure_calm(calm, replicates, seed)
-        of_these = truth | find_truth_of_present(record, truth)
+        of_these = truth | find_truth_of_present(rows, rates)
         for name, (value, interval) in told.items():
             real = 0.0 if name.startswith("difference by") else of_these.get(name)
             if real is None or name.startswith(("calibration.before", "ungradable")):
@@ -161,20 +178,25 @@ def count_covered(
     return counts
 
 
-def find_truth_of_present(record: dict[str, Any], truth: dict[str, float]) -> dict[str, float]:
+MEANS = {"balanced_accuracy": metrics.recall_of, "macro_f1": metrics.f1_of}
+
+
+def count_all(rows: pd.DataFrame) -> dict[str, np.ndarray]:
+    """Confusion counts of the images and of each patient's worst eye, by their part of a record."""
+    sample = Sample.from_table(rows)
+    worst = sample.by_patient()
+    assert sample.graded
+    assert worst
+    assert worst.graded
+    return {"": sample.graded.counts, "per_patient.": worst.graded.counts}
+
+
+def find_truth_of_present(rows: pd.DataFrame, rates: dict[str, np.ndarray]) -> dict[str, float]:
     """What a mean over grades estimates where a grade is absent: the mean over the others."""
-    means = {"balanced_accuracy": "recall", "macro_f1": "f1"}
     return {
-        name: float(
-            np.mean(
-                [
-                    truth[f"of each grade: {rate} {row['grade']}"]
-                    for row in record["per_grade"]
-                    if row[rate] is not None
-                ]
-            )
-        )
-        for name, rate in means.items()
+        part + name: float(rates[part + name][~np.isnan(rate(counts))].mean())
+        for part, counts in count_all(rows).items()
+        for name, rate in MEANS.items()
     }
 
 
@@ -184,9 +206,10 @@ def measure_calm(rows: pd.DataFrame, replicates: int, seed: int) -> tuple[float,
     assert sample.graded
     assert sample.graded.probabilities is not None
     graded = sample.graded.truth, sample.graded.probabilities
-    sums = honesty.sum_errors(*graded, sample.unit, sample.units)
-    found = intervals.measure({"errors": sums}, sample.units, replicates, seed)["errors"]
-    return metrics.expected_calibration_error(*graded), honesty.bound_errors(found)["ece"]
+    sums = honesty.sum_gaps(*graded, sample.unit, sample.units)
+    gaps = intervals.measure({"gaps": sums}, sample.units, replicates, seed)["gaps"]
+    bounds = honesty.bound_errors(*graded, sample.unit, gaps)
+    return metrics.expected_calibration_error(*graded), bounds["ece"]
 
 
 def coverage(sets: int, replicates: int, processes: int) -> None:
@@ -232,47 +255,79 @@ def tell(counts: Counts, name: str) -> str:
 
 
 def count_found(prevalence: str, patients: int, seeds: range, replicates: int) -> Counts:
-    """(test, runs, "single" | "any") -> pairs, and data sets, with p (by Holm) below 0.05."""
+    """(test, runs, what) -> "single" of the "pairs" have p < 0.05; of so many data sets "any" pair
+    has one corrected by what the pairs have in common, "holm" one by their number. A network that
+    is worse (`WORSE`), in place of the last one, is "found" beside another one in as many of those
+    "asked", and "found by holm"."""
     counts: Counts = Counter()
     for seed in seeds:
         rng = np.random.default_rng([patients, seed, 1])
-        rows = draw_networks(rng, patients, prevalence, networks=max(RUNS))
-        pairs = compare(
-            [(f"{i:02}", t) for i, t in enumerate(rows)], bootstrap=replicates, seed=seed
-        )
-        for test in TESTS:
+        tables = draw_networks(rng, patients, prevalence, max(RUNS), worse=WORSE)
+        samples = [Sample.from_table(table) for table in tables]
+        for test, share_out in TESTS.items():
+            parts = [share_out(sample) for sample in samples]
+            if any(part is None or part.shares is None for part in parts):
+                continue
+            shares = np.stack([part.shares for part in parts if part])
+            pairs = list(combinations(range(len(samples)), 2))
+            p = {pair: find_p(test, shares, *pair) for pair in pairs}
             for runs in RUNS:
-                p = [pair[test]["p"] for pair in pairs if int(pair["b"]) < runs]
-                counts[test, runs, "single"] += sum(each < 0.05 for each in p if each is not None)
-                counts[test, runs, "pairs"] += sum(each is not None for each in p)
-                counts[test, runs, "any"] += any(
-                    each < 0.05 for each in holm(p) if each is not None
-                )
+                for others in (runs - 1, len(samples) - 1):  # the last one as good, or worse
+                    of_these = [*range(runs - 1), others]
+                    few = list(combinations(of_these, 2))
+                    alone = [p[pair] for pair in few]
+                    joint = flips.adjust(alone, np.array(few), shares, replicates, seed)
+                    by_holm = flips.holm(alone)
+                    if others < runs:
+                        counts[test, runs, "pairs"] += len(few)
+                        counts[test, runs, "single"] += sum(each < 0.05 for each in alone if each)
+                        counts[test, runs, "any"] += any(each < 0.05 for each in joint if each)
+                        counts[test, runs, "holm"] += any(each < 0.05 for each in by_holm if each)
+                    else:
+                        counts[test, runs, "asked"] += 1
+                        counts[test, runs, "found"] += joint[runs - 2] < 0.05
+                        counts[test, runs, "found by holm"] += by_holm[runs - 2] < 0.05
     return counts
 
 
+def find_p(test: str, shares: np.ndarray, i: int, j: int) -> float | None:
+    """As `compare` has it."""
+    own = shares[i] - shares[j]
+    if test.startswith("mcnemar"):
+        return mcnemar_of(own.astype(np.int64))
+    return flips.p_value(own)
+
+
 def null(sets: int, replicates: int, processes: int) -> None:
-    print(
-        f"exchangeable networks, {sets} data sets: pairs with p < 0.05, and sets in which any pair"
-    )
     chance = np.sqrt(0.05 * 0.95 / sets)
-    print(f"of so many runs has one corrected by Holm (standard error of the latter {chance:.3f})")
-    columns = [(prevalence, patients) for prevalence in PREVALENCES for patients in (100, 300)]
+    print(
+        f"exchangeable networks, {sets} data sets. Share of pairs with p < 0.05; of sets in which"
+    )
+    print("any pair of so many runs has one corrected, by what pairs have in common, and by Holm")
+    print(f"(standard error of the latter two {chance:.3f}); then of sets in which a worse network")
+    print(
+        f"in place of the last (errors {WORSE} for 0.5) is told from one of the others, by either"
+    )
+    columns = [(prevalence, patients) for prevalence in PREVALENCES for patients in TESTED]
     parts = [(p, n, range(at, min(at + 10, sets))) for p, n in columns for at in range(0, sets, 10)]
     counts: dict[tuple[str, int], Counts] = {column: Counter() for column in columns}
     with ProcessPoolExecutor(processes) as pool:
         found = pool.map(count_found, *zip(*parts, strict=True), [replicates] * len(parts))
         for (prevalence, patients, _), part in zip(parts, found, strict=True):
             counts[prevalence, patients] += part
-    print(f"{'':20}{'runs':>6}" + "".join(f"{f'{p} {n}':>22}" for p, n in columns))
+    print(f"{'':18}{'runs':>5}" + "".join(f"{f'{p} {n}':>30}" for p, n in columns))
     for test in TESTS:
         for runs in RUNS:
-            cells = (
-                f"{c[test, runs, 'single'] / c[test, runs, 'pairs']:.3f}, "
-                f"{c[test, runs, 'any'] / sets:.3f}"
-                for c in counts.values()
-            )
-            print(f"{test:20}{runs:>6}" + "".join(f"{cell:>22}" for cell in cells))
+            cells = (tell_sizes(c, test, runs, sets) for c in counts.values())
+            print(f"{test:18}{runs:>5}" + "".join(f"{cell:>30}" for cell in cells))
+
+
+def tell_sizes(counts: Counts, test: str, runs: int, sets: int) -> str:
+    single = counts[test, runs, "single"] / max(counts[test, runs, "pairs"], 1)
+    families = "/".join(f"{counts[test, runs, by] / sets:.3f}" for by in ("any", "holm"))
+    power = [counts[test, runs, by] for by in ("found", "found by holm")]
+    told = "/".join(f"{by / max(counts[test, runs, 'asked'], 1):.2f}" for by in power)
+    return f"{single:.3f}, {families}, {told}"
 
 
 # --- cuts

@@ -559,7 +559,7 @@ def test_three_runs_make_a_matrix_corrected_for_three_comparisons(runs: Path) ->
     data = reading.collect([runs])
     assert len(data["comparisons"]) == 3
     html = page.render(data)
-    assert "p corrected for 3 comparisons (Holm)" in html
+    assert "p corrected for 3 comparisons (max T)" in html
     table = html[html.index("<caption>QWK, row less column") :].split("</table>")[0]
     rows = [re.findall(r"<td>(?:<b>)?([–+−\d.]+)", row) for row in table.split("<tr>")[2:]]
     differences = [pair["qwk"]["difference"] for pair in data["comparisons"]]

@@ -45,7 +45,7 @@ def test_a_record_as_rows_names_every_figure_once_and_in_order():
             f"{pair}.{test}{end}"
             for pair in ("against.b", "against.c", "b.against.c")
             for test in tests
-            for end in ("", ".p", ".p_holm")
+            for end in ("", ".p", ".p_adjusted", ".p_holm")
             if end or not test.startswith("mcnemar")
         ),
     ]

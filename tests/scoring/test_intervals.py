@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import sklearn.metrics as reference
-from scipy.special import expit, logit
+from scipy.special import logit
 from scipy.stats import beta, binomtest, norm, t
 
-from dr_cli.scoring import intervals, metrics
+from dr_cli.scoring import influence, intervals, metrics
 
 
 def two_eyes(patients, seed=0):
@@ -89,7 +89,7 @@ def test_intervals_hold_the_truth_as_often_as_they_say():
     patients, sets = 150, 1500
     unit = np.arange(2 * patients) // 2
     weights = {True: every_weight(patients, 300), False: every_weight(2 * patients, 300)}
-    held = {True: 0, False: 0}
+    held, smooth = {True: 0, False: 0}, 0
     for _ in range(sets):
         right = (rng.random(2 * patients) < np.repeat(rng.beta(4, 1, patients), 2)).astype(int)
         for by_patient, drawn in weights.items():
@@ -97,55 +97,84 @@ def test_intervals_hold_the_truth_as_often_as_they_say():
             shares = metrics.accuracy_of(
                 intervals.count_confusion(np.ones_like(right), right, 2, whose)(drawn)
             )
-            low, high = intervals.interval(shares, right.mean(), drawn.shape[1])
+            low, high = intervals.proportion_interval(
+                shares, right.mean(), drawn.shape[1], len(right)
+            )
             held[by_patient] += low <= 0.8 <= high
+        moved = influence.of_ratio(np.bincount(unit, right), np.bincount(unit))
+        low, high = intervals.bound_smooth(right.mean(), moved, intervals.LOGIT)
+        smooth += low <= 0.8 <= high
     assert 0.93 <= held[True] / sets <= 0.97
+    assert 0.93 <= smooth / sets <= 0.97
     assert held[False] < held[True] - 0.01 * sets
-
-
-def test_where_replicates_tell_nothing_there_is_no_interval():
-    assert intervals.interval(np.empty(0), 0.7, 50) is None
-    assert intervals.interval(np.full(100, np.nan), 0.7, 50) is None
-    assert intervals.interval(np.full(100, 0.7), 0.7, 50) is None  # resampling cannot move it
-    some = np.linspace(0, 1, 100)
-    assert intervals.interval(some, 0.5, 1) is None  # one patient
-    assert intervals.interval(np.where(np.arange(100) < 6, np.nan, some), 0.5, 50) is None
-    assert intervals.interval(np.where(np.arange(100) < 5, np.nan, some), 0.5, 50) is not None
-
-
-def test_with_many_patients_and_no_bias_the_interval_is_of_plain_percentiles():
-    replicates = np.random.default_rng(0).normal(size=20_001)
-    plain = pytest.approx(np.percentile(replicates, [2.5, 97.5]), abs=0.005)
-    assert intervals.interval(replicates, float(np.median(replicates)), 10**6) == plain
-    assert intervals.difference_interval(replicates, 0.0, 10**6) == pytest.approx(
-        [-1.96, 1.96], abs=0.03
-    )
-
-
-def test_the_interval_moves_for_bias_and_widens_for_few_patients():
-    """Where replicates are normal, what BC and expanded percentiles give is known."""
-    replicates = norm.ppf((np.arange(200_000) + 0.5) / 200_000)
-    few = np.sqrt(8 / 7) * t.ppf(0.975, 7)
-    assert intervals.interval(replicates, 0.0, 8) == pytest.approx([-few, few], abs=0.01)
-    assert intervals.difference_interval(replicates, 1.0, 8) == pytest.approx(
-        [1 - few, 1 + few], abs=0.01
-    )
-    many = norm.ppf(0.975)
-    assert intervals.interval(replicates, 0.3, 10**6) == pytest.approx(
-        [0.6 - many, 0.6 + many], abs=0.01
-    )
 
 
 def test_a_share_at_its_end_has_the_exact_binomial_bound():
     still = np.ones(50)
-    assert intervals.proportion_interval(still, 1.0, 13) == [
+    assert intervals.proportion_interval(still, 1.0, 13, 26) == [
         pytest.approx(beta.ppf(0.025, 13, 1)),
         1.0,
     ]
-    assert intervals.proportion_interval(still, 0.0, 13) == [
+    assert intervals.proportion_interval(still, 0.0, 13, 26) == [
         0.0,
         pytest.approx(beta.ppf(0.975, 1, 13)),
     ]
+
+
+def test_a_share_of_few_patients_takes_what_an_image_is_worth_from_the_others():
+    """Three patients, six images: their replicates say nothing of how alike two eyes are."""
+    for value, hits in ((0.0, 0), (1.0, 6), (0.5, 3)):
+        for spread in (0.0, 0.3):
+            replicates = np.clip(value + spread * np.tile([-1.0, 1.0], 50), 0, 1)
+            got = intervals.proportion_interval(replicates, value, 3, 6, worth=1)
+            assert got == pytest.approx(list(binomtest(hits, 6).proportion_ci(method="wilson")))
+    half = intervals.proportion_interval(np.ones(9), 1.0, 3, 6, worth=0.5)
+    assert half == pytest.approx(list(binomtest(3, 3).proportion_ci(method="wilson")))
+    assert intervals.proportion_interval(np.ones(9), 1.0, 3, 6, worth=0.1) == half  # not below 3
+
+
+def test_a_smooth_figure_has_t_of_as_many_patients_as_carry_it():
+    equal = np.tile([-0.01, 0.01], 8)  # all 16 move it alike: nothing is less certain than that
+    half = t.ppf(0.975, 15) * 0.04
+    assert intervals.bound_smooth(0.3, equal) == pytest.approx([0.3 - half, 0.3 + half])
+    two = np.concatenate([[0.02, -0.02], np.zeros(98)])
+    freedom = 2 * 0.0008**2 / (2 * 0.02**4 - 0.0008**2 / 100)
+    half = t.ppf(0.975, freedom) * 0.02 * np.sqrt(2)
+    assert 4 < freedom < 4.2
+    assert intervals.bound_smooth(0.3, two) == pytest.approx([0.3 - half, 0.3 + half])
+    low, high = intervals.bound_smooth(0.9, equal, intervals.LOGIT)
+    half = t.ppf(0.975, 15) * 0.04 / (0.9 * 0.1)
+    assert (logit(low), logit(high)) == pytest.approx((logit(0.9) - half, logit(0.9) + half))
+    low, high = intervals.bound_smooth(0.9, equal, intervals.FISHER)
+    assert high - 0.9 < 0.9 - low < 1
+    low, high = intervals.bound_smooth(0.05, equal, intervals.LOG)
+    assert 0 < 0.05 - low < high - 0.05
+
+
+def test_where_patients_tell_nothing_there_is_no_interval():
+    some = np.array([0.1, -0.1])
+    assert intervals.bound_smooth(0.5, None) is None
+    assert intervals.bound_smooth(0.5, np.zeros(50)) is None  # nobody can move it
+    assert intervals.bound_smooth(0.5, np.array([0.1])) is None  # one patient
+    assert intervals.bound_smooth(0.5, np.array([0.1, np.nan, -0.1])) is None
+    for value, scale in ((1.0, intervals.LOGIT), (0.0, intervals.LOG), (-1.0, intervals.FISHER)):
+        assert intervals.bound_smooth(value, some, scale) is None
+        assert intervals.bound_smooth(0.5, some, scale) is not None
+    assert intervals.proportion_interval(np.empty(0), 0.7, 50, 50) is None
+    assert intervals.proportion_interval(np.full(100, np.nan), 0.7, 50, 50) is None
+
+
+def test_a_ratio_of_shares_is_bounded_by_theirs_and_may_be_0():
+    """Against 200,000 draws of two normal shares, and where the upper one is 0."""
+    rng = np.random.default_rng(0)
+    part, whole = 0.3 + 0.03 * rng.normal(size=200_000), 0.6 + 0.03 * rng.normal(size=200_000)
+    z = norm.ppf(0.975)
+    bounds = [[0.3 - 0.03 * z, 0.3 + 0.03 * z], [0.6 - 0.03 * z, 0.6 + 0.03 * z]]
+    got = intervals.ratio_interval(0.3, bounds[0], 0.6, bounds[1])
+    assert got == pytest.approx(np.quantile(part / whole, [0.025, 0.975]), abs=0.002)
+    low, high = intervals.ratio_interval(0.0, [0.0, 0.1], 0.8, [0.7, 0.9])
+    assert low == 0
+    assert 0.1 / 0.8 < high < 0.1 / 0.7
 
 
 def test_a_share_has_wilsons_interval_on_as_many_images_as_its_replicates_are_worth():
@@ -167,33 +196,6 @@ def test_a_share_has_wilsons_interval_on_as_many_images_as_its_replicates_are_wo
     exact = binomtest(12, 40).proportion_ci(method="wilson")
     still = np.full(100, 0.3) + np.tile([-1e-9, 1e-9], 50)  # no spread: all 40 count
     assert intervals.proportion_interval(still, 0.3, 20, 40) == pytest.approx(list(exact))
-    assert intervals.proportion_interval(still, 0.3, 20) == pytest.approx(list(exact))
-    assert intervals.proportion_interval(np.full(9, np.nan), 0.3, 20) is None
-
-
-@pytest.mark.parametrize("units", [6, 40, 10**6])
-def test_p_is_below_5_percent_where_the_interval_leaves_out_0(units):
-    centred = np.random.default_rng(0).normal(size=20_000)
-    told = set()
-    for shift in np.linspace(0, 4, 41):
-        p = intervals.p_value(centred + shift, shift, units)
-        low, _ = intervals.difference_interval(centred + shift, shift, units)
-        assert 0 < p <= 1
-        assert intervals.p_value(-centred - shift, -shift, units) == pytest.approx(p)
-        assert (p < 0.05) == (low > 0)
-        told.add(p < 0.05)
-    assert told == {True, False}
-    assert intervals.p_value(np.zeros(100), 0.0, units) == 1
-    assert intervals.p_value(np.full(100, np.nan), 0.1, units) is None
-
-
-def test_p_goes_on_where_replicates_end():
-    """Ten standard errors off 0 among 400 patients: the t distribution's tail, not 1 / 2,000."""
-    replicates = np.random.default_rng(0).normal(10, 1, 2000)
-    error = replicates.std() * np.sqrt(400 / 399)
-    expected = 2 * t.sf(10 / error, 399)
-    assert intervals.p_value(replicates, 10.0, 400) == pytest.approx(expected, rel=1e-6)
-    assert expected < 1e-15
 
 
 def two_rates(rng, patients):
@@ -218,12 +220,14 @@ def test_a_mean_over_grades_is_as_uncertain_as_its_rarest():
             rates = (both @ right) / (both @ images)
         units = (images > 0).sum(axis=0)
         bounds = [
-            intervals.proportion_interval(rates[1:, k], rates[0, k], units[k], images[:, k].sum())
+            intervals.proportion_interval(
+                rates[1:, k], rates[0, k], units[k], images[:, k].sum(), worth=0.85
+            )
             for k in range(2)
         ]
         low, high = intervals.mean_interval(rates, bounds)
         held.append(low <= 0.6 <= high)
-        old = intervals.interval(np.nanmean(rates[1:], axis=1), rates[0].mean(), 100)
+        old = np.quantile(np.nanmean(rates[1:], axis=1), [0.025, 0.975])
         percentiles.append(old[0] <= 0.6 <= old[1])
         wider.append((high - low) / (old[1] - old[0]))
     assert np.mean(held) >= 0.93
@@ -258,33 +262,3 @@ def test_a_sum_of_gaps_that_noise_alone_explains_reaches_down_to_0():
     half = 1.96 * 0.01 * np.sqrt(15)
     assert (low, high) == pytest.approx((1.5 - half, 1.5 + half), abs=0.02)
     assert intervals.gap_interval(noise[:1]) is None
-
-
-def test_a_skewed_mean_has_the_longer_interval_upwards():
-    rng = np.random.default_rng(1)
-    y, n = rng.exponential(size=60) ** 2, np.ones(60)
-    sums = np.stack([y, n, y**2, y * n, n**2], axis=1)
-    weights = np.concatenate([np.ones((1, 60), int), every_weight(60, 2000)])
-    low, high = intervals.studentised_interval(weights @ sums)
-    assert high - y.mean() > 1.3 * (y.mean() - low) > 0
-    same = np.concatenate([np.ones((1, 60), int), every_weight(60, 50)])
-    equal = np.stack([n, n, n, n, n], axis=1)
-    assert intervals.studentised_interval(same @ equal) is None
-
-
-def test_the_interval_of_an_area_is_delongs_and_knows_fellow_eyes():
-    """Hanley & McNeil's example would do for images; here against all pairs, written out."""
-    rng = np.random.default_rng(2)
-    truth, score = rng.random(80) < 0.4, rng.normal(size=80).round(1)
-    score = score + truth
-    won = (score[truth][:, None] > score[~truth]) + (score[truth][:, None] == score[~truth]) / 2
-    a, v10, v01 = won.mean(), won.mean(axis=1), won.mean(axis=0)
-    error = np.sqrt(v10.var(ddof=1) / len(v10) + v01.var(ddof=1) / len(v01))
-    # images of one class each are patients of their own: the covariance of the two is 0
-    low, high = intervals.area_interval(truth, score, np.arange(80))
-    half = t.ppf(0.975, truth.sum() - 1) * error / (a * (1 - a))
-    assert (low, high) == pytest.approx(tuple(expit(logit(a) + np.array([-half, half]))), rel=1e-6)
-    twice = intervals.area_interval(*(np.repeat(x, 2) for x in (truth, score, np.arange(80))))
-    assert twice == pytest.approx([low, high], rel=1e-6)  # the same image again tells nothing
-    assert intervals.area_interval(truth, truth.astype(float), np.arange(80)) is None
-    assert intervals.area_interval(truth, score, np.zeros(80, int)) is None

@@ -94,10 +94,10 @@ def test_intervals_of_slope_and_intercept_are_as_wide_as_leaving_out_patients_sa
     assert one["slope"]["ci95"] == pytest.approx(two["slope"]["ci95"])
 
 
-def test_slope_and_intercept_of_fewer_than_ten_patients_of_a_class_have_no_interval():
+def test_slope_and_intercept_of_fewer_than_five_patients_of_a_class_have_no_interval():
     rows = table(60)
     ill, well = (rows[(rows["grade"] >= 2) == truth] for truth in (True, False))
-    for few, known in ((9, False), (10, True)):
+    for few, known in ((4, False), (5, True)):
         for rare, other in ((ill, well), (well, ill)):
             names = rare["patient"].unique()[:few]
             part = pd.concat([rare[rare["patient"].isin(names)], other])
