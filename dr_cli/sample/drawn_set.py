@@ -45,7 +45,7 @@ from dr_cli.writing import sync
 
 Eye = Literal["left", "right"]
 
-VERSION = 4  # of the drawing: another version is another folder in the cache
+VERSION = 5  # of the drawing: another version is another folder in the cache
 EYES: tuple[Eye, Eye] = ("left", "right")
 ENROLMENT, PERSON, ANATOMY, LESION, CAMERA = range(5)  # streams of randomness
 

@@ -33,7 +33,7 @@ SMALL_LESIONS = {
     "microaneurysm": Lesion((0.019, 0.033, 0.058), (0.04, 0.09, 0.17), BLOOD, 1.08, 0.05, 1.7),
     "haemorrhage": Lesion((0.038, 0.088, 0.30), (0.04, 0.09, 0.20), BLOOD, 1.33, 0.3, 1.9),
     "hard_exudate": Lesion(
-        (0.015, 0.032, 0.104), (0.04, 0.11, 0.28), (0.6, 1, 0.9), 1.23, 0.25, 1.4
+        (0.015, 0.032, 0.104), (0.04, 0.11, 0.28), (0.6, 1, 0.3), 1.23, 0.25, 1.4
     ),
     "cotton_wool": Lesion(
         (0.105, 0.208, 0.442), (0.08, 0.14, 0.37), (0.6, 1, 1.6), 1.23, 0.25, 2.0
@@ -62,14 +62,14 @@ MOST_COTTON_WOOL = 4
 # A median microaneurysm is 1.1 px across at 224 px: nothing learns from that in five epochs.
 # So a lesion's diameter grows in quadrature by this many pixels, whatever the picture's size:
 # large lesions, and all lesions in large pictures, keep their measured size.
-VISIBLE_PIXELS = 4.0
-VISIBLE_GAIN = 3.0
+VISIBLE_PIXELS = 3.0
+VISIBLE_GAIN = 2.0
 STRONGEST = 0.9  # contrast that a stencil's full strength stands for
 COVERED = 0.4  # share of a pixel that a lesion covers to be in its mask
 GROUP = 0.16  # standard deviation of a group of exudates, DD
 SPREAD = 2.0  # of the counts, in deviations: screening shows far milder eyes than the measured ones
 ONE_KIND = 0.2  # of grade 2: exudates without haemorrhages, or the other way round
-RINGS, PLAQUES = 0.25, 0.25  # of groups of exudates; of eyes with exudates that run together
+RINGS, PLAQUES = 0.25, 0.45  # of groups of exudates; of eyes with exudates that run together
 FLAMES = 0.3  # of haemorrhages, which lie along the nerve fibres
 # Which share of eyes of grades 0 to 4 has them; a scar of laser is no lesion, but tells of one.
 LARGE_SHARE = {
@@ -156,10 +156,10 @@ def _draw_small(rng: Rng, kind: str, centres: Points, view: View, picture: Float
     contrasts = _draw_values(rng, lesion.contrast, n)
     # How dense blood and how thick lipid is differs by eye, and so does the camera's blue.
     contrasts *= np.exp(0.25 * np.clip(rng.standard_normal(), -1.5, 1.5))
-    colour[2] *= rng.uniform(0.3, 1.1)
+    colour[2] *= rng.uniform(-0.5, 1.5)
     if kind == "hard_exudate" and rng.random() < PLAQUES:
         large = rng.random(n) < rng.uniform(0.05, 0.3)
-        diameters = np.where(large, diameters * rng.uniform(2, 4), diameters)
+        diameters = np.where(large, diameters * rng.uniform(2, 5), diameters)
         contrasts = np.where(large, contrasts * rng.uniform(1.2, 2), contrasts)
     least = _least_visible(view)
     diameters = np.hypot(diameters, least)
