@@ -162,7 +162,7 @@ SPOILT = {
     "blurred": (lambda p, much: p.filter(ImageFilter.GaussianBlur(5 if much else 1.5))),
     "too dark": (lambda p, much: p.point(lambda v: v * (0.1 if much else 0.5))),
     "too bright": (lambda p, much: p.point(lambda v: v * (5 if much else 1.5))),
-    "too little contrast": (lambda p, much: haze(p, 0.06 if much else 0.6)),
+    "too little contrast": (lambda p, much: haze(p, 0.08 if much else 0.6)),
     "too little of the field": (lambda p, much: cover(p, 0.6 if much else 0.1)),
 }
 
