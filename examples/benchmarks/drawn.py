@@ -6,8 +6,8 @@ Three parts, each cut into steps whose results are appended to --out as they com
 goes on with what is not there yet. --only names parts.
 
 zero   A ResNet that has seen drawn eyes alone, on photographs: area under the ROC curve of
-       referable retinopathy. For choosing a recipe: half of APTOS (by duplicate group) and IDRiD's training
-       set. --final reads the other half and IDRiD's test set, to be done once.
+       referable retinopathy. For choosing a recipe: half of APTOS (by duplicate group) and
+       IDRiD's training set. --final reads the other half and IDRiD's test set, to be done once.
 head   APTOS, a fifth held out by duplicate group; so many of the others to learn from, from scratch
        and with --start drawn.
 carry  Trained on one set, tested on the whole other one, both ways, from scratch and drawn.
