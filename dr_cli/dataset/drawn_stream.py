@@ -5,7 +5,6 @@ are one eye: the teacher that `training.teacher` learns from.
 """
 
 import io
-import signal
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -115,13 +114,9 @@ def _draw_task(stream: Stream, task: range) -> list[Eye]:
 def _draw_ahead(
     stream: Stream, tasks: list[range], workers: int, observer: Observer
 ) -> Iterator[Eye]:
-    """As `_draw`, in processes: spawned, as the caller holds torch's threads, and deaf to the
-    interrupt that is the caller's to handle."""
+    """As `_draw`, in processes: spawned, as the caller holds torch's threads."""
     done, rest = 0, iter(tasks)
-    deaf = (signal.SIGINT, signal.SIG_IGN)
-    pool = ProcessPoolExecutor(
-        workers, get_context("spawn"), initializer=signal.signal, initargs=deaf
-    )
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=drawn_set.serve)
     try:
         work = partial(_draw_task, stream)
         ready = deque(pool.submit(work, task) for task in islice(rest, AHEAD * workers))

@@ -228,7 +228,7 @@ def _draw_all(
     if workers > 1 and len(rows) >= WORTH_PROCESSES:
         # Spawned, not forked: the caller may hold threads (torch's, a progress bar's).
         try:
-            with ProcessPoolExecutor(workers, get_context("spawn"), _serve) as pool:
+            with ProcessPoolExecutor(workers, get_context("spawn"), serve) as pool:
                 _watch(pool.map(write, rows, chunksize=8), len(rows), observer)
             return
         except PermissionError:
@@ -241,7 +241,7 @@ def _draw_all(
     _watch(map(write, rows), len(rows), observer)
 
 
-def _serve() -> None:
+def serve() -> None:
     """Makes this a process that ends with its parent, whose interrupts are the parent's to handle.
 
     Of a parent that is killed the pool's processes would wait for work for ever.

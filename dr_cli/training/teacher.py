@@ -13,6 +13,7 @@ import platform
 import secrets
 import shutil
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -127,6 +128,7 @@ def _make(
 ) -> None:
     """Teaches aside; the folder is whole or absent, and the first of two makers wins."""
     aside = folder.with_name(f".{folder.name}-{os.getpid()}-{secrets.token_hex(4)}")
+    _sweep(folder.parent)
     aside.mkdir(parents=True)
     try:
         began = time.perf_counter()
@@ -145,6 +147,14 @@ def _make(
             raise
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def _sweep(starts: Path) -> None:
+    """Removes what was left by processes killed while they taught, a day ago or more."""
+    for left in starts.glob(".*-*"):
+        with suppress(OSError):
+            if time.time() - left.stat().st_mtime > 24 * 3600:
+                shutil.rmtree(left)
 
 
 class Pupil(nn.Module):
