@@ -1,0 +1,90 @@
+"""Runs of earlier versions are read by all commands, and those of a later one refused in a line."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from dr_cli.network.resnet import build_resnet
+from dr_cli.runs import SCHEMA
+from tests.builders import photographs
+from tests.builders.program import dr
+from tests.builders.runs import edit
+
+KEPT = sorted(path for path in (Path(__file__).parent / "old_runs").iterdir() if path.is_dir())
+
+
+@pytest.fixture(scope="module")
+def clinic(tmp_path_factory) -> Path:
+    return photographs.course(tmp_path_factory.mktemp("old") / "clinic", 24, 12, size=48)
+
+
+@pytest.fixture(scope="module", params=KEPT, ids=lambda path: path.name)
+def run(request, clinic, tmp_path_factory) -> Path:
+    """The run in its place, with weights that are random and metadata that are its own."""
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    shutil.copytree(request.param, folder)
+    told = json.loads((folder / "weights.json").read_text(encoding="utf-8"))["__metadata__"]
+    torch.manual_seed(0)
+    tensors = build_resnet(json.loads(told["arch"])).state_dict()
+    save_file(tensors, folder / "model.safetensors", told)
+    with edit(folder / "config.json") as config:
+        for place in ("root", "source"):
+            config["data"][place] = str(clinic)
+    return folder
+
+
+def test_there_are_some():
+    assert KEPT
+
+
+def test_its_figures_are_those_that_it_was_left_with(run):
+    done = dr("eval", run, "--format", "json", "--bootstrap", 0)
+    assert done.exit_code == 0, done.output
+    now = json.loads(done.stdout)
+    then = json.loads((run / "summary.json").read_text(encoding="utf-8"))["test"]
+    for name in ("accuracy", "qwk", "balanced_accuracy", "mean_absolute_error"):
+        assert now[name]["value"] == pytest.approx(then[name]["value"]), name
+    assert now["confusion"] == then["confusion"]
+    assert now["referable"]["threshold"] == then["referable"]["threshold"]
+    assert now["calibration"]["temperature"] == then["calibration"]["temperature"]
+
+
+def test_its_network_grades_its_own_data_again(run, clinic):
+    ask = ("--format", "json", "--bootstrap", 0, "--device", "cpu")
+    done = dr("eval", run, clinic, *ask)
+    assert done.exit_code == 0, done.output
+    now = json.loads(done.stdout)
+    assert (now["split"], now["n"], now["failed"]) == ("test", 12, 0)  # its splits are kept
+    done = dr("predict", clinic / "test", "--run", run, "--format", "json", "--device", "cpu")
+    assert done.exit_code == 0, done.output
+    assert len(json.loads(done.stdout)) == 12
+
+
+def test_it_is_reported_and_its_data_are_known_again(run):
+    done = dr("report", run, "--quiet")
+    assert done.exit_code == 0, done.output
+    assert (run / "report.html").stat().st_size > 50_000
+    done = dr("train", "--resume", run)
+    assert done.exit_code == 2
+    assert "is finished, and has no last.pt" in done.stderr
+
+
+@pytest.mark.parametrize("schema", [SCHEMA + 1, 1000])
+def test_a_newer_one_is_refused_in_a_line(run, tmp_path, schema):
+    newer = tmp_path / "newer"
+    newer.mkdir()
+    for path in run.glob("*.*"):
+        (newer / path.name).symlink_to(path)
+    (newer / "config.json").unlink()
+    shutil.copy(run / "config.json", newer / "config.json")
+    with edit(newer / "config.json") as config:
+        config["schema"] = schema
+    for ask in (("eval", newer), ("report", newer), ("train", "--resume", newer)):
+        done = dr(*ask)
+        assert done.exit_code == 2, done.output
+        assert f"was written by a newer dr (schema {schema})" in done.stderr
+        assert len(done.stderr.strip().splitlines()) == 1
