@@ -26,7 +26,7 @@ import numpy as np  # noqa: E402
 from trials import FAULTS, Fault, Lost, Skipped, Trial  # noqa: E402
 
 # Rooms of `trials`, each with faults of a kind, in the order of the table.
-ROOMS = ("killed", "stopped", "storage", "together", "fuzzed")
+ROOMS = ("killed", "stopped", "storage", "together", "hostile", "fuzzed", "soaked")
 
 
 def main() -> int:
