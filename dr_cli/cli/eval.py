@@ -76,7 +76,8 @@ def command(
     if out is not None:
         _write(record, out)
     say = _print_checklist if checklist else _print
-    say(record, form or ("table" if sys.stdout.isatty() else "json"))
+    with tables.while_read():
+        say(record, form or ("table" if sys.stdout.isatty() else "json"))
     _judge(record, limits)
 
 

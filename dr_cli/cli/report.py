@@ -8,7 +8,7 @@ import typer
 
 from dr_cli.cli import options
 from dr_cli.cli.console import Console, short
-from dr_cli.cli.tables import print_tables, runs_table
+from dr_cli.cli.tables import print_tables, runs_table, while_read
 from dr_cli.errors import UsageError
 from dr_cli.writing import to_json, write_text
 
@@ -61,7 +61,8 @@ def command(
             print_tables(runs_table(data), file=sys.stderr)
         if form != "html":
             write = {"json": to_json, "csv": page.to_csv, "markdown": page.to_markdown}
-            typer.echo(write[form](data).rstrip("\n"))
+            with while_read():
+                typer.echo(write[form](data).rstrip("\n"))
         else:
             target = out or folders[0] / "report.html"
             target.parent.mkdir(parents=True, exist_ok=True)

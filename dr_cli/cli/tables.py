@@ -3,8 +3,10 @@
 Numbers are said as on the page and in Markdown, by `words`.
 """
 
+import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
 from dr_cli import words
@@ -40,6 +42,17 @@ def _text(cell: Cell) -> "Text":
 
     told, style = (cell, "") if isinstance(cell, str) else cell
     return Text(words.visible(told), style)
+
+
+@contextmanager
+def while_read() -> Iterator[None]:
+    """What is printed within may meet a reader that has gone, as `| head` has when it has what it
+    wanted: the rest goes nowhere, and is no error."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def print_tables(*parts: "Table | str", file: TextIO | None = None) -> None:

@@ -266,3 +266,23 @@ def test_a_run_is_scored_from_its_files_without_torch(world):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout)["n"] == 20
     assert done.stderr.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["eval", "{run}"],
+        ["eval", "{run}", "--format", "csv"],
+        ["report", "{run}", "--format", "json"],
+    ],
+)
+def test_a_reader_that_has_gone_is_no_error(world, words):
+    """More is written than a pipe holds, or a little at the very end."""
+    asked = [word.format(run=world / "runs" / "first") for word in words]
+    with subprocess.Popen(
+        [sys.executable, "-m", "dr_cli", *asked], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as running:
+        running.stdout.close()
+        told = running.stderr.read().decode()
+        assert running.wait() == 0, told
+    assert "Broken" not in told
