@@ -39,9 +39,13 @@ def peak_memory() -> int | None:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether it says that memory ran out: Python's, torch's on a GPU, or its allocator's."""
+    """Whether it says that memory ran out: Python's, torch's on a GPU or a CPU, the system's, or
+    oneDNN's, which then makes no primitive."""
     text = str(error).lower()
-    told = ("out of memory", "can't allocate memory", "not enough memory", "bad_alloc")
+    told = (
+        "out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory",
+        "bad_alloc", "could not create a primitive", "can't start new thread",
+    )  # fmt: skip
     return isinstance(error, MemoryError) or any(words in text for words in told)
 
 

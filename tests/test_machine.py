@@ -28,3 +28,18 @@ def test_free_memory_is_the_machines_or_the_containers(monkeypatch):
     assert machine.free_memory() == 8_000
     limits["memory.max"] = "1000"  # more is used than the limit that was set since
     assert machine.free_memory() == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "ran_out"),
+    [
+        ("CUDA out of memory. Tried to allocate 2 GiB", True),
+        ("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to …", True),
+        ("unable to mmap 44766204 bytes from file <…>: Cannot allocate memory (12)", True),
+        ("could not create a primitive", True),
+        ("mat1 and mat2 shapes cannot be multiplied", False),
+    ],
+)
+def test_memory_that_ran_out_is_known_by_what_each_library_says(text, ran_out):
+    assert machine.out_of_memory(RuntimeError(text)) == ran_out
+    assert machine.out_of_memory(MemoryError())

@@ -127,7 +127,9 @@ class TrainConfig:
     compile: bool = _option(
         False, "Compile the network: a minute at first, then up to 1.15 times as fast on a GPU."
     )
-    deterministic: bool = _option(False, "The same bits on the same machine, slower on a GPU.")
+    deterministic: bool = _option(
+        False, "The same bits from a GPU, too, each time on the same machine; slower there."
+    )
 
     def __post_init__(self) -> None:
         """Raises UsageError naming the flag for a value out of range or a clash of two."""

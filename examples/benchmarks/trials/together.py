@@ -104,7 +104,7 @@ def memory(trial: Trial) -> None:
 
         machine.free_memory = lambda: None
         held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-        room = int(trial.rng.uniform(50, 700)) * 2**20
+        room = int(trial.rng.uniform(300, 2500)) * 2**20
         resource.setrlimit(resource.RLIMIT_AS, (held + room, held + room))
         yield
 
@@ -119,5 +119,4 @@ def memory(trial: Trial) -> None:
     if run.exists():
         runs.need_whole(run)
     need(code in (0, 1) and "Traceback" not in said, f"ended with {code}: {said[-300:]!r}")
-    told = "memory" in said or "start new thread" in said  # for which there was no room
-    need(code == 0 or told, f"memory is not named: {said[-300:]!r}")
+    need(code == 0 or "memory" in said, f"memory is not named: {said[-300:]!r}")
