@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -18,11 +18,15 @@ from dr_cli.errors import DrError, UsageError
 from dr_cli.events import NOTHING, Observer
 from dr_cli.runs import Run, counted_split, find_newest_run, read_record
 
+if TYPE_CHECKING:
+    from dr_cli.labels.owners import Whose
+
 Record = dict[str, Any]
 EXAMPLES = """dr predict image.jpeg
 dr predict photographs/ > grades.csv
 dr predict photographs/ --resume grades.csv
 dr predict photographs/ --run runs/resnet18 --explain heatmaps/
+dr predict clinic/ --pair --labels clinic/patients.csv
 find photographs -name '*.jpg' -print0 | dr predict -0 --format jsonl"""
 GRADING = "grading"
 Inputs = Annotated[
@@ -85,6 +89,21 @@ Timeout = Annotated[
     ),
 ]  # fmt: skip
 
+Pair = Annotated[
+    bool,
+    typer.Option(
+        "--pair", rich_help_panel=DATA,
+        help="Columns patient and eye, and at the end a row a patient: the worst eye.",
+    ),
+]  # fmt: skip
+Labels = Annotated[
+    Path | None,
+    typer.Option(
+        dir_okay=False, metavar="TABLE", rich_help_panel=DATA,
+        help="For --pair: a table of images and patients, where names and DICOM do not tell.",
+    ),
+]  # fmt: skip
+
 
 def command(
     names: Inputs = None,
@@ -96,6 +115,10 @@ def command(
     tta: Tta = False,
     max_pixels: MaxPixels = None,
     timeout: Timeout = None,
+    pair: Pair = False,
+    labels: Labels = None,
+    image_column: options.ImageColumn = None,
+    patient_column: options.PatientColumn = None,
     batch_size: options.BatchSize = None,
     workers: options.Workers = None,
     device: options.Device = "auto",
@@ -115,6 +138,7 @@ def command(
     if resume and form not in (None, "csv"):
         raise UsageError(f"--resume goes on with a table in csv: leave out --format {form}")
     form = form or ("table" if sys.stdout.isatty() else "csv")
+    whose = _find_owners(pair, labels, image_column, patient_column, resume)
     begun = Begun.read(resume) if resume else None
     tally, passed = Tally(), Passed()
     with Console(quiet) as console:
@@ -125,7 +149,7 @@ def command(
         records = predict(
             photographs, sources, device=device, precision=precision, batch_size=batch_size,
             workers=workers, tta=tta, explain=explain, max_pixels=max_pixels, timeout=timeout,
-            begun=begun, observer=console,
+            begun=begun, observer=console, pair=whose,
         )  # fmt: skip
         hidden = begun is not None or not sys.stdout.isatty()
         watched = _watch(records, tally, sources, console, hidden)
@@ -153,6 +177,31 @@ def _list_inputs(names: list[str] | None, nul: bool) -> list[str]:
     if not names:
         raise UsageError("no INPUT: name photographs, folders, or - for paths on stdin")
     return names
+
+
+def _find_owners(
+    pair: bool, labels: Path | None, image: str | None, patient: str | None, resume: Path | None
+) -> "Whose | None":
+    """What tells whose eye a photograph shows, for --pair. UsageError for what would do nothing."""
+    columns = {"image": image, "patient": patient}
+    given = [f"--{name}-column" for name, column in columns.items() if column]
+    if given and not labels:
+        raise UsageError(f"{given[0]} is of the table that --labels names")
+    if labels and not pair:
+        raise UsageError("--labels tells patients apart for --pair alone: add that")
+    if pair and resume:
+        raise UsageError(
+            "--pair judges a patient when all photographs are known: leave out --resume"
+        )
+    if not pair:
+        return None
+    from dr_cli.labels.owners import by_name, read_owners
+
+    if not labels:
+        return by_name
+    from dr_cli.labels.columns import Columns
+
+    return read_owners(labels, Columns(**columns))
 
 
 def _watch(

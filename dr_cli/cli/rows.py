@@ -27,9 +27,18 @@ class Tally:
     doubtful: int = 0
     """Of the gradable ones those whose grade and referral disagree, as their notes say."""
     failed: int = 0
+    patients: int = 0
+    """Each with a row of its own, see `is_patient`; those below are of them."""
+    ungradable_patients: int = 0
+    referable_patients: int = 0
 
     def count(self, record: Record) -> None:
         """One more."""
+        if is_patient(record):
+            self.patients += 1
+            self.ungradable_patients += not record["gradable"]
+            self.referable_patients += bool(record["referable"])
+            return
         if record["error"] is not None:
             self.failed += 1
             return
@@ -39,7 +48,7 @@ class Tally:
         self.doubtful += record["gradable"] and is_doubtful(record)
 
     def total(self) -> int:
-        """Of all kinds."""
+        """Photographs of all kinds."""
         return self.graded + self.failed
 
     def tell(self) -> str:
@@ -49,7 +58,15 @@ class Tally:
         told = f"{self.graded:,} graded: {ungradable}, {referable} of the others{failed}"
         if self.doubtful:
             told += f"; {self.doubtful:,} marked (?): grade and referral disagree"
+        if self.patients:
+            told += f"; {words.count(self.patients, 'patient')}: {self.referable_patients:,} "
+            told += f"referable, {self.ungradable_patients:,} not gradable in each eye"
         return told
+
+
+def is_patient(record: Record) -> bool:
+    """Whether it is a patient's, as `--pair` adds them, and no photograph's."""
+    return record["path"] is None
 
 
 def is_doubtful(record: Record) -> bool:
@@ -213,20 +230,24 @@ def _table(records: Iterable[Record]) -> Iterator[str]:
 
 
 def table_row(record: Record, layout: Layout) -> str:
-    """What is said of a photograph, without colour; more than a line where one is not enough."""
+    """What is said of a photograph or a patient, without colour; more than a line where one is not
+    enough."""
+    if is_patient(record):
+        record = record | {"path": f"patient {record['patient']}"}
     if record["error"]:
         return layout.below(record["path"], record["error"])
     grade = f"{record['predicted']} {record['name']}"
     if not record["gradable"]:
         return layout.beside(record["path"], f"ungradable: {record['reason']} ({grade})")
-    probability = words.number(record["probabilities"][record["predicted"]], 2)
+    likely = record["probabilities"] and record["probabilities"][record["predicted"]]
+    probability = words.number(likely, 2) if likely else ""
     share = words.number(record["referable_probability"], 2)
     referable = f"{'yes' if record['referable'] else 'no'} ({share})"
     cells = {
         "grade": grade + " (?)" * is_doubtful(record),
         "prob.": probability,
         "referable": referable,
-        "quality": words.number(record["quality"], 2),
+        "quality": "" if record["quality"] is None else words.number(record["quality"], 2),
     }
     return layout.line(record["path"], [cells[name] for name in layout.columns])
 

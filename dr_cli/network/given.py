@@ -30,6 +30,11 @@ class Decoded:
     shown: NDArray[np.uint8] | None = None
     """[3, S, S] RGB: what a heatmap is drawn over, if one is wanted."""
 
+    @property
+    def owner(self) -> tuple[str | None, str | None]:
+        """Patient and eye as the file itself says; None for unknown."""
+        return (self.crops[0].patient, self.crops[0].eye) if self.crops else (None, None)
+
 
 def is_one(given: object) -> bool:
     """Whether it is a photograph, though it may be iterable, too: a name's letters are none."""

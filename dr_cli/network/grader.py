@@ -11,7 +11,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -29,9 +29,11 @@ from dr_cli.grades import (
     expected_grade,
     referable_probability,
 )  # fmt: skip
+from dr_cli.labels.owners import Whose
 from dr_cli.network.activation import STRIDE, Trace, trace
 from dr_cli.network.batching import in_batches
 from dr_cli.network.given import Decoded, Photograph, decode, is_one
+from dr_cli.network.pairs import OWNER, Pairs
 from dr_cli.network.records import Record
 from dr_cli.network.resnet import ResNet, build_resnet, inference_copy, name_architecture
 from dr_cli.photographs.crop import Crop, Preprocessing
@@ -240,6 +242,7 @@ class Grader:
         workers: int | None = None,
         tta: bool = False,
         explain: Path | None = None,
+        pair: Whose | None = None,
     ) -> Iterator[Record]:
         """A record a photograph, in order, as they are known; the fields of `dr predict` in JSON.
         `Records(grader.predict(…))` is a list of them that a notebook shows as a table.
@@ -249,7 +252,9 @@ class Grader:
         with `error` filled and the rest None. batch_size: at once; None is 64 on a GPU, 8 on a CPU.
         explain: a folder for heatmaps; each record names its own. Photographs are walked in a
         thread, ahead of the network and decoded meanwhile, three batches at most: memory does not
-        grow with them, and a slow source is answered at once. Raises TypeError for anything else.
+        grow with them, and a slow source is answered at once. pair: what tells patient and eye of a
+        path, such as `owners.by_name`; then records have both, and at last each patient has one of
+        its own without a path, see `pairs`. Raises TypeError for anything else.
         """
         if is_one(photographs):
             photographs = [cast(Photograph, photographs)]
@@ -258,7 +263,14 @@ class Grader:
                 f"{type(photographs).__name__} is no photograph: give a path or picture"
             )
         several = cast(Iterable[Photograph], photographs)
-        return self._predict(several, batch_size, workers, tta, explain)
+        records = self._predict(several, batch_size, workers, tta, explain)
+        return (record for _, record in records) if pair is None else self._pair(records, pair)
+
+    def _pair(self, records: Iterator[tuple[Decoded, Record]], whose: Whose) -> Iterator[Record]:
+        pairs = Pairs(whose)
+        for one, record in records:
+            yield pairs.own(record, one.owner)
+        yield from pairs.rows(self._blank() | dict.fromkeys(OWNER))
 
     def _predict(
         self,
@@ -267,7 +279,7 @@ class Grader:
         workers: int | None,
         tta: bool,
         explain: Path | None,
-    ) -> Iterator[Record]:
+    ) -> Iterator[tuple[Decoded, Record]]:
         batch_size = batch_size or self.processor.inference_batch
         workers = workers or machine.cores()
         ways = [member.preprocessing for member in self.members]
@@ -277,11 +289,15 @@ class Grader:
                 good = [one for one in some if one.problem is None]
                 records = iter(self._grade(good, tta, explain) if good else ())
                 for one in some:
-                    yield next(records) if one.problem is None else self._fail(one)
+                    yield one, next(records) if one.problem is None else self._fail(one)
+
+    def _blank(self) -> dict[str, Any]:
+        """The fields of a record, with those that every record has."""
+        always = {"trained_on": self.trained_on, "referable_threshold": self.threshold}
+        return dict.fromkeys(FIELDS) | always
 
     def _fail(self, one: Decoded) -> Record:
-        nothing = dict.fromkeys(FIELDS) | {"path": one.path, "error": one.problem}
-        return Record(nothing, trained_on=self.trained_on, referable_threshold=self.threshold)
+        return Record(self._blank(), path=one.path, error=one.problem)
 
     def _grade(self, good: Sequence[Decoded], tta: bool, explain: Path | None) -> list[Record]:
         stacks = [

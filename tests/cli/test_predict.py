@@ -149,3 +149,57 @@ def test_flips_that_nothing_was_chosen_with_are_warned_of_once(world):
     run = world / "runs" / "first"
     assert dr("predict", *names, "--run", run, "--tta").stderr.count(UNTRIED) == 1
     assert UNTRIED not in dr("predict", *names, "--run", run).stderr
+
+
+def test_pairs_add_a_row_a_patient(world, tmp_path):
+    """Whose eye it is, is told by names, by a DICOM file or by a table."""
+    dicom = pytest.importorskip("tests.builders.dicom", exc_type=ImportError)
+    for name in ("7_left.png", "7_right.png", "photo.png"):
+        photographs.picture(2).save(tmp_path / name)
+    dicom.save(tmp_path / "scan.dcm", np.asarray(photographs.picture(1)), frames=2)
+    (tmp_path / "broken.png").touch()
+    (tmp_path / "who.csv").write_text("image,patient\nphoto.png,P-17\nbroken.png,P-9\n")
+    asked = ("predict", tmp_path, "--pair", "--labels", tmp_path / "who.csv")
+    run = ("--run", world / "runs" / "first")
+    done = dr(*asked, *run, "--format", "csv")
+    assert done.exit_code == 1, done.output
+    rows = list(csv.DictReader(done.stdout.splitlines()))
+    told = [(Path(row["path"]).name, Path(row["patient"]).name, row["eye"]) for row in rows[:5]]
+    assert told == [
+        ("7_left.png", "7", "left"),
+        ("7_right.png", "7", "right"),
+        ("broken.png", "P-9", ""),
+        ("photo.png", "P-17", ""),
+        ("scan.dcm", "P-17", "right"),
+    ]
+    assert "the first of 2 frames" in rows[4]["note"]
+    assert [(row["path"], Path(row["patient"]).name) for row in rows[5:]] == [
+        ("", "7"), ("", "P-9"), ("", "P-17"),
+    ]  # fmt: skip
+    assert rows[5]["predicted"] == max(row["predicted"] for row in rows[:2])
+    assert "could be graded" in rows[6]["error"]
+    assert "3 patients: " in done.stderr
+    assert "1 of 5 inputs failed" in done.stderr
+    assert "Doe" not in done.output
+    shown = dr(*asked, *run, "--format", "table")
+    assert "patient P-17" in shown.stdout
+    (first, *_) = [
+        json.loads(line)
+        for line in dr(*asked, *run, "--format", "jsonl").stdout.split("\n")
+        if line
+    ]
+    assert list(first)[-2:] == ["patient", "eye"]
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        (("--labels", "t.csv"), "for --pair alone"),
+        (("--pair", "--patient-column", "who"), "--labels"),
+        (("--pair", "--resume", "t.csv"), "leave out --resume"),
+    ],
+)
+def test_options_of_pairs_that_would_do_nothing_are_refused(given, why):
+    done = dr("predict", "a.png", *given)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert why in done.stderr
