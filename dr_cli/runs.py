@@ -180,6 +180,9 @@ class ModelRecord:
     """The one that was kept, from 1."""
     trained_on: TrainedOn | None = None
     """None where neither the weights nor a config.json beside them say."""
+    familiar: Mapping[str, Any] | None = None
+    """What photographs were learned from, as `Familiar.to_record` gives it; None in weights of
+    before, and where too few were."""
 
     def to_metadata(self) -> dict[str, str]:
         """As model.safetensors holds it: JSON, a text a key."""
@@ -195,6 +198,7 @@ class ModelRecord:
             "epoch": self.epoch,
             "trained_on": self.trained_on and asdict(self.trained_on),
         }
+        record |= {"familiar": self.familiar} if self.familiar else {}
         return {key: json.dumps(value) for key, value in record.items()}
 
 
@@ -490,7 +494,8 @@ def read_record(source: Path) -> ModelRecord:
     if trained_on is None and (source / "config.json").is_file():  # weights of before said nothing
         trained_on = Run(source).config().data.trained_on
     way, epoch = record["preprocessing"], record.get("epoch")
-    return ModelRecord(record["arch"], way, calibration, epoch, trained_on)
+    familiar = record.get("familiar")
+    return ModelRecord(record["arch"], way, calibration, epoch, trained_on, familiar)
 
 
 def _model_file(source: Path) -> Path:

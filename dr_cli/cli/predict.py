@@ -133,6 +133,7 @@ def command(
     reject: it is graded all the same, on a terminal in brackets behind "ungradable". predicted is
     the run's grade, referable its alarm: whether the probability of grade 2 or more reaches
     referable_threshold. Where the two disagree, note says so; a terminal marks the grade (?).
+    novelty above 1 says that the network learned from photographs unlike this one.
     """
     names = _list_inputs(names, nul)
     if resume and form not in (None, "csv"):
@@ -162,6 +163,8 @@ def command(
             raise KeyboardInterrupt(tally.tell()) from None
         console.close()
         _tell_passed(passed, names, console)
+        if doubt := tally.doubt():
+            console.warning(doubt)
         if tally.total() > 1:
             console.note(tally.tell())
     if not tally.total() and not (begun and begun.passed):

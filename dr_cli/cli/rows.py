@@ -13,6 +13,7 @@ from dr_cli.grades import REFERABLE_FROM
 
 Record = dict[str, Any]
 PATHS = ("path", "heatmap")
+_A_BATCH = 5  # graded photographs from which on their majority says something
 
 
 @dataclass
@@ -27,6 +28,8 @@ class Tally:
     doubtful: int = 0
     """Of the gradable ones those whose grade and referral disagree, as their notes say."""
     failed: int = 0
+    far: int = 0
+    """Of the graded ones those unlike what was learned from: `novelty` above 1."""
     patients: int = 0
     """Each with a row of its own, see `is_patient`; those below are of them."""
     ungradable_patients: int = 0
@@ -43,6 +46,7 @@ class Tally:
             self.failed += 1
             return
         self.graded += 1
+        self.far += (record["novelty"] or 0) > 1
         self.ungradable += not record["gradable"]
         self.referable += record["gradable"] and record["referable"]
         self.doubtful += record["gradable"] and is_doubtful(record)
@@ -50,6 +54,16 @@ class Tally:
     def total(self) -> int:
         """Photographs of all kinds."""
         return self.graded + self.failed
+
+    def doubt(self) -> str:
+        """A warning where most of a batch is unlike what was learned from; else ""."""
+        if self.graded < _A_BATCH or 2 * self.far <= self.graded:
+            return ""
+        return (
+            f"{self.far:,} of {self.graded:,} photographs are unlike those that the network "
+            "learned from (novelty above 1, as of 1 in 20 of its own): another camera or other "
+            "people? Its grades, and its threshold, may not hold for them"
+        )
 
     def tell(self) -> str:
         """ "960 graded: 31 ungradable, 243 of the others referable; 2 failed"."""

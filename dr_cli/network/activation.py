@@ -28,6 +28,8 @@ class Trace:
     """[N, C, ⌈H/16⌉, ⌈W/16⌉] float, before the last stage."""
     logits: Tensor
     """[N, 5] float32, as the plain pass gives them."""
+    pooled: Tensor
+    """[N, C] float32, what the head sees."""
 
     def heat(self, grade: Sequence[int] | Tensor | int) -> NDArray[np.float32]:
         """Evidence for a grade in each cell: [N, h, w] in [0, 1]; the strongest is 1, and a map
@@ -51,4 +53,5 @@ def trace(network: ResNet, batch: Tensor) -> Trace:
         maps = network.before_last(batch)
     with torch.enable_grad():
         maps.requires_grad_()
-        return Trace(maps, network.classify(network.layer4(maps)).float())
+        pooled = network.pool(network.layer4(maps))
+        return Trace(maps, network.fc(pooled).float(), pooled.detach().float())

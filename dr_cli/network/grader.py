@@ -33,6 +33,7 @@ from dr_cli.labels.owners import Whose
 from dr_cli.network.activation import STRIDE, Trace, trace
 from dr_cli.network.batching import in_batches
 from dr_cli.network.given import Decoded, Photograph, decode, is_one
+from dr_cli.network.novelty import Familiar
 from dr_cli.network.pairs import OWNER, Pairs
 from dr_cli.network.records import Record
 from dr_cli.network.resnet import ResNet, build_resnet, inference_copy, name_architecture
@@ -44,7 +45,7 @@ from dr_cli.writing import whole
 FIELDS = (
     "path", "predicted", "name", "probabilities", "expected_grade", "referable",
     "referable_probability", "gradable", "quality", "verdict", "reason",
-    "error", "trained_on", "referable_threshold", "note", "heatmap",
+    "error", "trained_on", "referable_threshold", "note", "heatmap", "novelty",
 )  # fmt: skip
 VIEWS = 8  # of --tta; on APTOS 1, 4 and 8 gave QWK .895, .904, .909 (after_training.py)
 _LONGEST_STEM = 60  # letters: in UTF-8 up to 240 of the 255 bytes that file systems allow
@@ -96,6 +97,28 @@ def turn(pixels: Tensor, view: int) -> Tensor:
     return pixels.transpose(2, 3) if view & 4 else pixels
 
 
+def pooled_features(
+    network: ResNet,
+    batches: Iterable[tuple[Tensor, Tensor, Tensor]],
+    way: Preprocessing,
+    processor: Processor,
+) -> NDArray[np.float32]:
+    """What the head sees of every batch of uint8 [n, 3, H, W], in order: [N, C] float32."""
+    network.eval()
+    found = [_look(network, pixels, way, processor)[1] for pixels, _, _ in batches]
+    width = network.fc.in_features
+    return torch.cat(found).cpu().numpy() if found else np.zeros((0, width), np.float32)
+
+
+def _look(
+    network: ResNet, pixels: Tensor, way: Preprocessing, processor: Processor
+) -> tuple[Tensor, Tensor]:
+    """Logits [n, 5] and pooled features [n, C], float32, of uint8 [n, 3, S, S]."""
+    with torch.inference_mode(), processor.autocast():
+        pooled = network.pool(network.features(_make_ready(pixels, way, processor)))
+        return network.fc(pooled).float(), pooled.float()
+
+
 def _make_ready(pixels: Tensor, way: Preprocessing, processor: Processor) -> Tensor:
     inputs = normalise(pixels.to(processor.device, non_blocking=True), way)
     return inputs.contiguous(memory_format=processor.memory_format)
@@ -116,6 +139,7 @@ class Member:
     calibration: Calibration
     processor: Processor
     trained_on: TrainedOn | None = None
+    familiar: Familiar | None = None
 
     def __post_init__(self) -> None:
         """The network is made ready, in place: moved, in eval mode, in fp32 a folded copy."""
@@ -137,11 +161,19 @@ class Member:
                 f"{source}: its weights are not those of a {record.arch}: train it again"
             ) from error
         way = Preprocessing.from_dict(record.preprocessing)
-        return cls(network, way, record.calibration, processor, record.trained_on)
+        try:
+            familiar = Familiar.from_record(record.familiar) if record.familiar else None
+        except (ValueError, KeyError, TypeError) as error:
+            raise UsageError(f"{source}: what it learned from is damaged in it: {error}") from error
+        return cls(network, way, record.calibration, processor, record.trained_on, familiar)
 
     def forward(self, pixels: Tensor, tta: bool = False) -> Tensor:
         """uint8 [n, 3, S, S] -> logits [n, 5] float32; tta: of the mean over VIEWS, see `turn`."""
         return _run(self.network, pixels, self.preprocessing, self.processor, tta)
+
+    def look(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """The same without flips, and what the head sees: [n, C] float32."""
+        return _look(self.network, pixels, self.preprocessing, self.processor)
 
     def trace(self, pixels: Tensor) -> Trace:
         """The same pass, of one view, to be looked back at."""
@@ -305,14 +337,21 @@ class Grader:
             for crops in zip(*(one.crops for one in good), strict=True)
         ]
         traced = self.members[0].trace(stacks[0]) if explain is not None else None
-        logits = [
-            traced.logits.detach()  # one pass gives both
-            if traced and not tta and member is self.members[0]
-            else member.forward(pixels, tta)
+        seen = [
+            (traced.logits.detach(), traced.pooled)  # one pass gives both
+            if traced and member is self.members[0]
+            else member.look(pixels)
             for member, pixels in zip(self.members, stacks, strict=True)
         ]
-        rows = zip(good, self._pool(logits), strict=True)
-        records = [self._record(one.path, row, one.crops[0]) for one, row in rows]
+        logits = [one for one, _ in seen]
+        if tta:
+            logits = [
+                m.forward(pixels, tta) for m, pixels in zip(self.members, stacks, strict=True)
+            ]
+        rows = zip(
+            good, self._pool(logits), self._novelty([pooled for _, pooled in seen]), strict=True
+        )
+        records = [self._record(one.path, row, one.crops[0], far) for one, row, far in rows]
         if traced and explain is not None:
             maps = traced.heat([record["predicted"] for record in records])
             # 6 ms a photograph of 512 pixels, whose grading takes 118 on one core.
@@ -328,7 +367,20 @@ class Grader:
         each = [member.calibration.probabilities(one.cpu().numpy()) for member, one in pairs]
         return np.mean(each, axis=0)
 
-    def _record(self, path: str, row: NDArray[np.float64], crop: Crop) -> Record:
+    def _novelty(self, pooled: Sequence[Tensor]) -> list[float | None]:
+        """Mean over the members; None where one does not know what it learned from."""
+        each = [
+            member.familiar.novelty(one.cpu().numpy())
+            for member, one in zip(self.members, pooled, strict=True)
+            if member.familiar
+        ]
+        if len(each) < len(self.members):
+            return [None] * len(pooled[0])
+        return [round(float(value), 3) for value in np.mean(each, axis=0)]
+
+    def _record(
+        self, path: str, row: NDArray[np.float64], crop: Crop, novelty: float | None
+    ) -> Record:
         seen, row = crop.judgement, row.round(6)  # as a run's prediction files hold them
         predicted = int(self.calibration.decide(row[None])[0])
         referable = float(referable_probability(row[None])[0])
@@ -337,7 +389,7 @@ class Grader:
         values = (
             path, predicted, NAMES[predicted], row.tolist(), expected, referable >= self.threshold,
             round(referable, 6), seen.gradable, seen.quality, seen.verdict, seen.reason, None,
-            self.trained_on, self.threshold, "; ".join(filter(None, notes)), None,
+            self.trained_on, self.threshold, "; ".join(filter(None, notes)), None, novelty,
         )  # fmt: skip
         return Record(zip(FIELDS, values, strict=True))
 

@@ -114,7 +114,11 @@ class ResNet(nn.Module):
 
     def classify(self, features: Tensor) -> Tensor:
         """Averaged over the cells, then the head: [N, C, h, w] -> logits [N, classes]."""
-        return self.fc(features.mean(dim=(2, 3)))
+        return self.fc(self.pool(features))
+
+    def pool(self, features: Tensor) -> Tensor:
+        """Averaged over the cells: [N, C, h, w] -> [N, C]."""
+        return features.mean(dim=(2, 3))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.classify(self.features(x))

@@ -21,6 +21,8 @@ from dr_cli.events import NOTHING, Observer, Outline
 from dr_cli.grades import Calibration
 from dr_cli.interrupts import Interrupted, deferred
 from dr_cli.labels.reading import count_reasons
+from dr_cli.network.grader import pooled_features
+from dr_cli.network.novelty import Familiar
 from dr_cli.network.resnet import ResNet, build_resnet, count_parameters, multiply_adds
 from dr_cli.network.weights import load_pretrained, load_start
 from dr_cli.photographs import duplicates
@@ -245,12 +247,15 @@ def save_model(
     network: ResNet,
     epoch: int,
     calibration: Calibration = Calibration(),  # noqa: B008
+    familiar: Familiar | None = None,
 ) -> None:
     """model.safetensors: a whole grader by its metadata. epoch: the one that is kept, from 1."""
     way = plan.dataset.preprocessing.to_dict()
     tensors = {name: value.cpu() for name, value in network.state_dict().items()}
     learned = describe_data(plan).trained_on
-    run.save_model(tensors, runs.ModelRecord(plan.config.arch, way, calibration, epoch, learned))
+    known = familiar.to_record() if familiar else None
+    record = runs.ModelRecord(plan.config.arch, way, calibration, epoch, learned, known)
+    run.save_model(tensors, record)
 
 
 def finish_run(
@@ -277,7 +282,9 @@ def finish_run(
             observer.note(NOTHING_SAID)
         if note := tell_temperature(calibration.temperature):
             learner.observer.note(f"temperature {note}")
-    save_model(run, plan, network, learner.best_epoch, calibration)
+    with learner.clock("evaluation"):
+        familiar = _describe_learned(plan, network, learner.micro_batch)
+    save_model(run, plan, network, learner.best_epoch, calibration, familiar)
     rows, tables = plan.dataset.mark_gradable(plan.rows), {}
     for split, values in logits.items():
         own = rows.iloc[plan.indices(split)]
@@ -291,6 +298,22 @@ def pair_eyes(plan: Plan) -> Pairs:
     """What --both-eyes is fitted on: how training patients' eyes agree, and validation's pairs."""
     train, val = (plan.rows.iloc[plan.indices(split)] for split in ("train", "val"))
     return Pairs.of(train, val)
+
+
+FEATURES = 2048  # photographs that what was learned from is described by, of train, and of val
+
+
+def _describe_learned(plan: Plan, network: ResNet, batch_size: int) -> Familiar | None:
+    """What photographs the network learned from, by its own features."""
+    way, processor = plan.dataset.preprocessing, plan.processor
+
+    def see(split: str) -> np.ndarray[Any, Any]:
+        rows = plan.indices(split)
+        some = rows[:: max(1, -(-len(rows) // FEATURES))]
+        found = batches(plan.dataset, some, batch_size)
+        return pooled_features(network, found, way, processor)
+
+    return Familiar.fit(see("train"), see("val"))
 
 
 def write_findings(

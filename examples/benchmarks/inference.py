@@ -6,6 +6,9 @@ The script opens a photograph with Pillow, resizes it, makes a tensor, normalise
 network in float32, one at a time. Start-up is left out. Also printed: how far the answers of
 other precisions lie from float32's (share of equal grades, largest change of a probability).
 Without FOLDER, eyes are drawn for it, 2144×1424. Ratios of medians; all goes to inference.json.
+
+--engines: the network alone, by torch in each of --precisions and by onnxruntime (the extra
+`onnx`), on the same crops; and how far the answers lie apart.
 """
 
 import argparse
@@ -14,6 +17,7 @@ import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,7 +28,7 @@ from torchvision import transforms
 from dr_cli import Grader, runs
 from dr_cli.grades import Calibration
 from dr_cli.network.resnet import build_resnet
-from dr_cli.photographs.crop import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
+from dr_cli.photographs.crop import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, load_crop
 from dr_cli.photographs.decoding import EXTENSIONS
 from dr_cli.sample import drawn_set
 
@@ -88,6 +92,41 @@ def agreement(run: Path, files: list[Path], precision: str) -> dict[str, float]:
     return {"equal_grades": float(np.mean(same)), "largest_change": float(np.abs(p - q).max())}
 
 
+def engines(run: Path, size: int, files: list[Path], options: argparse.Namespace) -> dict[str, Any]:
+    """The network by torch and by onnxruntime, on the crops of the files: what `compete` gives, and
+    the agreement with the first."""
+    import onnxruntime
+
+    from dr_cli.network import export
+
+    distinct = {file: load_crop(file, Preprocessing(size)).pixels for file in set(files)}
+    crops = np.stack([distinct[file] for file in files])
+    with tempfile.TemporaryDirectory() as name:
+        export.export([run], Path(name, "model.onnx"), "onnx", crops[:8])
+        told = onnxruntime.SessionOptions()
+        told.intra_op_num_threads = torch.get_num_threads()
+        session = onnxruntime.InferenceSession(
+            Path(name, "model.onnx"), told, providers=["CPUExecutionProvider"]
+        )
+    batches = [crops[k : k + 8] for k in range(0, len(crops), 8)]
+    graders = {one: Grader.load(run, device="cpu", precision=one) for one in options.precisions}
+    answer: dict[str, Callable[[], Any]] = {
+        f"torch, {one}": lambda grader=grader: grader.probabilities(
+            (torch.from_numpy(some), torch.zeros(0), torch.zeros(0)) for some in batches
+        )
+        for one, grader in graders.items()
+    }
+    answer["onnxruntime, fp32"] = lambda: np.concatenate(
+        [session.run(["probabilities"], {export.INPUT: some})[0] for some in batches]
+    )
+    table = compete(answer, len(crops), options.repeats)
+    first, *others = ((name, ask()) for name, ask in answer.items())
+    apart = {name: float(np.abs(found - first[1]).max()) for name, found in others}
+    show(f"network alone, {size} px, batches of 8", table)
+    print(f"largest difference of a probability from {first[0]}: {apart}")
+    return {"table": table, "apart": apart}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--photographs", type=Path, metavar="FOLDER")
@@ -97,6 +136,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=40)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--precisions", nargs="*", default=["fp32"], help="such as fp32 bf16")
+    parser.add_argument("--engines", action="store_true", help="also torch against onnxruntime")
     parser.add_argument("--out", type=Path, default=Path("inference.json"))
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
@@ -119,6 +159,8 @@ def main() -> None:
         for one, found_agreement in agreements.items():
             print(f"{one} against fp32: {found_agreement}")
         record = {"table": table, "agreement": agreements}
+        if options.engines:
+            record["engines"] = engines(run, options.size, files, options)
     options.out.write_text(json.dumps(record, indent=1), "utf-8")
 
 

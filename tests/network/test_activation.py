@@ -46,7 +46,8 @@ def test_it_is_grad_cam_up_to_scale(network):
 def test_a_map_without_evidence_is_empty():
     maps = torch.rand(2, 3, 4, 4).requires_grad_()
     weight = torch.tensor([[1.0, 1, 1], [-1, -1, -1]])
-    heat = Trace(maps, maps.mean((2, 3)) @ weight.T).heat([0, 1])
+    pooled = maps.mean((2, 3))
+    heat = Trace(maps, pooled @ weight.T, pooled).heat([0, 1])
     assert heat[0].max() == 1
     assert heat[1].max() == 0
 
