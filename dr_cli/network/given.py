@@ -1,7 +1,7 @@
 """What a `Grader` may be given, and what it makes of it before a network sees it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from dr_cli.photographs.crop import Crop, Preprocessing, enlarge, from_image, load_crop
+from dr_cli.photographs.crop import Crop, Preprocessing, from_image, load_crop
 from dr_cli.photographs.decoding import UnreadableImage
 
 Photograph = str | Path | Image.Image | NDArray[np.uint8] | bytes | BinaryIO
 """A path; a picture in memory, Pillow's in any mode or an array [H, W, 3] or [H, W]; or a file's
 content, as bytes or as a file that can be sought in."""
-SHOWN_FROM = 512  # pixels of a heatmap's side, where the photograph has them
+SHOWN = 512  # pixels of a heatmap's side, where what was decoded has them
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,6 @@ class Decoded:
     crops: Sequence[Crop] = ()
     """One for each network."""
     problem: str | None = None
-    shown: NDArray[np.uint8] | None = None
-    """[3, S, S] RGB: what a heatmap is drawn over, if one is wanted."""
 
     @property
     def owner(self) -> tuple[str | None, str | None]:
@@ -46,20 +44,11 @@ def decode(photograph: Photograph, ways: Sequence[Preprocessing], show: bool) ->
     """A crop each way; one decoding for equal ways. Raises TypeError for what is no photograph."""
     path = _name(photograph)
     try:
-        crops = {way: _crop(photograph, way) for way in dict.fromkeys(ways)}
-        shown = _enlarge(photograph, crops[ways[0]], ways[0]) if show else None
+        shown = dict.fromkeys(ways[:1], SHOWN * show)  # of the first network, whose map it is
+        crops = {way: _crop(photograph, way, shown.get(way, 0)) for way in dict.fromkeys(ways)}
     except UnreadableImage as error:  # the path has a field of its own
         return Decoded(path, problem=error.reason)
-    return Decoded(path, [crops[way] for way in ways], None, shown)
-
-
-def _enlarge(photograph: Photograph, crop: Crop, way: Preprocessing) -> NDArray[np.uint8]:
-    """The same crop of at least SHOWN_FROM pixels, as far as the photograph has them."""
-    size = min(SHOWN_FROM, crop.box.side)
-    if size <= way.size:
-        return crop.pixels
-    source = Image.fromarray(photograph) if isinstance(photograph, np.ndarray) else photograph
-    return enlarge(source, crop, replace(way, size=size))
+    return Decoded(path, [crops[way] for way in ways])
 
 
 def _name(photograph: Photograph) -> str:
@@ -69,15 +58,15 @@ def _name(photograph: Photograph) -> str:
     return named if isinstance(named, str) else ""
 
 
-def _crop(photograph: Photograph, way: Preprocessing) -> Crop:
+def _crop(photograph: Photograph, way: Preprocessing, show: int) -> Crop:
     """Raises UnreadableImage for a file, TypeError for what is no photograph."""
     if isinstance(photograph, Image.Image):
-        return from_image(photograph, way)
+        return from_image(photograph, way, show)
     if isinstance(photograph, np.ndarray):
         if photograph.dtype == np.uint8 and photograph.shape[2:] in ((), (3,)):
-            return from_image(Image.fromarray(photograph), way)
+            return from_image(Image.fromarray(photograph), way, show)
         shape = f"{photograph.dtype} {list(photograph.shape)}"
         raise TypeError(f"an array {shape} is no picture: give uint8 [H, W, 3] or [H, W]")
     if isinstance(photograph, (str, Path, bytes)) or hasattr(photograph, "read"):
-        return load_crop(photograph, way)
+        return load_crop(photograph, way, show=show)
     raise TypeError(f"{type(photograph).__name__} is no photograph: give a path or a picture")

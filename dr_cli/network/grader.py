@@ -426,12 +426,13 @@ def _describe(grader: Grader) -> dict[str, str]:
 def _draw(folder: Path, one: Decoded, cells: NDArray[np.float32]) -> Path:
     """The heatmap over the photograph. Its name holds the photograph's, and what tells equal names
     apart; the same photograph gives the same name again."""
-    assert one.shown is not None
-    told = one.path.encode(errors="surrogateescape") or one.shown.tobytes()
+    crop = one.crops[0]
+    assert crop.shown is not None
+    told = one.path.encode(errors="surrogateescape") or crop.shown.tobytes()
     stem = Path(one.path).stem[:_LONGEST_STEM] or "photograph"
     path = folder / f"{stem}-{hashlib.blake2b(told, digest_size=4).hexdigest()}.jpg"
     folder.mkdir(parents=True, exist_ok=True)
     with whole(path, lasting=False) as aside:  # it can be drawn again
-        pitch = STRIDE * one.shown.shape[1] / one.crops[0].pixels.shape[1]
-        overlay(one.shown, cells, pitch).save(aside, quality=90)
+        pitch = STRIDE * crop.shown.shape[1] / crop.pixels.shape[1]
+        overlay(crop.shown, cells, pitch).save(aside, quality=90)
     return path

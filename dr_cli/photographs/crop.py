@@ -5,7 +5,7 @@ that changes pixels gets a new name there, and old weights keep asking for the o
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -110,6 +110,8 @@ class Crop:
     patient: str | None = None
     eye: str | None = None
     """What its file tells besides; see `decoding.Opened`."""
+    shown: NDArray[np.uint8] | None = None
+    """[3, T, T] uint8 RGB, T >= S: the same square for a person to look at, if asked for."""
 
     def to_original(self, x: float, y: float) -> tuple[float, float]:
         """A point of the crop, in pixels from its top left corner, in the upright original."""
@@ -122,9 +124,16 @@ _SEEN_AT = 224  # pixels that finding the field and judging quality want, whatev
 
 
 def load_crop(
-    path: Path | str | bytes | BinaryIO, preprocessing: Preprocessing, root: Path | str = Path()
+    path: Path | str | bytes | BinaryIO,
+    preprocessing: Preprocessing,
+    root: Path | str = Path(),
+    show: int = 0,
 ) -> Crop:
-    """A photograph, as `decode` takes it, as a network sees it. Raises UnreadableImage."""
+    """A photograph, as `decode` takes it, as a network sees it. Raises UnreadableImage.
+
+    show: pixels of the side of `Crop.shown`, 0 for none; fewer where what was decoded for the
+    network has fewer, so that nothing is decoded twice, but never fewer than the crop's.
+    """
     at_least = max(preprocessing.size, _SEEN_AT)
     full = preprocessing.decoding == "full"
     opened = decode(root, path, None if full else at_least)
@@ -134,32 +143,13 @@ def load_crop(
         larger = -(-at_least * preprocessing.size // found.box.side)
         opened = decode(root, path, larger)
         found = find_field(opened.picture)
-    return _cut(opened, found, preprocessing)
+    return _cut(opened, found, preprocessing, show)
 
 
-def from_image(image: Image.Image, preprocessing: Preprocessing) -> Crop:
+def from_image(image: Image.Image, preprocessing: Preprocessing, show: int = 0) -> Crop:
     """As `load_crop`, of a picture that is already in memory, in any Pillow mode."""
     picture = to_rgb(image)
-    return _cut(Opened(picture, picture.size), find_field(picture), preprocessing)
-
-
-def enlarge(
-    photograph: Path | str | bytes | BinaryIO | Image.Image,
-    crop: Crop,
-    preprocessing: Preprocessing,
-) -> NDArray[np.uint8]:
-    """Its own photograph cut as `crop` is, at another size: [3, S, S] uint8 RGB.
-
-    The field is not searched anew, nor quality judged. Raises UnreadableImage.
-    """
-    if isinstance(photograph, Image.Image):
-        picture = to_rgb(photograph)
-    else:  # the shorter side that leaves the field enough pixels
-        at_least = -(-preprocessing.size * min(crop.original_size) // crop.box.side)
-        picture = decode(Path(), photograph, at_least).picture
-    ratios = [now / then for now, then in zip(picture.size, crop.original_size, strict=True)] * 2
-    box = Box(*(round(end * ratio) for end, ratio in zip(crop.box, ratios, strict=True)))
-    return _square(picture, box, preprocessing).pixels
+    return _cut(Opened(picture, picture.size), find_field(picture), preprocessing, show)
 
 
 def cut_field(picture: Image.Image, preprocessing: Preprocessing) -> "Square":
@@ -191,12 +181,15 @@ def choose_size(sizes: Sequence[tuple[int, int]]) -> int:
     return int(np.clip(median // 32 * 32, 32, 512))
 
 
-def _cut(opened: Opened, found: Field, preprocessing: Preprocessing) -> Crop:
+def _cut(opened: Opened, found: Field, preprocessing: Preprocessing, show: int) -> Crop:
     """The square round the field, at the wanted size."""
     picture, original = opened.picture, opened.size
     whole = preprocessing.field == "whole"
     box = Box(0, 0, *picture.size) if whole else found.box
     cut = _square(picture, box, preprocessing)
+    shown = cut.pixels if show else None
+    if (side := min(show, box.side)) > preprocessing.size:
+        shown = _square(picture, box, replace(preprocessing, size=side)).pixels
     enlarged = original[0] / picture.width  # original pixels a decoded pixel
     ratios = (enlarged, original[1] / picture.height) * 2  # of left, top, right, bottom
     return Crop(
@@ -209,6 +202,7 @@ def _cut(opened: Opened, found: Field, preprocessing: Preprocessing) -> Crop:
         note=opened.note,
         patient=opened.patient,
         eye=opened.eye,
+        shown=shown,
     )
 
 

@@ -22,15 +22,15 @@ def upsample(
     that cell i of a map at 1/16 looks at pixel 16·i of the input and around it. An ordinary resize
     would place it at 16·i + 7.5, half a cell too far.
     """
-    sides = zip((height, width), cells.shape, strict=True)
-    rows, columns = (_weigh(pixels, count, pitch) for pixels, count in sides)
-    return (rows @ cells @ columns.T).astype(np.float32)
-
-
-def _weigh(pixels: int, cells: int, pitch: float) -> NDArray[np.float64]:
-    """Weights of linear interpolation, [pixels, cells]; beyond the last cell, that cell."""
-    position = np.arange(pixels) / pitch
-    return np.stack([np.interp(position, range(cells), one) for one in np.eye(cells)], axis=1)
+    # By Pillow, as exact as weights in matrices (2e-7), and on one thread: those of numpy's
+    # products wait for each other, which took 4 to 10 ms a picture where others work beside.
+    padded = np.pad(
+        cells.astype(np.float32), (0, 1), mode="edge"
+    )  # beyond the last cell, that cell
+    start = 0.5 - 0.5 / pitch  # a pixel's and a cell's middle are at their halves
+    box = (start, start, start + width / pitch, start + height / pitch)
+    enlarged = Image.fromarray(padded).resize((width, height), Image.Resampling.BILINEAR, box)
+    return np.asarray(enlarged)
 
 
 def field_of(pixels: NDArray[np.uint8]) -> NDArray[np.bool_]:

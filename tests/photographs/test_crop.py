@@ -15,7 +15,6 @@ from dr_cli.photographs import decoding
 from dr_cli.photographs.crop import (
     Preprocessing,
     choose_size,
-    enlarge,
     from_image,
     load_crop,
     measure_field,
@@ -188,17 +187,17 @@ def test_no_heavy_package_is_imported():
     assert out.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize(("width", "height"), [(1600, 1200), (900, 1500), (900, 520)])
-def test_a_crop_is_enlarged_in_its_place_without_a_second_search(
-    tmp_path, monkeypatch, width, height
-):
-    path = save(eye(width, height, radius=430), tmp_path / "eye.jpg", quality=95)
-    small, way = load_crop(path, Preprocessing(64)), Preprocessing(400)
-    wanted = load_crop(path, way)
-    monkeypatch.setattr("dr_cli.photographs.crop.find_field", None)
-    monkeypatch.setattr("dr_cli.photographs.quality.judge", None)
+@pytest.mark.parametrize("size", [64, 300, 600])
+def test_what_is_shown_is_the_same_square_and_nothing_is_decoded_again(tmp_path, size):
+    """Of 1600x1200 a draft of 800x600 suffices for 300 pixels, of which the field has 430."""
+    path = save(eye(1600, 1200, radius=430), tmp_path / "eye.jpg", quality=95)
+    crop = load_crop(path, Preprocessing(size), show=400)
+    plain = load_crop(path, Preprocessing(size))
+    assert (crop.pixels == plain.pixels).all()
+    assert plain.shown is None
+    side = crop.shown.shape[1]
+    assert side == {64: 214, 300: 400, 600: 600}[size]
+    wanted = load_crop(path, Preprocessing(side)).pixels
+    assert np.abs(crop.shown.astype(float) - wanted).mean() < 3
     with Image.open(path) as image:
-        for photograph in (path, path.read_bytes(), image):
-            found = enlarge(photograph, small, way)
-            assert found.shape == (3, 400, 400)
-            assert np.abs(found.astype(float) - wanted.pixels).mean() < 3
+        assert from_image(image, Preprocessing(64), 400).shown.shape == (3, 400, 400)
