@@ -5,7 +5,7 @@ Free of pandas, scikit-learn, matplotlib and torchvision: `dr predict` passes th
 
 import hashlib
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -296,13 +296,18 @@ class Grader:
             )
         several = cast(Iterable[Photograph], photographs)
         records = self._predict(several, batch_size, workers, tta, explain)
-        return (record for _, record in records) if pair is None else self._pair(records, pair)
+        return self._tell(records, pair)
 
-    def _pair(self, records: Iterator[tuple[Decoded, Record]], whose: Whose) -> Iterator[Record]:
-        pairs = Pairs(whose)
-        for one, record in records:
-            yield pairs.own(record, one.owner)
-        yield from pairs.rows(self._blank() | dict.fromkeys(OWNER))
+    def _tell(
+        self, records: Generator[tuple[Decoded, Record], None, None], whose: Whose | None
+    ) -> Iterator[Record]:
+        """The records; with `whose` also those of patients, at last."""
+        pairs = Pairs(whose) if whose else None
+        with closing(records):  # who stops early stops the threads
+            for one, record in records:
+                yield pairs.own(record, one.owner) if pairs else record
+        if pairs:
+            yield from pairs.rows(self._blank() | dict.fromkeys(OWNER))
 
     def _predict(
         self,
@@ -311,7 +316,7 @@ class Grader:
         workers: int | None,
         tta: bool,
         explain: Path | None,
-    ) -> Iterator[tuple[Decoded, Record]]:
+    ) -> Generator[tuple[Decoded, Record], None, None]:
         batch_size = batch_size or self.processor.inference_batch
         workers = workers or machine.cores()
         ways = [member.preprocessing for member in self.members]

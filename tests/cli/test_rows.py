@@ -9,7 +9,7 @@ from dr_cli.cli.rows import Layout, Tally, fit, print_records, table_row
 GOOD = {
     "path": "a.jpg", "predicted": 2, "name": "Moderate", "probabilities": [0, 0, 0.6, 0.4, 0],
     "referable": True, "referable_probability": 0.9, "gradable": True, "quality": 0.25,
-    "verdict": "good", "reason": "", "error": None, "note": "",
+    "verdict": "good", "reason": "", "error": None, "note": "", "novelty": None,
 }  # fmt: skip
 BLURRED = GOOD | {"gradable": False, "verdict": "reject", "reason": "blurred"}
 LONG = "photographs/of/a/clinic/with/long/names/" + 20 * "x" + "/IDRiD_0423_left.jpg"
@@ -60,7 +60,7 @@ def test_a_text_fits_exactly():
 
 def test_the_tally_counts_each_once():
     tally = Tally()
-    bad = dict.fromkeys(GOOD) | {"error": "no such file"}
+    bad = dict.fromkeys(GOOD) | {"path": "b.jpg", "error": "no such file"}
     doubtful = GOOD | {"predicted": 0, "note": "graded 0, yet referable: …"}
     healthy = GOOD | {"predicted": 1, "referable": False, "note": "the first of several pages"}
     for record in (GOOD, doubtful, BLURRED, healthy, bad):
@@ -68,6 +68,31 @@ def test_the_tally_counts_each_once():
     assert tally.total() == 5
     said = tally.tell()
     assert said.startswith("4 graded: 1 ungradable, 2 referable of the others; 1 failed; 1 marked")
+
+
+def test_patients_are_counted_apart():
+    tally = Tally()
+    patient = GOOD | {"path": None, "probabilities": None, "quality": None, "patient": "7"}
+    for record in (GOOD, GOOD, patient, patient | {"referable": False, "gradable": False}):
+        tally.count(record)
+    assert tally.total() == 2
+    assert tally.tell().endswith("; 2 patients: 1 referable, 1 not gradable in each eye")
+    assert table_row(patient, Layout(80)).split() == [
+        "patient",
+        "7",
+        "2",
+        "Moderate",
+        "yes",
+        "(0.90)",
+    ]
+
+
+@pytest.mark.parametrize(("far", "of", "said"), [(4, 4, False), (3, 6, False), (4, 6, True)])
+def test_a_batch_is_doubted_where_most_of_it_is_unlike_what_was_learned_from(far, of, said):
+    tally = Tally()
+    for k in range(of):
+        tally.count(GOOD | {"novelty": 1.2 if k < far else 0.8})
+    assert bool(tally.doubt()) == said
 
 
 def test_a_grade_that_the_referral_contradicts_is_marked():
