@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 DIRECTIONS = 32  # 34 kB of a ResNet18, 135 kB of a ResNet50
-ENOUGH = 20  # photographs that a Gaussian, or a share of them, is measured on
+ENOUGH = 20  # photographs of each that are needed
 HELD = 95  # per cent of the run's own held-out photographs whose novelty is at most 1
 Floats = NDArray[np.floating[Any]]
 
@@ -38,10 +38,10 @@ class Familiar:
     @classmethod
     def fit(cls, learned: Floats, held: Floats) -> "Familiar | None":
         """learned: [N, C] of training photographs; held: [M, C] of others of the same set, of
-        which the distances of new photographs are like; where those are few, of the former.
-        None where the features tell nothing: too few, all alike, or no numbers."""
+        which the distances of new photographs are like (those of the former are shorter).
+        None where either is too few, or the features are all alike, or no numbers."""
         features = np.asarray(learned, np.float64)
-        if len(features) < ENOUGH or not np.isfinite(features).all():
+        if min(len(features), len(held)) < ENOUGH or not np.isfinite(features).all():
             return None
         mean = features.mean(axis=0)
         _, values, axes = np.linalg.svd(features - mean, full_matrices=False)
@@ -52,8 +52,7 @@ class Familiar:
             return None
         kept = axes[:count].astype(np.float16).astype(np.float64)  # as they will be read
         found = cls(mean, kept, np.sqrt(variance[:count]), rest, 1.0)
-        seen = held if len(held) >= ENOUGH else learned
-        far = float(np.percentile(found.distance(seen), HELD))
+        far = float(np.percentile(found.distance(held), HELD))
         return cls(mean, kept, found.spread, rest, far) if np.isfinite(far) and far > 0 else None
 
     def distance(self, pooled: Floats) -> Floats:
