@@ -27,8 +27,8 @@ picture has up to hundreds of lesions.
 --cost: what `--explain` costs, 16 photographs of FOLDER graded with and without in turn by an
 untrained ResNet18: the median ratio of processor and of wall time. Measured with one torch thread,
 photographs of 1024×680 (IDRiD), bf16, two cores under heavy load: processor 1.50 at 128 px, 1.40 at
-224, 1.24 at 512; wall 1.60, 1.43, 1.29. Before, when a photograph was decoded again for its map, 1.88,
-1.67 and 1.27 on a quiet machine. What remains is mostly the pass back through the last stage.
+224, 1.24 at 512; wall 1.60, 1.43, 1.29. Before, when a photograph was decoded again for its map,
+1.88, 1.67 and 1.27 on a quiet machine. What remains is mostly the pass back through the last stage.
 """
 
 import argparse

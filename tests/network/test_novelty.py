@@ -61,6 +61,7 @@ def photographs(tmp_path):
 
 def save(folder, known):
     torch.manual_seed(0)
+    folder.mkdir()
     record = runs.ModelRecord(
         "resnet18", Preprocessing(64).to_dict(), Calibration(), familiar=known and known.to_record()
     )
