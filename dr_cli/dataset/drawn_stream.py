@@ -55,7 +55,8 @@ class Stream:
     stride: int = 16
 
     def eye(self, number: int) -> tuple[NDArray[np.uint8], int, NDArray[np.uint8]]:
-        """Pixels, grade and maps of eye `number`, shapes as in `Taught`; mirrored at random."""
+        """Pixels, grade and maps of eye `number`, shapes as in `Taught`; in one of the eight ways
+        that a square can lie, at random."""
         size, uniform = self.way.size, self._numbers(number)
         grade = int(np.searchsorted(np.cumsum(SHARES), uniform[0], side="right").clip(0, 4))
         patient, eye = FIRST_PATIENT + number // 2, drawn_set.EYES[number % 2]
@@ -68,12 +69,14 @@ class Stream:
             for mask in drawing.masks.values()
         ]  # fmt: skip
         flips = tuple(
-            axis for axis, chance in zip((1, 2), uniform[1:], strict=True) if chance < 0.5
+            axis for axis, chance in zip((1, 2), uniform[1:3], strict=True) if chance < 0.5
         )
-        return np.flip(crop.pixels, flips), grade, np.flip(np.stack(maps), flips)
+        axes = (0, 2, 1) if uniform[3] < 0.5 else (0, 1, 2)
+        pixels, shares = (np.flip(one, flips) for one in (crop.pixels, np.stack(maps)))
+        return pixels.transpose(axes), grade, shares.transpose(axes)
 
     def _numbers(self, number: int) -> NDArray[np.float64]:
-        return randomness.uniform(self.seed, randomness.DRAWN, 0, np.array([number]), 3)[0]
+        return randomness.uniform(self.seed, randomness.DRAWN, 0, np.array([number]), 4)[0]
 
 
 def batches(
