@@ -302,7 +302,7 @@ class Grader:
         self, records: Generator[tuple[Decoded, Record], None, None], whose: Whose | None
     ) -> Iterator[Record]:
         """The records; with `whose` also those of patients, at last."""
-        pairs = Pairs(whose) if whose else None
+        pairs = Pairs(whose, self.calibration, self.threshold) if whose else None
         with closing(records):  # who stops early stops the threads
             for one, record in records:
                 yield pairs.own(record, one.owner) if pairs else record

@@ -4,11 +4,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from dr_cli.grades import NAMES
+import numpy as np
+
+from dr_cli.grades import NAMES, Calibration, referable_probability
 from dr_cli.labels.owners import Owner, Whose, by_name
 from dr_cli.network.records import Record
 
 OWNER = ("patient", "eye")
+TOGETHER = "both eyes read together"
 
 
 class _Seen(NamedTuple):
@@ -21,13 +24,19 @@ class _Seen(NamedTuple):
     probability: float
     gradable: bool
     reason: str
+    probabilities: tuple[float, ...]
+    """Five; none where it could not be read."""
 
 
 @dataclass
 class Pairs:
-    """Photographs by patient, as they come: about 200 bytes are kept of each."""
+    """Photographs by patient, as they come: about 300 bytes are kept of each."""
 
     whose: Whose = by_name
+    calibration: Calibration = Calibration()  # noqa: RUF009
+    """The grader's: of a run of --both-eyes a patient's row is of both eyes together."""
+    threshold: float = 0.5
+    """The probability from which an eye is referable."""
     patients: dict[str, list[_Seen]] = field(default_factory=dict)
 
     def own(self, record: Record, owner: Owner) -> Record:
@@ -44,6 +53,7 @@ class Pairs:
                 record["referable_probability"] or 0.0,
                 bool(record["gradable"]),
                 "not read" if failed else record["reason"],
+                tuple(record["probabilities"] or ()),
             )
             self.patients.setdefault(patient, []).append(seen)
         return Record(record, patient=patient, eye=eye)
@@ -52,7 +62,27 @@ class Pairs:
         """A record a patient, in the order of their first photographs. empty: the fields, with
         what is true of every record."""
         for patient, seen in self.patients.items():
-            yield Record(empty | _judge(seen), patient=patient)
+            yield Record(empty | _judge(seen) | self._join(seen), patient=patient)
+
+    def _join(self, seen: list[_Seen]) -> dict[str, Any]:
+        """What both eyes say together, each hearing the other; nothing of other runs, and where
+        there are not one gradable photograph of the left eye and one of the right."""
+        two = {one.eye: one.probabilities for one in seen if one.gradable}
+        fellow = self.calibration.fellow
+        if fellow is None or set(two) != {"left", "right"} or sum(s.gradable for s in seen) != 2:
+            return {}
+        own = np.array([two["left"], two["right"]])
+        both = fellow.join(own, own[::-1]).round(6)
+        grades, referable = self.calibration.decide(both), referable_probability(both)
+        worst = int(np.lexsort((referable, grades))[-1])
+        return {
+            "predicted": int(grades[worst]),
+            "name": NAMES[grades[worst]],
+            "referable": bool(referable.max() >= self.threshold),
+            "referable_probability": float(referable.max()),
+            "eye": ("left", "right")[worst],
+            "note": TOGETHER,
+        }
 
 
 def _judge(seen: list[_Seen]) -> dict[str, Any]:

@@ -1,21 +1,24 @@
 """Fellow eyes brought together: the worst eye, referable or not, gradable or not."""
 
+import numpy as np
 import pytest
 
 from dr_cli.errors import UsageError
+from dr_cli.grades import Calibration, Fellow
 from dr_cli.labels.columns import Columns
 from dr_cli.labels.owners import by_name, read_owners
 from dr_cli.network.grader import FIELDS
-from dr_cli.network.pairs import OWNER, Pairs
+from dr_cli.network.pairs import OWNER, TOGETHER, Pairs
 from dr_cli.network.records import Record
 
 EMPTY = dict.fromkeys((*FIELDS, *OWNER))
 
 
-def record(path, predicted, probability, gradable=True, reason=""):
+def record(path, predicted, probability, gradable=True, reason="", probabilities=None):
     return Record(
         EMPTY,
         path=path,
+        probabilities=probabilities,
         predicted=predicted,
         referable=probability >= 0.5,
         referable_probability=probability,
@@ -47,6 +50,29 @@ def test_a_patient_is_as_bad_as_the_worst_eye():
     assert (other["predicted"], other["gradable"]) == (0, True)
     assert other["note"] == "the right eye alone was given"
     assert list(one) == list(own[0])
+
+
+def test_eyes_of_a_run_of_both_hear_each_other():
+    """The right eye, by itself a 1, is a 3 beside a left one that is surely a 3."""
+    joint = (np.eye(5) * 0.19 + 0.002) / (np.eye(5) * 0.19 + 0.002).sum()
+    fellow = Fellow(tuple(map(tuple, joint.tolist())), 1.0)
+    sure, torn = [0, 0, 0.02, 0.96, 0.02], [0, 0.5, 0.05, 0.45, 0]
+    shown = [
+        record("7_left.jpg", 3, 1.0, probabilities=sure),
+        record("7_right.jpg", 1, 0.5, probabilities=torn),
+    ]
+    pairs = Pairs(by_name, Calibration(fellow=fellow), 0.6)
+    for one in shown:
+        pairs.own(one, (None, None))
+    (told,) = pairs.rows(EMPTY)
+    both = fellow.join([torn], [sure])[0]
+    assert both.argmax() == 3
+    assert (told["predicted"], told["note"]) == (3, TOGETHER)
+    assert told["referable_probability"] >= round(float(both[2:].sum()), 6)
+    alone = Pairs(by_name, Calibration(fellow=fellow), 0.6)
+    alone.own(shown[0], (None, None))
+    alone.own(record("7_right.jpg", 1, 0.5, False, "blurred", torn), (None, None))
+    assert next(alone.rows(EMPTY))["note"] != TOGETHER
 
 
 def test_an_eye_is_gradable_where_one_of_its_photographs_is():
