@@ -9,7 +9,6 @@ from typing import Any
 
 from dr_cli import words
 from dr_cli.formulas import defuse, defuse_path
-from dr_cli.grades import REFERABLE_FROM
 
 Record = dict[str, Any]
 PATHS = ("path", "heatmap")
@@ -85,6 +84,8 @@ def is_patient(record: Record) -> bool:
 
 def is_doubtful(record: Record) -> bool:
     """Whether grade and referral disagree, see `note`."""
+    from dr_cli.grades import REFERABLE_FROM  # on use: it brings numpy
+
     return bool(record["referable"] != (record["predicted"] >= REFERABLE_FROM))
 
 

@@ -22,19 +22,20 @@ NEAR = 1e-9  # of the standard deviation: sums that differ by less are equal
 
 
 def p_value(shares: Floats) -> float | None:
-    """Two-sided p that the sum of the shares [units] is 0; None with fewer than two units."""
-    if len(shares) < 2:
+    """Two-sided p that the sum of the shares [units] is 0; None with fewer than two units, or where
+    a share is not known: the figure is undefined without that patient."""
+    if len(shares) < 2 or not np.isfinite(shares).all():
         return None
     return float(2 * ndtr(-_find_distance(shares)))
 
 
 def interval(shares: Floats) -> list[float] | None:
     """The differences that a test at 5% does not reject: it leaves out 0 where `p_value` is below
-    0.05. None where all shares are equal, or so few patients cannot tell."""
+    0.05. None where all shares are equal, one is not known, or so few patients cannot tell."""
     units, difference = len(shares), float(shares.sum())
     apart = shares - difference / units if units else shares
     error = float(np.sqrt(apart @ apart))
-    if units < 2 or error < 1e-12:
+    if units < 2 or not error >= 1e-12:  # NaN, too
         return None
     ends = []
     for side in (1, -1):

@@ -15,7 +15,6 @@ from types import NoneType
 from typing import Any, Literal
 
 from dr_cli.errors import UsageError
-from dr_cli.grades import name_decision
 from dr_cli.labels.layouts import DEFAULT_VAL
 
 SMOOTHED = ("ce", "ce+mse")  # losses with a target distribution that smoothing can flatten
@@ -133,7 +132,8 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         """Raises UsageError naming the flag for a value out of range or a clash of two."""
-        object.__setattr__(self, "decision", name_decision(self.decision))
+        if self.decision == "thresholds":  # as `grades.name_decision`, which brings numpy
+            object.__setattr__(self, "decision", "qwk")
         for f in dataclasses.fields(self):
             value, low, among = getattr(self, f.name), f.metadata["low"], choices(f.name)
             if among and value not in among:

@@ -117,8 +117,8 @@ def test_colours_are_those_measured_on_photographs() -> None:
 
 @pytest.fixture(scope="module")
 def drawn() -> dict[int, list[Drawing]]:
-    """Eight eyes, each drawn with every grade."""
-    return {g: [drawn_set.draw(5, p, "left", g) for p in range(1, 9)] for g in range(5)}
+    """Sixteen eyes, each drawn with every grade."""
+    return {g: [drawn_set.draw(5, p, "left", g) for p in range(1, 17)] for g in range(5)}
 
 
 def test_each_grade_has_the_lesions_that_define_it(

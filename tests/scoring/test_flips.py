@@ -121,3 +121,10 @@ def test_some_pair_of_alike_runs_is_called_unlike_in_5_percent_of_sets():
         by_holm += min(flips.holm(p)) < 0.05
     assert 0.03 <= found / 500 <= 0.075
     assert by_holm < found
+
+
+def test_a_share_that_is_not_known_leaves_the_difference_without_interval_and_p():
+    """As where a figure is undefined without one of four patients."""
+    shares = np.array([0.1, np.nan, 0.2, -0.1])
+    assert flips.interval(shares) is None
+    assert flips.p_value(shares) is None
