@@ -1,7 +1,7 @@
 """How far a photograph is from those that a network learned from: another camera, another eye.
 
 A Gaussian of the pooled features of training photographs: its widest directions one by one, all
-others as one. A ResNet18 taught on APTOS (128 px, 20 epochs, light evened out) tells 258 photographs
+others as one. A ResNet18 taught on APTOS (128 px, 20 epochs, light evened out) tells 258 pictures
 of IDRiD from 298 that it was chosen on by AUC 0.858; with 8, 16, 64, 128 directions 0.798, 0.843,
 0.874, 0.849 (examples/benchmarks/novelty.py). One that keeps the light (96 px, 6 epochs) does by
 0.999: it sees the camera.
