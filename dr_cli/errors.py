@@ -20,6 +20,10 @@ class WriteError(DrError):
     """A file cannot be written; what stood there before still does."""
 
 
+class DivergedError(DrError):
+    """A loss or a weight is no number any more; nothing of that is saved."""
+
+
 class UnmetError(DrError):
     """A figure fell short of `--fail-under`."""
 

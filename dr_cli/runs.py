@@ -23,7 +23,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +50,8 @@ FURTHER = ("left_out_of", "duplicates")  # of splits.csv; runs of before had nei
 PREDICTIONS = (
     "path", "grade", "patient", "eye", "p0", "p1", "p2", "p3", "p4", "predicted", "gradable",
 )  # fmt: skip
+
+CHANGEABLE = ("lr", "precision")  # what --resume may change of what decides the result
 
 # What a record that dr did not write raises where it is taken for one.
 _FOREIGN = (KeyError, TypeError, ValueError, AttributeError, RecursionError, OSError)
@@ -130,6 +132,8 @@ class RunConfig:
     on, and how many of its "val" images it has learned from; None where that is not known."""
     drawn_start: Mapping[str, Any] | None = None
     """Of --start drawn: how its weights were made, and their figures on drawn eyes."""
+    changes: Sequence[Mapping[str, Any]] = field(default_factory=list)
+    """What --resume changed of what decides the result: {"after_epoch", "option", "from", "to"}."""
 
     @property
     def picked_on_test(self) -> bool:
@@ -162,8 +166,12 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         """Raises TypeError where a number is none: config.json comes from outside."""
-        numbers = (self.schema, self.parameters, self.multiply_adds, self.threads)
+        numbers = [self.schema, self.parameters, self.multiply_adds, self.threads]
         texts = (self.device, self.precision, *self.versions.values())
+        for change in self.changes:
+            if change["option"] not in CHANGEABLE or {"from", "to"} - change.keys():
+                raise TypeError("changes")
+            numbers.append(change["after_epoch"])
         if not all(type(one) is int for one in numbers) or not all(map(_is_text, texts)):
             raise TypeError("config.json")
 

@@ -16,7 +16,7 @@ from dr_cli.errors import DrError, UsageError
 from dr_cli.training.config import TrainConfig, flag, nearest, read_config
 from dr_cli.writing import to_json
 
-RESUMABLE = {"epochs", "max_bad"}  # what --resume lets a person change; the rest decides the result
+RESUMABLE = {"epochs", "max_bad", "lr"}  # of what decides the result, what --resume may change
 
 
 EXAMPLES = """dr train photographs/ --arch resnet18 --epochs 10 --pretrained
@@ -184,6 +184,6 @@ def _refuse(data: Path | None, given: dict[str, Any]) -> None:
         raise UsageError(f"--resume takes no DATA: the run knows it (got {data})")
     if wrong := [name for name, value in given.items() if value]:
         raise UsageError(
-            f"--resume cannot change {', '.join(wrong)}: only --epochs, --max-bad, --device, "
+            f"--resume cannot change {', '.join(wrong)}: only --epochs, --lr, --max-bad, --device, "
             "--workers and --precision; start a new run for anything else"
         )

@@ -2,7 +2,7 @@
 
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dr_cli.scoring.record import Record
@@ -11,9 +11,20 @@ from dr_cli.training.config import TrainConfig, flag
 SAMPLE_SET = "the built-in sample set"
 
 
-def spell(data: Mapping[str, Any], options: Mapping[str, Any]) -> str:
-    """The line, with every option that is not its default."""
-    return " ".join(["dr", "train", *_spell_data(data), *_spell_options(options)])
+def spell(
+    data: Mapping[str, Any], options: Mapping[str, Any], changes: Sequence[Mapping[str, Any]] = ()
+) -> str:
+    """The line, with every option that is not its default; where --resume changed some, another
+    line each."""
+    began = {change["option"]: change["from"] for change in reversed(changes)}
+    began = {name: value for name, value in began.items() if name in options}
+    first = " ".join(["dr", "train", *_spell_data(data), *_spell_options({**options, **began})])
+    later = (
+        f"dr train --resume RUN {flag(change['option'])} {shlex.quote(str(change['to']))}  "
+        f"# after epoch {change['after_epoch']}"
+        for change in changes
+    )
+    return "\n".join([first, *later])
 
 
 def name_start(options: Mapping[str, Any]) -> str:

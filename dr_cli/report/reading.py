@@ -168,7 +168,7 @@ def _describe_run(run: Run, name: str, no_pictures: bool, listed: int) -> Record
         | dict(config.versions),
         "data": data,
         "preprocessing": dict(config.preprocessing),
-        "command": command.spell(data, options),
+        "command": command.spell(data, options, config.changes),
         "pictures": pictures,
     }
 

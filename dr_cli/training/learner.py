@@ -16,11 +16,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.utils import get_total_norm
 
 from dr_cli import interrupts, machine, randomness, runs
 from dr_cli.dataset.augment import augment
 from dr_cli.dataset.feeding import Batch, batches
-from dr_cli.errors import DrError
+from dr_cli.errors import DivergedError, DrError, UsageError
 from dr_cli.events import NOTHING, Observer
 from dr_cli.grades import NUM_GRADES
 from dr_cli.network.grader import logits_of
@@ -157,12 +158,14 @@ class Learner:
                     shown = now
                     self.observer.batch(epoch, "train", done, len(order), _means(totals, done))
             if saving:
+                check_weights(self, epoch)
                 saved = now
                 self.part = Part(step + 1, tuple(totals.tolist()), now - start, done)
                 interrupts.check()
                 with self.clock("saving"):
                     keep()
         check_losses(self, epoch, recent)
+        check_weights(self, epoch)
         self.part = Part(self.steps, tuple(totals.tolist()), time.perf_counter() - start, done)
         means = _means(totals, done)
         self.observer.batch(epoch, "train", len(order), len(order), means)
@@ -248,8 +251,13 @@ class Learner:
         }
 
     def load(self, state: dict[str, Any]) -> None:
-        """What `state` gave."""
+        """What `state` gave. Raises UsageError where its weights are no numbers."""
         self.network.load_state_dict(state["network"])
+        if not are_finite(self.network):
+            raise UsageError(
+                "what was saved holds weights that are no numbers, as an earlier dr kept them: "
+                f"train a new run, with a smaller --lr than {self.config.learning_rate:g}"
+            )
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
         if self.average:
@@ -260,19 +268,34 @@ class Learner:
 
 
 def check_losses(learner: Learner, epoch: int, recent: list[tuple[Tensor, Tensor]]) -> None:
-    """Raises DrError where a loss of these steps is no number, before anything is saved."""
+    """Raises DivergedError where a loss of these steps is no number, before anything is saved."""
     for loss, index in recent:
         if not math.isfinite(value := loss.item()):
             paths = [learner.plan.dataset.paths[k] for k in index.tolist()]
             learner.observer.warning(f"the loss is {value} after: {', '.join(paths)}")
-            best = learner.best_epoch
-            kept = f"the weights of epoch {best} are kept" if best else "none is kept"
-            raise DrError(
-                f"the loss is {value} in epoch {epoch}, after a batch with {paths[0]}: try a "
-                f"smaller --lr than {learner.config.learning_rate:g}, a longer --warmup or "
-                f"--precision fp32, and look at these photographs; {kept}"
-            )
+            what = f"the loss is {value} in epoch {epoch}, after a batch with {paths[0]}"
+            raise diverged(learner, what, "look at these photographs, or ")
     recent.clear()
+
+
+def check_weights(learner: Learner, epoch: int) -> None:
+    """Raises DivergedError where a weight is no number: a finite loss may have a gradient that is
+    none, and what was saved then could never be gone on with."""
+    if not are_finite(learner.network):
+        raise diverged(learner, f"weights are no numbers any more in epoch {epoch}")
+
+
+def are_finite(network: nn.Module) -> bool:
+    """Whether all its weights are numbers."""
+    return bool(get_total_norm(network.parameters(), math.inf).isfinite())
+
+
+def diverged(learner: Learner, what: str, first: str = "") -> DivergedError:
+    """The error of a training that cannot go on as it is: what is wrong, and what to try."""
+    best, lower = learner.best_epoch, learner.plan.processor.precision != "fp32"
+    kept = f"the weights of epoch {best} are kept" if best else "none is kept"
+    ways = f"a smaller --lr than {learner.config.learning_rate:g}{' or --precision fp32' * lower}"
+    return DivergedError(f"{what}; {kept}: {first}try {ways}")
 
 
 def judge(row: Mapping[str, Any]) -> tuple[float, float] | None:

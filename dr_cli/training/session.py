@@ -5,7 +5,7 @@ What `dr train` does, as plain functions; `dr_cli.train` is `train` of this room
 
 import dataclasses
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import torch
 
 from dr_cli import words
 from dr_cli.device import choose
-from dr_cli.errors import DrError, UsageError, WriteError
+from dr_cli.errors import DivergedError, DrError, UsageError, WriteError
 from dr_cli.events import NOTHING, Observer
 from dr_cli.labels import reading
 from dr_cli.labels.columns import Columns
@@ -133,28 +133,35 @@ def resume(
     *,
     epochs: int | None = None,
     max_bad: float | None = None,
+    lr: float | None = None,
     observer: Observer = NOTHING,
 ) -> Run:
     """Goes on where a run stopped, from its last.pt; of a run made of runs, with those.
 
     A run that was interrupted before its first saving begins anew. Data, layout, columns and
-    options are the run's own. epochs: how many in all, to go further than was planned; max_bad:
-    another one, where the run stopped for it. Raises UsageError where the run is finished, another
-    process trains it, or its data are others now.
+    options are the run's own. epochs: how many in all, to go further than was planned; max_bad,
+    lr: another one, where the run stopped for it; the latter is another run from there on, and
+    config.json says so. Raises UsageError where the run is finished, another process trains it, or
+    its data are others now.
     """
     _refuse_ranks()
     run = Run(Path(folder))
     made = run.config()
     with _at_work(run):
-        if max_bad is not None:
-            made = dataclasses.replace(made, options={**made.options, "max_bad": max_bad})
-        _go_on(run, made, setting, epochs, observer)
+        given = {"max_bad": max_bad, "lr": lr}
+        changes = {name: value for name, value in given.items() if value is not None}
+        _go_on(run, made, setting, epochs, changes, observer)
     _warn_of_findings(run, observer)
     return run
 
 
 def _go_on(
-    run: Run, made: RunConfig, setting: Setting, epochs: int | None, observer: Observer
+    run: Run,
+    made: RunConfig,
+    setting: Setting,
+    epochs: int | None,
+    changes: Mapping[str, Any],
+    observer: Observer,
 ) -> None:
     if made.fold is not None or made.member:
         kind = "seed" if made.fold is None else "fold"
@@ -162,7 +169,8 @@ def _go_on(
             f"{run.folder} is one {kind} of several: "
             f"dr train --resume {run.folder.parent} goes on with all"
         )
-    config = TrainConfig.from_dict(BEFORE | dict(made.options), str(run["config.json"]))
+    before = TrainConfig.from_dict(BEFORE | dict(made.options), str(run["config.json"]))
+    config = dataclasses.replace(before, **changes)
     columns = Columns(**made.data.columns)
     setting = dataclasses.replace(setting, layout=made.data.layout, columns=columns)
     # The run's own precision, unless a person asks for another.
@@ -171,9 +179,11 @@ def _go_on(
     labels = setting.read(Path(made.data.source), observer)
     _check_data(run, made, labels)
     if config.folds or config.seeds:
+        kind = "a cross-validation" if config.folds else "a run of several seeds"
         if epochs is not None:
-            kind = "a cross-validation" if config.folds else "a run of several seeds"
             raise UsageError(f"--epochs cannot extend {kind}: train a new one")
+        if "lr" in changes:
+            raise UsageError(f"--lr cannot change {kind}, whose parts it compares: train a new one")
         if run.finished:
             there = f"{config.folds} folds" if config.folds else f"{config.seeds} seeds"
             raise UsageError(f"{run.folder} is finished: all {there} are there")
@@ -194,7 +204,7 @@ def _go_on(
     plan = setting.plan(config, labels, observer, begun=_read_splits(run))[0]
     plan = plan if state else setting.take_start(plan, observer)
     run["summary.json"].unlink(missing_ok=True)  # not finished any more
-    run.write_config(dataclasses.replace(made, options=plan.config.to_dict()))
+    run.write_config(_tell_changes(made, before if state else config, plan, done))
     observer.run(run)
     observer.note(
         f"going on with {run.folder} after {words.count(done, 'epoch')}"
@@ -203,6 +213,22 @@ def _go_on(
     )
     profile = setting.profile
     trainer.fill_run(plan, run, network=network, state=state, profile=profile, observer=observer)
+
+
+def _tell_changes(made: RunConfig, before: TrainConfig, plan: Plan, done: int) -> RunConfig:
+    """What config.json says of a run that is gone on with after `done` epochs.
+
+    before: what it was trained with so far; its changes tell nothing where all begins anew.
+    """
+    rate, precision = plan.config.learning_rate, plan.processor.precision
+    pairs = {"lr": (before.learning_rate, rate), "precision": (made.precision, precision)}
+    new = [
+        {"after_epoch": done, "option": option, "from": old, "to": now}
+        for option, (old, now) in pairs.items()
+        if old != now
+    ]
+    options, changes = plan.config.to_dict(), [*made.changes, *new]
+    return dataclasses.replace(made, options=options, precision=precision, changes=changes)
 
 
 def dry_run(
@@ -264,7 +290,16 @@ def _at_work(run: Run) -> Iterator[None]:
             raise DrError(f"{run.folder} was removed or moved while it was trained") from error
         if isinstance(error, WriteError):
             raise DrError(f"{error}; once it can be, {run.tell_way_on()}") from error
+        if isinstance(error, DivergedError):
+            raise DrError(f"{error}{_tell_slower_way(run)}") from error
         raise
+
+
+def _tell_slower_way(run: Run) -> str:
+    """How a run that diverged is gone on with; one made of runs cannot change its rate."""
+    config = TrainConfig.from_dict(dict(run.config().options), str(run["config.json"]))
+    several = config.folds or config.seeds
+    return "" if several else f"; {run.tell_way_on()} --lr {config.learning_rate / 3:.1g}"
 
 
 def _describe(plan: Plan) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import pytest
 
 from dr_cli import interrupts, runs, words
 from dr_cli.cli.console import Console
+from dr_cli.training.learner import Learner
 from tests.builders import photographs
 from tests.builders.program import dr
 
@@ -166,11 +167,36 @@ def test_a_run_ends_with_what_it_found_and_what_to_type_next(world):
 
 
 def test_resume_refuses_what_would_change_the_result(world):
-    done = dr("train", "--resume", world / "runs" / "first", "--lr", 1)
+    done = dr("train", "--resume", world / "runs" / "first", "--warmup", 1)
     assert done.exit_code == 2
-    assert "--lr" in done.stderr
+    assert "--warmup" in done.stderr
     assert dr("train", world / "data", "--resume", world / "runs" / "first").exit_code == 2
     assert dr("train", "--resume", world / "runs" / "first").exit_code == 2  # finished
+
+
+def test_a_run_that_diverged_goes_on_with_a_smaller_rate_and_says_so(tmp_path, monkeypatch):
+    monkeypatch.setenv("DR_RUNS", str(tmp_path))
+    real, run = Learner.step, tmp_path / "run"
+
+    def diverging(self, epoch, *batch):
+        loss, hits = real(self, epoch, *batch)
+        bad = epoch == 2 and self.config.learning_rate == 1e-3
+        return loss * (float("nan") if bad else 1), hits
+
+    monkeypatch.setattr(Learner, "step", diverging)
+    data = photographs.course(tmp_path / "data", train=20, test=6)
+    done = dr("train", data, "--epochs", 2, "--size", 32, "--name", "run", "--precision", "fp32")
+    way = f"try a smaller --lr than 0.001; go on with: dr train --resume {run} --lr 0.0003"
+    for again in (done, dr("train", "--resume", run)):  # the same as before meets the same
+        assert (again.exit_code, again.stderr.splitlines()[-1][-len(way) :]) == (1, way)
+    done = dr("train", "--resume", run, "--lr", 3e-4)
+    assert done.exit_code == 0, done.output
+    made = runs.Run(run).config()
+    change = {"after_epoch": 1, "option": "lr", "from": 1e-3, "to": 3e-4}
+    assert (made.options["lr"], made.changes) == (3e-4, [change])
+    command = json.loads(dr("report", run, "--format", "json").stdout)["runs"][0]["command"]
+    assert command.splitlines()[0].endswith("--lr 0.001")
+    assert command.splitlines()[1] == "dr train --resume RUN --lr 0.0003  # after epoch 1"
 
 
 def test_resume_refuses_other_photographs_than_the_run_began_with(world, tmp_path):

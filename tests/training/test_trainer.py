@@ -13,7 +13,7 @@ import torch
 from dr_cli import device, runs
 from dr_cli.dataset.augment import normalise
 from dr_cli.dataset.feeding import batches
-from dr_cli.errors import DrError
+from dr_cli.errors import DivergedError, DrError, UsageError
 from dr_cli.events import NOTHING
 from dr_cli.grades import Calibration
 from dr_cli.labels import reading as labels
@@ -209,6 +209,25 @@ def test_a_loss_that_is_no_number_stops_at_its_step_and_names_the_photographs(pl
     assert saved == [1, 2]
     named = [planned.dataset.paths[k] for k in draw_order(planned, 1)[16:]]
     assert heard.warnings == [f"the loss is nan after: {', '.join(named)}"]
+
+
+def test_weights_that_are_no_numbers_are_never_saved(planned):
+    """The last step's gradient is none, though its loss is a number; what an earlier dr saved so
+    is refused, as it would meet the same for ever."""
+    one = learner(planned)
+    real, steps, saved = one.optimizer.step, itertools.count(1), []
+
+    def step(*given):
+        if next(steps) == one.steps:
+            one.network.fc.weight.grad[0, 0] = math.inf
+        return real(*given)
+
+    one.optimizer.step = step
+    with pytest.raises(DivergedError, match=r"weights are no numbers any more in epoch 1; none"):
+        one.epoch(lambda: saved.append(one.part.step))
+    assert not saved
+    with pytest.raises(UsageError, match="weights that are no numbers"):
+        learner(planned).load(one.state())
 
 
 def lose(plan, split, count=1):

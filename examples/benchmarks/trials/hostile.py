@@ -36,7 +36,7 @@ def copy(trial: Trial) -> Path:
     return Path(shutil.copytree(fuzzed_run(trial.kept), trial.folder / "run"))
 
 
-@fault("a pickle bomb as weights, a grader, .npz and hashes", tries=4)
+@fault("a pickle bomb as weights, a grader, .npz and hashes", tries=20)
 def bomb(trial: Trial) -> None:
     """Nothing goes off."""
     import torch
@@ -70,7 +70,7 @@ def bomb(trial: Trial) -> None:
     need(not mark.exists(), "a bomb went off")
 
 
-@fault("records, options and workbooks without end", tries=5)
+@fault("records, options and workbooks without end", tries=20)
 def endless(trial: Trial) -> None:
     """A gigabyte, a million levels, entities that grow, a cell far from all others."""
     run, kind = copy(trial), trial.number % 5
@@ -96,7 +96,7 @@ def endless(trial: Trial) -> None:
         refuse("train", trial.folder / "labels.xlsx", "--dry-run", "--quiet")
 
 
-@fault("links out of a run, pipes and devices in place of files", tries=6)
+@fault("links out of a run, pipes and devices in place of files", tries=24)
 def elsewhere(trial: Trial) -> None:
     """Nothing is written through a link, nothing is waited for."""
     if not hasattr(os, "mkfifo"):
@@ -117,7 +117,7 @@ def elsewhere(trial: Trial) -> None:
     need(mine.read_text(encoding="utf-8") == "mine", "a file elsewhere was written")
 
 
-@fault("names with escape sequences, HTML and formulas", tries=3)
+@fault("names with escape sequences, HTML and formulas", tries=21)
 def names(trial: Trial) -> None:
     """Shown by terminal, page and table, obeyed by none."""
     evil = "=1+a\x1b[2J\u202egnp.<img src=x>"

@@ -10,10 +10,13 @@ from trials import Trial, fault, need, powercut, program, runs
 
 @fault("SIGKILL at a random moment of drawing, training and end", tries=200)
 def kill(trial: Trial) -> None:
+    """Every fourth draws its eyes first."""
     reference, seconds = runs.reference(trial)
-    cache = trial.folder / "cache"
+    draws = trial.number % 4 == 0
+    cache = trial.folder / "cache" if draws else runs.copy_eyes(trial)
     process = runs.train(trial, cache)
-    kill_at(process, float(trial.rng.uniform(0.02, seconds)))
+    until = seconds + draws * runs.drawing_seconds(trial)
+    kill_at(process, float(trial.rng.uniform(0.02, until)))
     need(_none_left(cache), "processes that draw outlive the one that was killed")
     go_on(trial, cache, reference)
 

@@ -21,6 +21,7 @@ LOADED = (
     "dr_cli.cli", "dr_cli.training.session", "dr_cli.plots.lines", "dr_cli.sample.drawn_set",
     "matplotlib.figure", "matplotlib.backends.backend_agg", "seaborn", "safetensors.torch",
     "rich.console", "PIL.JpegImagePlugin", "scipy.optimize", "scipy.sparse.csgraph",
+    "torch._dynamo",  # 2.5 s, which an optimiser takes
 )  # fmt: skip
 
 

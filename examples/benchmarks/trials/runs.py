@@ -65,16 +65,25 @@ def resume(trial: Trial, cache: Path, *more: object) -> str:
 
 
 def reference(trial: Trial) -> tuple[Path, float]:
-    """The run that nothing happens to, made once for all trials, and the seconds it took."""
+    """The run that nothing happens to, made once for all trials, and the seconds that it took; its
+    eyes were drawn before."""
     whole, cache = Trial(trial.rng, trial.kept, trial.kept, 0), trial.kept / "cache"
     run, took = trial.kept / "runs" / "run", trial.kept / "seconds"
     if not took.exists():
+        drawing = program.Process(lambda: draw(cache), trial.folder / "drawn.txt", {})
+        need(drawing.wait() == 0, f"no eyes were drawn: {drawing.said()[-300:]}")
+        (trial.kept / "drawing").write_text(str(time.perf_counter() - drawing.begun))
         process = train(whole, cache)
         code = process.wait()
         seconds = time.perf_counter() - process.begun
         need(code == 0, f"the run without a fault ended with {code}: {process.said()[-300:]}")
         took.write_text(str(seconds))
     return run, float(took.read_text())
+
+
+def drawing_seconds(trial: Trial) -> float:
+    """What drawing the eyes took, of the reference."""
+    return float((trial.kept / "drawing").read_text())
 
 
 def need_equal(run: Path, reference: Path) -> None:

@@ -51,7 +51,7 @@ def _stop(trial: Trial, numbers) -> None:
     go_on(trial, cache, reference)
 
 
-@fault("`| head` closes what a command writes to", tries=8)
+@fault("`| head` closes what a command writes to", tries=20)
 def pipe(trial: Trial) -> None:
     reference, _ = runs.reference(trial)
     photographs = runs.eyes(trial.kept / "cache") / "images"
@@ -74,7 +74,7 @@ def pipe(trial: Trial) -> None:
     need(not loud, f"dr {command[0]}: {ended.stderr[-200:]!r}")
 
 
-@fault("a process that draws is killed", tries=5)
+@fault("a process that draws is killed", tries=10)
 def drawer(trial: Trial) -> None:
     """By its kernel, as where memory runs out; the eyes are drawn none the less."""
     runs.reference(trial)

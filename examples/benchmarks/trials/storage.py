@@ -55,7 +55,7 @@ def full(trial: Trial) -> None:
         go_on(trial, trial.kept / "cache", reference)
 
 
-@fault("the disk of the runs is read-only from a random moment on", tries=10)
+@fault("the disk of the runs is read-only from a random moment on", tries=20)
 def read_only(trial: Trial) -> None:
     reference, seconds = runs.reference(trial)
     home = trial.folder / "runs"
@@ -76,7 +76,7 @@ def read_only(trial: Trial) -> None:
         go_on(trial, trial.kept / "cache", reference)
 
 
-@fault("a run folder that nobody may write, or whose name is too long", tries=4)
+@fault("a run folder that nobody may write, or whose name is too long", tries=20)
 def refused(trial: Trial) -> None:
     """Before anything is decoded."""
     home = trial.folder / "runs"
@@ -102,7 +102,7 @@ def refused(trial: Trial) -> None:
     need(not list(home.iterdir()), "something was made")
 
 
-@fault("the run folder is removed at a random moment", tries=10)
+@fault("the run folder is removed at a random moment", tries=20)
 def removed(trial: Trial) -> None:
     _, seconds = runs.reference(trial)
     run, moment = trial.folder / "runs" / "run", float(trial.rng.uniform(0, 0.6 * seconds))
@@ -123,7 +123,7 @@ def removed(trial: Trial) -> None:
     need(left in ([], ["log.txt"]), f"made anew, with {left}")
 
 
-@fault("the disk of the cache is full", tries=5)
+@fault("the disk of the cache is full", tries=20)
 def full_cache(trial: Trial) -> None:
     """It goes on without a cache, says so, and to the same bits."""
     reference, _ = runs.reference(trial)

@@ -7,7 +7,7 @@ from pathlib import Path
 from trials import Trial, fault, need, program, runs
 
 
-@fault("two trainings begin at once, in one folder, on one empty cache", tries=6)
+@fault("two trainings begin at once, in one folder, on one empty cache", tries=20)
 def twins(trial: Trial) -> None:
     reference, _ = runs.reference(trial)
     eyes = runs.eyes(runs.copy_eyes(trial))
@@ -28,7 +28,7 @@ def twins(trial: Trial) -> None:
         runs.need_equal(trial.folder / "runs" / name, reference)
 
 
-@fault("a run that is being trained is resumed, reported and predicted with", tries=6)
+@fault("a run that is being trained is resumed, reported and predicted with", tries=20)
 def looked_at(trial: Trial) -> None:
     """The second is refused, the others work or say in a line what is not there yet."""
     reference, _ = runs.reference(trial)
@@ -55,7 +55,7 @@ def looked_at(trial: Trial) -> None:
     runs.need_equal(run, reference)
 
 
-@fault("DR_CACHE_MAX evicts crops that a training reads", tries=6)
+@fault("DR_CACHE_MAX evicts crops that a training reads", tries=20)
 def evicted(trial: Trial) -> None:
     reference, _ = runs.reference(trial)
     cache = runs.copy_eyes(trial)
@@ -73,7 +73,7 @@ def evicted(trial: Trial) -> None:
     runs.need_equal(trial.folder / "runs" / "run", reference)
 
 
-@fault("another number of workers", tries=3)
+@fault("another number of workers", tries=20)
 def workers(trial: Trial) -> None:
     reference, _ = runs.reference(trial)
     cache = runs.copy_eyes(trial)
@@ -82,7 +82,7 @@ def workers(trial: Trial) -> None:
     runs.need_equal(trial.folder / "runs" / "run", reference)
 
 
-@fault("a loss that is no number", tries=3)
+@fault("a loss that is no number", tries=20)
 def diverged(trial: Trial) -> None:
     rate = 10.0 ** float(trial.rng.uniform(18, 30))
     process = runs.train(trial, trial.kept / "cache", "--lr", rate, "--save-every", 0)
@@ -92,7 +92,7 @@ def diverged(trial: Trial) -> None:
     runs.need_whole(trial.folder / "runs" / "run")
 
 
-@fault("memory runs out at a random size", tries=10)
+@fault("memory runs out at a random size", tries=20)
 def memory(trial: Trial) -> None:
     """A limit of address space, from what is loaded already up to what is enough."""
     import resource
