@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from dr_cli.errors import UsageError
@@ -15,13 +16,19 @@ from dr_cli.photographs.decoding import DICOM, identify
 
 def take_stems(names: pd.Series) -> pd.Series:
     """Names without folders and extension."""
-    return names.astype(object).str.replace(r"^.*/|\.\w+$", "", regex=True)
+    return pd.Series([_take_stem(name) for name in names], names.index, dtype=object)
+
+
+def _take_stem(name: str) -> str:
+    base = name.rpartition("/")[2]
+    stem, dot, extension = base.rpartition(".")
+    return stem if dot and extension.replace("_", "x").isalnum() else base
 
 
 def read_dicom(rows: pd.DataFrame, root: Path) -> pd.DataFrame:
     """The rows with patient and eye from their DICOM files where no column told them; what cannot
     be read tells nothing here, and is told when it is decoded."""
-    kind = rows["path"].astype(object).str.lower().str.endswith(DICOM, na=False)
+    kind = np.array([path.lower().endswith(DICOM) for path in rows["path"]], bool)
     unknown = kind & rows["patient"].isna() & rows["reason"].isna()
     rows = rows.astype({"patient": object, "eye": object})
     told = [identify(root, path) for path in rows.loc[unknown, "path"]]
@@ -35,12 +42,17 @@ def read_names(rows: pd.DataFrame, layout: Layout) -> pd.DataFrame:
     """The rows with patient and eye from an image's `path` where no column told them; None for
     unknown."""
     pattern = layout.name_pattern or layouts.EYE_NAME
-    told = take_stems(rows["path"]).str.extract(pattern, flags=re.IGNORECASE)
-    told["eye"] = told["eye"].str.lower().map(layouts.EYES)
+    search = re.compile(pattern, re.IGNORECASE).search
+    found = [search(_take_stem(path)) for path in rows["path"]]
+    told = {
+        "patient": [match and match["patient"] for match in found],
+        "eye": [match and layouts.EYES.get(match["eye"].lower()) for match in found],
+    }
     for column in ("patient", "eye", "split", "reason"):
         values = rows[column].astype(object)
         if column in told:
-            values = values.where(values.notna(), told[column])
+            told_here = pd.Series(told[column], rows.index, dtype=object)
+            values = values.where(values.notna(), told_here)
         rows[column] = values.where(values.notna(), None)
     return rows
 

@@ -23,6 +23,8 @@ from dr_cli.photographs.passed import Entered, Passed, is_hidden
 
 LABEL_SUFFIXES = tables.SUFFIXES | {".npz"}
 
+_OUTSIDE = re.compile(r"(?:[A-Za-z]:)?/|(?:.*/)?\.\./")
+
 # Names from an old code page: they cannot be written into a UTF-8 table.
 _NO_TEXT = re.compile("[\ud800-\udfff]")
 
@@ -52,10 +54,16 @@ class Listing:
         """[N] each image's folder, "" for the root."""
         return [path.rpartition("/")[0] for path in self.paths]
 
+    @cached_property
+    def by_folder(self) -> tuple[NDArray[np.int64], list[str]]:
+        """[N] the number of each image's folder, and the folders: many images, few folders."""
+        codes, folders = pd.factorize(np.array(self.folders, object))
+        return codes.astype(np.int64), folders.tolist()
+
 
 def scan(root: Path) -> Listing:
     """Walk `root` once; links and hidden names as in `photographs.passed`."""
-    files: list[str] = []
+    files: dict[str, list[str]] = {}
     shut: list[str] = []
     entered = Entered(root)
 
@@ -66,20 +74,26 @@ def scan(root: Path) -> Listing:
 
     for above, folders, names in os.walk(root, onerror=refuse, followlinks=True):
         home = "" if above == str(root) else f"{Path(above).relative_to(root).as_posix()}/"
-        seen = [name for name in folders + names if not is_hidden(name)]
-        kept = {name for name in seen if not _NO_TEXT.search(name)}
-        shut += [home + name for name in seen if name not in kept]
-        files += [home + name for name in names if name in kept]
-        folders[:] = [
-            n for n in sorted(folders) if n in kept and entered.is_new(os.path.join(above, n))
-        ]
-    label_files = sorted(file for file in files if _suffix(file) in LABEL_SUFFIXES)
+        inner = sorted(_drop_hidden(folders, home, shut))
+        folders[:] = [name for name in inner if entered.is_new(os.path.join(above, name))]
+        for name in _drop_hidden(names, home, shut):
+            files.setdefault(split_extension(name)[1], []).append(home + name)
+    label_files = sorted(file for kind in LABEL_SUFFIXES for file in files.pop(kind, ()))
     shut += [file for file in label_files if not os.path.isfile(root / file)]  # pipes, dead links
     label_files = [file for file in label_files if file not in shut]
     shut = sorted(path.encode(errors="backslashreplace").decode() for path in shut)
-    others = Counter(map(_suffix, files))
-    passed = {kind: n for kind, n in others.items() if kind not in LABEL_SUFFIXES | EXTENSIONS}
-    return Listing(root, _take_images(files), label_files, shut, Passed(Counter(passed)))
+    images = [file for kind in EXTENSIONS for file in files.pop(kind, ())]
+    passed = Passed(Counter({kind: len(others) for kind, others in files.items()}))
+    return Listing(root, _sort(images), label_files, shut, passed)
+
+
+def _drop_hidden(names: list[str], home: str, shut: list[str]) -> list[str]:
+    """Those that a person sees and that are text; the others of these are added to `shut`."""
+    seen = [name for name in names if not is_hidden(name)]
+    if _NO_TEXT.search("\n".join(seen)) is None:
+        return seen
+    shut += [home + name for name in seen if _NO_TEXT.search(name)]
+    return [name for name in seen if not _NO_TEXT.search(name)]
 
 
 def look_near(listing: Listing, names: pd.Series) -> Listing:
@@ -97,7 +111,9 @@ def look_near(listing: Listing, names: pd.Series) -> Listing:
 def add_outside(listing: Listing, names: pd.Series) -> Listing:
     """The listing with the folders outside it that absolute or `../` names lead to, if they
     exist."""
-    outside = names[names.str.match(r"(?:[A-Za-z]:)?/|(?:.*/)?\.\./")]
+    whole = "\n".join(["", *names])
+    some = any(way in whole for way in ("\n/", ":/", "../"))  # a million are seen at once
+    outside = [name for name in names if _OUTSIDE.match(name)] if some else []
     files: set[str] = set()
     here = os.path.realpath(listing.root)
     for folder in {name.rpartition("/")[0] for name in outside}:
@@ -112,6 +128,9 @@ def add_outside(listing: Listing, names: pd.Series) -> Listing:
 def clean(names: pd.Series, home: str = "") -> pd.Series:
     """Names as posix paths: `\\` is `/`, no leading `./` or blank. `../` names, which start from
     the table's folder `home`, are made to start from the root."""
+    whole = "\n".join(names)
+    if not any(odd in whole for odd in ("\\", "//", "./")):
+        return names  # a million are seen at once
     names = names.str.strip().str.replace("\\", "/", regex=False)
     names = names.str.replace(r"/{2,}", "/", regex=True).str.replace(r"^(\./)+", "", regex=True)
     dotted = names.str.contains("../", regex=False)
@@ -120,10 +139,21 @@ def clean(names: pd.Series, home: str = "") -> pd.Series:
     return names
 
 
+def split_extension(path: str) -> tuple[str, str]:
+    """`os.path.splitext` of a posix path in half its time, the extension in lower case."""
+    stem, dot, extension = path.rpartition(".")
+    if not dot or "/" in extension or not stem.rpartition("/")[2].strip("."):
+        return path, ""
+    return stem, f".{extension.lower()}"
+
+
 def _take_images(files: Iterable[str]) -> NDArray[Any]:
-    images = [file for file in files if _suffix(file) in EXTENSIONS]
-    return np.array(sorted(images, key=os.path.split), object)
+    return _sort(file for file in files if split_extension(file)[1] in EXTENSIONS)
 
 
-def _suffix(file: str) -> str:
-    return os.path.splitext(file)[1].lower()
+def _sort(images: Iterable[str]) -> NDArray[Any]:
+    """By folder, then by name: each folder by itself, as pairs of a million are slow to compare."""
+    names: dict[str, list[str]] = {}
+    for image in images:
+        names.setdefault(image.rpartition("/")[0], []).append(image)
+    return np.array([image for folder in sorted(names) for image in sorted(names[folder])], object)

@@ -6,6 +6,7 @@ values are refused before any image is matched. No row is dropped: one that cann
 its place, with a reason.
 """
 
+import functools
 import hashlib
 import os
 import re
@@ -151,7 +152,8 @@ def fingerprint(table: pd.DataFrame) -> str:
     It says whether two runs saw the same rows in the same splits. Pixels do not enter.
     """
     split = table["split"].astype(object).where(table["split"].notna(), "")
-    lines = table["path"].astype(object) + "\t" + table["grade"].astype(str) + "\t" + split
+    rows = zip(table["path"], table["grade"], split, strict=True)
+    lines = [f"{path}\t{grade}\t{split}" for path, grade, split in rows]
     return hashlib.sha256("\n".join(sorted(lines)).encode("utf-8", "surrogateescape")).hexdigest()
 
 
@@ -208,7 +210,7 @@ def _take_images(fit: Recognised, parts: list[pd.DataFrame], listing: Listing) -
     """Each table's rows get the `index` of their image in the listing; returns what was chosen
     between several, a sentence each."""
     names = pd.concat([part["name"] for part in parts])
-    shared = bool(eyes.take_stems(names).duplicated().any())
+    shared = functools.cache(lambda: bool(eyes.take_stems(names).duplicated().any()))
     sentences = []
     for part, (split, table) in zip(parts, fit.tables.items(), strict=True):
         home, _, file = table.rpartition("/")

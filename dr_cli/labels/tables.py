@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -95,6 +96,15 @@ def stack(table: Table, columns: Iterable[str]) -> Table:
     return Table(table.path, cells[filled].reset_index(drop=True), rows[filled])
 
 
+def map_values(cells: pd.Series, change: Callable[[str], Any]) -> NDArray[Any]:
+    """[N] object: `change` of each cell, asked once for each different one, as most columns have
+    few."""
+    codes, values = pd.factorize(cells.to_numpy(object))
+    changed = np.empty(len(values), object)
+    changed[:] = [change(value) for value in values]
+    return changed[codes]
+
+
 def quote(names: Iterable[str], limit: int = 12) -> str:
     """`a, b, c` for a sentence, cut after `limit` names."""
     names = [repr(name) for name in names]
@@ -108,7 +118,7 @@ def read(path: Path, header: bool | Callable[[list[str]], bool] = True) -> Table
     Without one the columns are "column 1", "column 2", ... Blank rows are skipped, trailing
     empty columns dropped. Raises UsageError when the file is empty or is no table.
     """
-    grid = _read_grid(path).apply(lambda column: column.str.strip())
+    grid = _read_grid(path).apply(_strip)
     filled = (grid != "").to_numpy(bool)
     rows = np.flatnonzero(filled.any(axis=1))
     if not len(rows):
@@ -139,6 +149,14 @@ def peek(path: Path) -> list[str]:
         return []
     rows = grid[(grid.map(str.strip) != "").any(axis=1)]
     return [str(cell).strip() for cell in rows.iloc[0]] if len(rows) else []
+
+
+def _strip(cells: pd.Series) -> pd.Series:
+    """Cells without blanks around them; most columns have not one, which is seen at once."""
+    whole = "".join(cells)
+    if not whole or whole.split(None, 1) == [whole]:
+        return cells
+    return pd.Series(map_values(cells, str.strip), cells.index, dtype=object)
 
 
 def _name_columns(titles: list[str]) -> list[str]:
