@@ -98,11 +98,13 @@ def keys(root: Path, paths: Iterable[str]) -> list[bytes | None]:
     """
     whole, found = str(root.resolve()), list[bytes | None]()
     for path in paths:
-        key = None
-        with suppress(OSError):
-            status = os.stat(root / packed.file_of(path))
-            key = digest(json.dumps([whole, path, status.st_size, status.st_mtime_ns]))
-        found.append(key)
+        try:
+            status = os.stat(os.path.join(root, packed.file_of(path)))
+        except (OSError, ValueError):  # a NUL in a name
+            found.append(None)
+        else:
+            text = json.dumps([whole, path, status.st_size, status.st_mtime_ns])
+            found.append(digest(text))
     return found
 
 
