@@ -3,12 +3,16 @@
 A shard is one file of raw uint8 pixels, memory-mapped when read, with the keys of its crops
 behind them. It is written aside and renamed, so it is whole or absent, and a killed build keeps
 what it had finished. A folder holds the crops of one recipe: preprocessing, the quality rule's
-version and Pillow's. In it a crop's key is a digest of data folder, path, and the file's size and
-time of change. So a changed photograph has another key and is decoded anew, and no crop is ever
-found by its place alone. Each crop has a checksum, looked at when a process first reads it (0.1 ms
-of 512 px, once a run): one whose bytes rotted is decoded anew, and its shard removed.
+version and Pillow's. In it a crop's key is a digest of its file's content: a data set that was
+copied, renamed or is mounted elsewhere on another machine finds its crops, a changed photograph has
+another key, and identical ones share a crop. What a file holds is read once and remembered by its
+place, size and time of change (`contents`). Each crop has a checksum, looked at when a process
+first reads it (0.1 ms of 512 px, once a run): one whose bytes rotted is decoded anew, and its shard
+removed.
 
-Builds in one folder wait for each other, so runs that start together share the work.
+Builds in one folder wait for each other, so runs that start together share the work; where a
+share of several machines has no locks, each builds, and the first whole shard of a name stays: its
+readers map that very file. What does not fit is decoded each time.
 
 Why raw: crops of 512 px, read one by one in random order by one thread (examples/benchmarks/
 input.py; AVX2 machine, IDRiD). A GPU trains a ResNet18 at thousands of images a second, and only
@@ -47,11 +51,12 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from dr_cli import machine, words
-from dr_cli.errors import UsageError
+from dr_cli.errors import UsageError, WriteError
 from dr_cli.events import NOTHING, Observer
 from dr_cli.photographs import packed, quality
 from dr_cli.photographs.crop import Crop, Preprocessing, load_crop
-from dr_cli.photographs.decoding import UnreadableImage
+from dr_cli.photographs.decoding import UnreadableImage, digest_file
+from dr_cli.writing import whole
 
 Keep = Callable[[int, NDArray[np.uint8]], None]  # its number, and the crop
 Item = TypeVar("Item")
@@ -106,6 +111,57 @@ def keys(root: Path, paths: Iterable[str]) -> list[bytes | None]:
             text = json.dumps([whole, path, status.st_size, status.st_mtime_ns])
             found.append(digest(text))
     return found
+
+
+_CONTENT = np.dtype([("place", "V16"), ("content", "V16")])
+
+
+def contents(
+    root: Path, paths: Sequence[str], workers: int, observer: Observer = NOTHING
+) -> list[bytes | None]:
+    """16 bytes a photograph that tell what its file holds, wherever that lies; None where it cannot
+    be read. Files not seen before at this place, with this size and time of change, are read.
+
+    paths: relative to root, as `decode` takes them.
+    """
+    files = list(dict.fromkeys(map(packed.file_of, paths)))
+    places = dict(zip(files, keys(root, files), strict=True))
+    memo = folder() / "contents" / f"{digest(str(root.resolve()), 8).hex()}.npy"
+    known = _recall(memo)
+    unread = [file for file, place in places.items() if place and place not in known]
+    tell = partial(observer.progress, "reading photographs", total=len(unread))
+    with closing(spread(partial(digest_file, root), unread, workers, progress=tell)) as digests:
+        for file, read in zip(unread, digests, strict=True):
+            if (place := places[file]) and (content := read.result()):
+                known[place] = content
+    if unread:
+        _remember(memo, known)
+    found = list[bytes | None]()
+    for path in paths:
+        content = known.get(places[packed.file_of(path)] or b"")
+        if content and packed.inside(path):
+            content = digest(f"{content.hex()} {path.rpartition('#')[2]}")
+        found.append(content)
+    return found
+
+
+def _recall(memo: Path) -> dict[bytes, bytes]:
+    """Place -> content; a file that cannot be read is as good as none."""
+    try:
+        rows = np.load(memo, allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return {}
+    if rows.dtype != _CONTENT:
+        return {}
+    cut = (map(bytes, rows[name].view(("u1", 16))) for name in ("place", "content"))
+    return dict(zip(*cut, strict=True))
+
+
+def _remember(memo: Path, known: dict[bytes, bytes]) -> None:
+    with suppress(OSError, WriteError):  # costs time, no result
+        memo.parent.mkdir(parents=True, exist_ok=True)
+        with whole(memo) as aside:
+            np.save(aside, np.array(list(known.items()), _CONTENT), allow_pickle=False)
 
 
 def digest(text: str, size: int = 16) -> bytes:
@@ -249,19 +305,24 @@ class Crops:
     def fill(self, observer: Observer = NOTHING) -> None:
         """Decode what is neither on disk nor in memory; note what is unreadable.
 
-        A photograph whose file is absent is never put on disk. Where the folder cannot be written
-        or has no room, crops stay in memory; where that is too small as well, they are decoded at
-        each call. Either is a warning.
+        A photograph whose file is absent is never put on disk. Where the folder cannot be written,
+        or has not room for all, the others stay in memory; where that is too small as well, they
+        are decoded at each call. Either is a warning.
         """
-        where, self._keys = shards_folder(self.preprocessing), keys(self.root, self.paths)
+        where = shards_folder(self.preprocessing)
+        self._keys = contents(self.root, self.paths, self.workers, observer)
         if self._look_up(where):
             try:
                 where.mkdir(parents=True, exist_ok=True)
                 with _alone(where, observer):
                     missing = self._look_up(where)  # another build may have had the lock
-                    needed = len(missing) * (self._bytes + 64)  # with entries and ends
-                    _make_room(where, needed, keep=set(self._shards))
-                    self._to_disk(missing, where, observer)
+                    each = self._bytes + 64  # with its entry and part of an end
+                    needed = len(missing) * each
+                    room = _make_room(where, needed, keep=set(self._shards))
+                    self._to_disk(missing[: room // each], where, observer)
+                    if room < needed:
+                        left = f"DR_CACHE_MAX and the disk leave {words.size(room)}"
+                        raise OSError(errno.ENOSPC, f"{words.size(needed)} needed, {left}")
             except OSError as problem:
                 self._without_disk(self._look_up(where), problem, observer)
             self._look_up(where)
@@ -290,9 +351,11 @@ class Crops:
 
     def _to_disk(self, missing: list[int], where: Path, observer: Observer) -> None:
         writer = _Writer(where, self.size, _rows_a_shard(len(missing), self._bytes))
+        places = dict(zip(missing, keys(self.root, [self.paths[n] for n in missing]), strict=True))
 
         def keep(number: int, crop: NDArray[np.uint8]) -> None:
-            if key := self._keys[number]:
+            key, [place] = self._keys[number], keys(self.root, [self.paths[number]])
+            if key and place == places[number]:  # else it is not the content that was read
                 writer.add(key, crop, self.quality[number])
             else:
                 self._memory[number] = crop
@@ -309,8 +372,9 @@ class Crops:
 
     def _without_disk(self, missing: list[int], problem: OSError, observer: Observer) -> None:
         needed = len(missing) * self._bytes
-        size = words.size(needed)
-        why = f"crops cannot be kept on disk ({problem.strerror or problem}; set DR_CACHE)"
+        size, of = words.size(needed), f"{len(missing):,} of {len(self.paths):,} "
+        of = of if len(missing) < len(self.paths) else ""
+        why = f"{of}crops cannot be kept on disk ({problem.strerror or problem}; set DR_CACHE)"
         if needed <= (machine.free_memory() or 2**32) // 2:
             observer.warning(f"{why}: held in memory, {size}, for this run alone")
             self._note(missing, self._memory.__setitem__, observer)
@@ -383,12 +447,10 @@ class _Writer:
             file.flush()
             os.fsync(file.fileno())
         shard = self._where / (hashlib.blake2b(keys, digest_size=16).hexdigest() + _SUFFIX)
-        try:
-            os.replace(self._name, shard)
-        except PermissionError:  # Windows, while another process reads the same shard: its equal
+        if _is_whole(shard, self._size):
             os.unlink(self._name)
-            if not shard.exists():
-                raise
+        else:
+            os.replace(self._name, shard)
         self._file, self._entries = None, []
 
     def discard(self) -> None:
@@ -419,6 +481,14 @@ def _open_shard(shard: Path, size: int) -> tuple[NDArray[np.uint8], NDArray[np.v
     return crops, np.frombuffer(entries, _ENTRY)
 
 
+def _is_whole(shard: Path, size: int) -> bool:
+    try:
+        _open_shard(shard, size)
+    except (OSError, ValueError):
+        return False
+    return True
+
+
 def _index(where: Path, size: int) -> dict[bytes, tuple[Path, int, float, int]]:
     """Shard, row, quality and checksum of every crop in a folder; removes what is damaged or
     left over."""
@@ -439,8 +509,9 @@ def _index(where: Path, size: int) -> dict[bytes, tuple[Path, int, float, int]]:
     return index
 
 
-def _make_room(where: Path, needed: int, keep: set[Path]) -> None:
-    """Remove the least recently used shards until there is room. OSError where there cannot be."""
+def _make_room(where: Path, needed: int, keep: set[Path]) -> int:
+    """Remove the least recently used shards until there is room; the bytes there are of those
+    needed."""
     shards = []
     for shard in where.parent.glob(f"*/*{_SUFFIX}"):
         with suppress(OSError):
@@ -450,16 +521,13 @@ def _make_room(where: Path, needed: int, keep: set[Path]) -> None:
     free = shutil.disk_usage(where).free
     room = min(limit(used, free) - used, free - 2**28)  # a quarter GiB is left to everybody else
     idle = sorted(entry for entry in shards if entry[2] not in keep)
-    reach = room + sum(size for _, size, _ in idle)
-    if reach < needed:
-        text = f"{words.size(needed)} needed, DR_CACHE_MAX and the disk leave {words.size(reach)}"
-        raise OSError(errno.ENOSPC, text)
     for _, size, shard in idle:
         if room >= needed:
             break
         with suppress(OSError):  # Windows keeps what another process reads
             shard.unlink()
             room += size
+    return max(0, min(room, needed))
 
 
 @contextmanager

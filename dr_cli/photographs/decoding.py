@@ -4,6 +4,7 @@ Needs numpy and Pillow alone, because `dr predict` goes through here for every p
 """
 
 import errno
+import hashlib
 import importlib
 import io
 import os
@@ -117,6 +118,21 @@ def decode(
         raise UnreadableImage(file, _reason(file, problem)) from problem
 
 
+def digest_file(root: Path | str, path: Path | str) -> bytes | None:
+    """16 bytes that the same content has wherever it lies; None of what is no file, or cannot be
+    read in time. About 1 GB a second a core."""
+
+    def look() -> bytes | None:
+        _refuse_special(root, path)
+        with open(Path(root) / path, "rb") as file:
+            return hashlib.file_digest(file, partial(hashlib.blake2b, digest_size=16)).digest()
+
+    try:
+        return within(_patience[0], look)
+    except (Silent, DrError, OSError, ValueError):  # a NUL in a name
+        return None
+
+
 def identify(root: Path | str, path: Path | str) -> tuple[str | None, str | None]:
     """Patient and eye (left or right) as a DICOM file says, without its picture; None where it does
     not, or cannot be read."""
@@ -144,9 +160,7 @@ def _decode_path(root: Path | str, path: Path | str, at_least: int | None) -> Op
     if packed.inside(path):
         picture = to_rgb(packed.read(root, path))
         return Opened(picture, picture.size)
-    kind = os.stat(Path(root) / path).st_mode
-    if not stat.S_ISREG(kind) and not stat.S_ISDIR(kind):  # a pipe would be waited for without end
-        raise DrError("a pipe, a socket or a device, not a file")
+    _refuse_special(root, path)
     with open(Path(root) / path, "rb") as file:
         before = os.fstat(file.fileno())
         try:
@@ -155,6 +169,13 @@ def _decode_path(root: Path | str, path: Path | str, at_least: int | None) -> Op
             after = os.fstat(file.fileno())
             if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
                 raise DrError("changed while it was read: give it again when it is written")
+
+
+def _refuse_special(root: Path | str, path: Path | str) -> None:
+    """Raises DrError for what would be waited for without end."""
+    kind = os.stat(Path(root) / path).st_mode
+    if not stat.S_ISREG(kind) and not stat.S_ISDIR(kind):
+        raise DrError("a pipe, a socket or a device, not a file")
 
 
 def _decode_open(file: BinaryIO, at_least: int | None) -> Opened:

@@ -3,6 +3,7 @@
 import errno
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 import threading
@@ -121,6 +122,90 @@ def test_equal_names_sizes_and_times_in_two_folders_are_two_photographs(tmp_path
     assert right(crops, tmp_path / "b", ["1.bmp"])
 
 
+def test_copied_renamed_and_identical_photographs_find_their_crops(photographs, tmp_path):
+    folder, paths = photographs
+    build(folder, paths)
+    moved = tmp_path / "elsewhere"
+    moved.mkdir()
+    names = [f"sub-{path}" for path in paths]
+    for path, name in zip(paths, names, strict=True):
+        shutil.copyfile(folder / path, moved / name)  # its time is now
+    (moved / "twice.png").write_bytes((moved / names[3]).read_bytes())
+    crops, load = build(moved, [*names, "twice.png"])
+    assert load.asked == []
+    assert right(crops, moved, [*names, "twice.png"])
+
+
+def test_a_file_is_read_once_and_again_when_it_changed(photographs, monkeypatch):
+    folder, paths = photographs
+    read, digest_file = [], cache.digest_file
+
+    def watch(root, path):
+        read.append(path)
+        return digest_file(root, path)
+
+    monkeypatch.setattr(cache, "digest_file", watch)
+    first = cache.contents(folder, paths, 2)
+    assert sorted(read) == paths
+    assert len(set(first)) == 10
+    os.utime(folder / "4.png", ns=(1, 1))
+    read.clear()
+    assert cache.contents(folder, paths, 2) == first
+    assert read == ["4.png"]
+    read.clear()
+    (folder / "5.png").unlink()
+    if hasattr(os, "mkfifo"):  # nothing is waited for
+        os.mkfifo(folder / "5.png")
+    assert cache.contents(folder, [*paths, "none.png"], 2) == [*first[:5], None, *first[6:], None]
+    assert read == ["5.png"] * hasattr(os, "mkfifo")
+    next((cache.folder() / "contents").iterdir()).write_bytes(b"no array")
+    assert cache.contents(folder, ["0.png"], 1) == first[:1]
+
+
+def test_pages_of_one_file_are_photographs_of_their_own(tmp_path):
+    stack = np.random.default_rng(0).integers(0, 255, (3, 28, 28, 3), np.uint8)
+    np.savez(tmp_path / "set.npz", train_images=stack)
+    paths = [f"set.npz#train/{k}" for k in range(3)]
+    found = cache.contents(tmp_path, paths, 1)
+    assert len(set(found)) == 3
+    assert None not in found
+
+
+def test_a_photograph_that_changes_between_looking_and_decoding_is_not_kept(photographs, own_cache):
+    """Its crop would stand under the digest of what the file held before, for every copy of it."""
+    folder, paths = photographs
+    before = (folder / "4.png").read_bytes()
+
+    def change(what, done, total):
+        if (what, done) == ("decoding photographs", 1):
+            Image.new("RGB", (20, 20), (250, 10, 10)).save(folder / "4.png")
+
+    crops, _ = build(folder, paths, observer=Listener(progress=change))
+    assert right(crops, folder, paths)
+    (folder / "copy.png").write_bytes(before)
+    crops, load = build(folder, ["copy.png"])
+    assert load.asked == [0]
+    assert right(crops, folder, ["copy.png"])
+
+
+def test_a_whole_shard_of_the_same_name_stays(photographs, own_cache, monkeypatch):
+    """On a share without locks two machines build the same; who reads the first shard maps that
+    very file, which a share would take away under them."""
+    folder, paths = photographs
+    build(folder, paths)
+    [shard] = shards(own_cache)
+    there = shard.stat().st_ino
+    look, asked = cache._index, []
+    monkeypatch.setattr(
+        cache, "_index", lambda *given: look(*given) if len(asked) > 1 else asked.append(1) or {}
+    )
+    _, load = build(folder, paths)
+    assert len(load.asked) == 10
+    assert shards(own_cache) == [shard]
+    assert shard.stat().st_ino == there
+    assert list(own_cache.rglob("*.partial")) == []
+
+
 @pytest.mark.usefixtures("small_shards")
 @pytest.mark.parametrize("harm", ["cut", "longer", "keys", "other", "empty"])
 def test_a_damaged_shard_is_made_again(photographs, own_cache, harm):
@@ -232,6 +317,31 @@ def test_without_room_on_disk_or_in_memory_photographs_are_decoded_each_time(
     assert load.asked == [5, 6]
 
 
+def test_what_does_not_fit_on_disk_is_decoded_each_time_and_the_rest_is_not(
+    photographs, own_cache, monkeypatch
+):
+    folder, paths = photographs
+    monkeypatch.setenv("DR_CACHE_MAX", str(6 * (CROP + 64)))
+    monkeypatch.setattr(cache.machine, "free_memory", lambda: 7 * CROP)
+    for asked in ([*range(10)], [6, 7, 8, 9]):  # the second run finds six, and looks at four
+        watcher = Listener()
+        crops, load = build(folder, paths, observer=watcher)
+        assert sorted(load.asked) == asked
+        assert crops.kept == "disk"
+        assert len(watcher.warnings) == 1
+        assert watcher.warnings[0].startswith("4 of 10 crops cannot be kept on disk (")
+        assert "DR_CACHE_MAX" in watcher.warnings[0]
+        assert "decodes anew" in watcher.warnings[0]
+    load.asked.clear()
+    assert right(crops, folder, paths)
+    assert load.asked == [6, 7, 8, 9]
+    monkeypatch.setattr(cache.machine, "free_memory", lambda: 100 * CROP)
+    crops, _ = build(folder, paths, observer=watcher)
+    assert "4 of 10 crops" in watcher.warnings[-1]
+    assert "held in memory" in watcher.warnings[-1]
+    assert right(crops, folder, paths)
+
+
 # --- the bound
 
 
@@ -333,7 +443,8 @@ def load(number):
     return load_crop(paths[number], way, folder)
 class Tell(Observer):
     def progress(self, what, done, total):
-        print(done, flush=True)
+        if what == "decoding photographs":
+            print(done, flush=True)
 crops = cache.Crops(folder, paths, way, 1)
 crops._load = load
 crops.fill(Tell())
@@ -379,7 +490,7 @@ def test_an_interrupted_build_keeps_what_it_decoded(photographs):
     folder, paths = photographs
 
     def stop(what, done, total):
-        if done == 5:
+        if (what, done) == ("decoding photographs", 5):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
