@@ -248,7 +248,7 @@ class Run:
             sweep(self.folder)
             yield
         finally:
-            with suppress(OSError):
+            with suppress(OSError):  # FileLock refuses whoever opened it before it was removed
                 self[".lock"].unlink(missing_ok=True)
             lock.release()
 

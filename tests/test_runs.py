@@ -154,6 +154,26 @@ def test_a_run_is_one_process_s_and_leftovers_go_at_its_start(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {path.name for path in kept} | {"fold-1"}
 
 
+@pytest.mark.skipif(os.name == "nt", reason="where a file that is open cannot be removed")
+def test_a_lock_that_its_last_holder_removed_meanwhile_is_none(tmp_path, monkeypatch):
+    """Between the opening and the locking of the file: on one that is there no more, two
+    processes would each hold a lock."""
+    import fcntl
+
+    real, lock = fcntl.flock, tmp_path / ".lock"
+
+    def late(number, wanted):
+        lock.unlink(missing_ok=True)
+        monkeypatch.undo()
+        return real(number, wanted)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with pytest.raises(UsageError, match="being trained"), runs.Run(tmp_path).hold():
+        pass
+    with runs.Run(tmp_path).hold():
+        assert lock.exists()
+
+
 def test_a_file_appears_whole_or_not_at_all(tmp_path):
     path = tmp_path / "a.json"
     writing.write_json(path, {"a": 1})

@@ -274,6 +274,9 @@ class Crops:
         crops = self._map(int(shard))
         if crops is None:
             return None
+        if _length(crops) < (int(row) + 1) * self._bytes:
+            self._discard(number, self._shards[shard])
+            return None
         if not self._sound[number]:
             if zlib.crc32(crops[row]) != self._sums[number]:
                 self._discard(number, self._shards[shard])
@@ -487,6 +490,13 @@ def _is_whole(shard: Path, size: int) -> bool:
     except (OSError, ValueError):
         return False
     return True
+
+
+def _length(crops: NDArray[np.uint8]) -> int:
+    """Bytes of the file that is mapped, as it is now: what lies behind its end, where somebody has
+    cut it off since, ends the process when it is looked at (SIGBUS). 0.5 µs."""
+    file: Any = crops.base
+    return int(file.size())
 
 
 def _index(where: Path, size: int) -> dict[bytes, tuple[Path, int, float, int]]:

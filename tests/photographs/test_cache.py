@@ -251,6 +251,23 @@ def test_a_crop_whose_bytes_rotted_is_found_decoded_anew_and_its_shard_made_agai
     assert not again.rotten
 
 
+@pytest.mark.usefixtures("small_shards")
+def test_a_shard_cut_off_under_its_reader_is_decoded_anew_and_ends_no_process(
+    photographs, own_cache
+):
+    """What is mapped behind a file's end is SIGBUS to look at."""
+    folder, paths = photographs
+    crops, load = build(folder, paths)
+    assert right(crops, folder, paths)
+    os.truncate(shards(own_cache)[1], CROP)  # the first crop is still there
+    del load.asked[:]
+    assert right(crops, folder, paths)
+    assert len(load.asked) == len(crops.rotten) in (1, 3)
+    os.truncate(shards(own_cache)[0], 0)
+    assert right(crops, folder, paths)
+    assert len(shards(own_cache)) == 1
+
+
 def test_unreadable_photographs_are_told_and_the_rest_is_there(photographs):
     folder, paths = photographs
     (folder / "3.png").write_bytes(b"no picture")

@@ -1,5 +1,7 @@
 """Disks that are full, read-only or gone, and files that rot on them."""
 
+import errno
+import itertools
 import os
 import shutil
 import subprocess
@@ -53,6 +55,32 @@ def full(trial: Trial) -> None:
             _need_one_line(said, "No space left on device")
         _mount("-o", "remount,size=900m", home)
         go_on(trial, trial.kept / "cache", reference)
+
+
+@fault("over quota from a random writing on", tries=20)
+def quota(trial: Trial) -> None:
+    """As a network drive tells it: where contents are written through."""
+    reference, _ = runs.reference(trial)
+    last = int(trial.rng.integers(60))
+
+    @contextmanager
+    def metered() -> Iterator[None]:
+        real, calls = os.fsync, itertools.count()
+
+        def fsync(number: int) -> None:
+            if next(calls) >= last:
+                raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+            real(number)
+
+        os.fsync = fsync
+        yield
+
+    process = runs.train(trial, trial.kept / "cache", "--save-every", 0, within=metered)
+    code, said = process.wait(), process.said()
+    need(code in (0, 1), f"ended with {code}: {said[-300:]!r}")
+    if code:
+        _need_one_line(said, os.strerror(errno.EDQUOT))
+    go_on(trial, trial.kept / "cache", reference)
 
 
 @fault("the disk of the runs is read-only from a random moment on", tries=20)
@@ -157,6 +185,23 @@ def rotten_cache(trial: Trial) -> None:
     runs.need_equal(trial.folder / "runs" / "run", reference)
     held = shard.read_bytes() if shard.exists() else b""
     need(held != bytes(content), "the spoilt shard is still there")
+
+
+@fault("a shard of the cache is cut off while it is read", tries=20)
+def cut_cache(trial: Trial) -> None:
+    """What is mapped behind a file's end ends a process that looks at it; here it does not."""
+    reference, seconds = runs.reference(trial)
+    cache = runs.copy_eyes(trial)
+    process = runs.train(trial, cache)
+    while not (shards := list(cache.rglob("*.crops"))) and not process.ended():
+        time.sleep(0.002)
+    time.sleep(float(trial.rng.uniform(0, 0.5 * seconds)))
+    for shard in shards:
+        if shard.exists():
+            os.truncate(shard, int(trial.rng.integers(shard.stat().st_size)))
+    code, said = process.wait(), process.said()
+    need(code == 0, f"ended with {code}: {said[-300:]!r}")
+    runs.need_equal(trial.folder / "runs" / "run", reference)
 
 
 @fault("a photograph is deleted, cut or replaced at a random moment", tries=20)

@@ -1,7 +1,12 @@
 """Several processes at once, and runs that must come to the same bits."""
 
+import itertools
 import os
+import signal
 import time
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from trials import Trial, fault, need, program, runs
@@ -26,6 +31,42 @@ def twins(trial: Trial) -> None:
     need(made == ["resnet18", "resnet18-2"], f"they made {made}")
     for name in made:
         runs.need_equal(trial.folder / "runs" / name, reference)
+
+
+@fault("two builders fill one empty cache; of every second pair one is killed", tries=20)
+def builders(trial: Trial) -> None:
+    """Both have the crops as they are decoded, each of which stands in the cache once."""
+    runs.reference(trial)
+    photographs, cache = runs.eyes(trial.kept / "cache") / "images", trial.folder / "cache"
+
+    def build() -> None:
+        from dr_cli.photographs import cache as kept
+        from dr_cli.photographs.crop import Preprocessing
+
+        kept._rows_a_shard = lambda count, size: 5
+        names = sorted(path.name for path in photographs.iterdir())
+        crops = kept.Crops(photographs, names, Preprocessing(64), 1)
+        crops.fill()
+        print(crops.kept, zlib.crc32(crops.gather(range(len(names)))))
+
+    def start(name: str, **more: str) -> program.Process:
+        env = {"DR_CACHE": str(cache)} | more
+        return program.Process(build, trial.folder / f"{name}.txt", env)
+
+    wanted = start("alone", DR_CACHE_MAX="0")
+    need(wanted.wait() == 0, f"no crops without a cache: {wanted.said()[-300:]!r}")
+    one, other = start("one"), start("other")
+    if trial.number % 2:
+        time.sleep(float(trial.rng.uniform(0, 0.6)))
+        one.signal(signal.SIGKILL)
+    code = one.wait()
+    need(code == 0 or trial.number % 2, f"one ended with {code}: {one.said()[-300:]!r}")
+    need(other.wait() == 0, f"the other ended so: {other.said()[-300:]!r}")
+    told = other.said().split()
+    need(told == ["disk", wanted.said().split()[1]], f"the other has {told}")
+    need(trial.number % 2 or one.said() == other.said(), "they have not the same crops")
+    held = [shard.stat().st_size // (3 * 64**2) for shard in cache.rglob("*.crops")]
+    need(sum(held) == runs.EYES["images"], f"{sum(held)} crops in the cache")
 
 
 @fault("a run that is being trained is resumed, reported and predicted with", tries=20)
@@ -92,11 +133,40 @@ def diverged(trial: Trial) -> None:
     runs.need_whole(trial.folder / "runs" / "run")
 
 
+@fault("a loss that is no number from a random step on, and a smaller --lr", tries=20)
+def slowed(trial: Trial) -> None:
+    """As long as the rate is what it was; gone on with by another, the run comes to its end."""
+    runs.reference(trial)
+    bad = int(trial.rng.integers(1, 8))
+
+    @contextmanager
+    def diverging() -> Iterator[None]:
+        from dr_cli.training.learner import Learner
+
+        real, steps = Learner.step, itertools.count(1)
+
+        def step(self, *batch):
+            loss, hits = real(self, *batch)
+            return loss * (float("nan") if next(steps) >= bad else 1), hits
+
+        Learner.step = step
+        yield
+
+    process = runs.train(trial, trial.kept / "cache", "--save-every", 0, within=diverging)
+    code, said, run = process.wait(), process.said(), trial.folder / "runs" / "run"
+    need(code == 1 or bad > 6, f"ended with {code}: {said[-300:]!r}")
+    if code:
+        way = f"go on with: dr train --resume {run} --lr 0.003"
+        need(way in said, f"no way on: {said[-300:]!r}")
+        runs.resume(trial, trial.kept / "cache", "--lr", 0.003)
+    runs.need_whole(run)
+    need((run / "summary.json").exists(), "it is not finished")
+
+
 @fault("memory runs out at a random size", tries=20)
 def memory(trial: Trial) -> None:
     """A limit of address space, from what is loaded already up to what is enough."""
     import resource
-    from contextlib import contextmanager
 
     @contextmanager
     def limited():
