@@ -19,7 +19,8 @@ from typing import Any
 
 from dr_cli.errors import WriteError
 
-_ASIDE = re.compile(r"\..+\.[0-9a-f]{8}(\.[^.]+)?")
+# Those of `whole`, and what safetensors writes aside by itself.
+_ASIDE = re.compile(r"\..+\.[0-9a-f]{8}(\.[^.]+)?|\.tmp[0-9A-Za-z]{6}")
 
 
 @contextmanager

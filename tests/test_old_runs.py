@@ -26,15 +26,38 @@ def clinic(tmp_path_factory) -> Path:
 def run(request, clinic, tmp_path_factory) -> Path:
     """The run in its place, with weights that are random and metadata that are its own."""
     folder = tmp_path_factory.mktemp("runs") / "run"
-    shutil.copytree(request.param, folder)
+    shutil.copytree(request.param, folder, ignore=shutil.ignore_patterns("unfinished"))
     told = json.loads((folder / "weights.json").read_text(encoding="utf-8"))["__metadata__"]
     torch.manual_seed(0)
     tensors = build_resnet(json.loads(told["arch"])).state_dict()
     save_file(tensors, folder / "model.safetensors", told)
-    with edit(folder / "config.json") as config:
+    put(folder, clinic)
+    return folder
+
+
+def put(run: Path, clinic: Path) -> None:
+    """Its photographs are there."""
+    with edit(run / "config.json") as config:
         for place in ("root", "source"):
             config["data"][place] = str(clinic)
-    return folder
+
+
+def make_state(kept: Path) -> dict:
+    """What last.pt held, with other weights in it."""
+    state = json.loads(kept.read_text(encoding="utf-8"))
+    torch.manual_seed(0)
+    network = build_resnet("resnet18")
+    assert list(network.state_dict()) == state["network"]
+    moments = [
+        {
+            name: torch.zeros_like(value) if number is None else torch.tensor(number)
+            for name, number in state["optimizer"]["state"].items()
+        }
+        for value in sorted(network.parameters(), key=lambda value: value.ndim < 2)
+    ]  # decayed ones first
+    state["network"] = network.state_dict()
+    state["optimizer"]["state"] = dict(enumerate(moments))
+    return state
 
 
 def test_there_are_some():
@@ -71,6 +94,22 @@ def test_it_is_reported_and_its_data_are_known_again(run):
     done = dr("train", "--resume", run)
     assert done.exit_code == 2
     assert "is finished, and has no last.pt" in done.stderr
+
+
+@pytest.mark.parametrize("kept", KEPT, ids=lambda path: path.name)
+def test_one_that_was_killed_in_its_second_epoch_is_gone_on_with(kept, clinic, tmp_path):
+    """What its first epoch and its half of the second found is kept."""
+    run = Path(shutil.copytree(kept / "unfinished", tmp_path / "run"))
+    put(run, clinic)
+    torch.save(make_state(run / "state.json"), run / "last.pt")
+    first = (run / "metrics.csv").read_text(encoding="utf-8")
+    done = dr("train", "--resume", run)
+    assert done.exit_code == 0, done.output
+    assert f"going on with {run} after 1 epoch" in done.stderr
+    metrics = (run / "metrics.csv").read_text(encoding="utf-8")
+    assert metrics.startswith(first)
+    assert len(metrics.splitlines()) == 3
+    assert json.loads((run / "summary.json").read_text(encoding="utf-8"))["test"]["n"] == 12
 
 
 @pytest.mark.parametrize("schema", [SCHEMA + 1, 1000])

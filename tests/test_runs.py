@@ -138,6 +138,7 @@ def test_two_processes_never_share_a_folder(tmp_path, monkeypatch):
 def test_a_run_is_one_process_s_and_leftovers_go_at_its_start(tmp_path):
     (tmp_path / "fold-1").mkdir()
     left = [tmp_path / ".last.pt.0123abcd.pt", tmp_path / "fold-1" / ".confusion.png.0123abcd.png"]
+    left += [tmp_path / ".tmpvqzINM"]  # a killed safetensors'
     kept = [tmp_path / "last.pt", tmp_path / ".hidden", tmp_path / ".mine.txt"]
     for path in (*left, *kept):
         path.touch()

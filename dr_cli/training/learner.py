@@ -27,6 +27,7 @@ from dr_cli.grades import NUM_GRADES
 from dr_cli.network.grader import logits_of
 from dr_cli.network.resnet import ResNet
 from dr_cli.scoring import metrics
+from dr_cli.training import saved
 from dr_cli.training.average import Average
 from dr_cli.training.clock import Clock
 from dr_cli.training.config import TrainConfig
@@ -135,7 +136,7 @@ class Learner:
         done = min(begun, len(order)) if self.part.seen is None else self.part.seen
         recent = list[tuple[Tensor, Tensor]]()  # losses that nobody has looked at, and indices
         totals = torch.tensor(self.part.totals, device=self.device, dtype=torch.float64)
-        shown = saved = time.perf_counter()
+        shown = kept = time.perf_counter()
         rest = readable_batches(self.plan, order[begun:], self.batch_size)
         lr = self.optimizer.param_groups[0]["lr"]
         for step, batch in enumerate(self.clock.each("data", rest), self.part.step):
@@ -149,7 +150,7 @@ class Learner:
             recent.append((loss, batch[2]))
             done += count
             now = time.perf_counter()
-            saving = interrupts.asked() or now - saved > 60 * self.config.save_every
+            saving = interrupts.asked() or now - kept > 60 * self.config.save_every
             if self.device.type == "cpu" or saving or now - shown > SHOW_EVERY:
                 check_losses(self, epoch, recent)
             with self.clock("metrics"):
@@ -159,7 +160,7 @@ class Learner:
                     self.observer.batch(epoch, "train", done, len(order), _means(totals, done))
             if saving:
                 check_weights(self, epoch)
-                saved = now
+                kept = now
                 self.part = Part(step + 1, tuple(totals.tolist()), now - start, done)
                 interrupts.check()
                 with self.clock("saving"):
@@ -251,20 +252,24 @@ class Learner:
         }
 
     def load(self, state: dict[str, Any]) -> None:
-        """What `state` gave. Raises UsageError where its weights are no numbers."""
-        self.network.load_state_dict(state["network"])
+        """What `state` gave. Raises UsageError where it is of another network, or its weights are
+        no numbers."""
+        try:
+            self.network.load_state_dict(state["network"])
+            saved.load_optimizer(self.optimizer, state["optimizer"], self.config.optimizer)
+            self.scaler.load_state_dict(state["scaler"])
+            if self.average:
+                self.average.load(state, self.network)
+            self.rows, self.part = state["rows"], Part(**state["part"])
+            self.best_epoch = state["best_epoch"]
+            self.best = tuple(state["best"])
+        except saved.FOREIGN as error:
+            raise saved.refuse(error) from error
         if not are_finite(self.network):
             raise UsageError(
                 "what was saved holds weights that are no numbers, as an earlier dr kept them: "
                 f"train a new run, with a smaller --lr than {self.config.learning_rate:g}"
             )
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
-        if self.average:
-            self.average.load(state, self.network)
-        self.rows, self.part = state["rows"], Part(**state["part"])
-        self.best_epoch = state["best_epoch"]
-        self.best = tuple(state["best"])
 
 
 def check_losses(learner: Learner, epoch: int, recent: list[tuple[Tensor, Tensor]]) -> None:

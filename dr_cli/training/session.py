@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 
 from dr_cli import words
 from dr_cli.device import choose
@@ -23,7 +22,7 @@ from dr_cli.labels.reading import Labels
 from dr_cli.photographs import cache
 from dr_cli.runs import Run, RunConfig, check_name, counted_split, new_run, runs_folder
 from dr_cli.sample import drawn_set, named
-from dr_cli.training import audit, crossval, teacher, trainer
+from dr_cli.training import audit, crossval, saved, teacher, trainer
 from dr_cli.training.config import BEFORE, TrainConfig, number
 from dr_cli.training.plan import Plan, assign_splits, make_plans, where_it_stood
 
@@ -370,11 +369,7 @@ def _read_state(run: Run) -> dict[str, Any] | None:
         if run.finished:
             raise UsageError(f"{run.folder} is finished, and has no last.pt to go further from")
         return None
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a foreign pickle raises what it likes
-        line = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UsageError(f"{path} cannot be read ({line}): train it anew") from error
+    return saved.read(path)
 
 
 def _extend(run: Run, config: TrainConfig, epochs: int | None, done: int) -> TrainConfig:

@@ -20,7 +20,7 @@ from dr_cli.labels import reading as labels
 from dr_cli.network.resnet import build_resnet
 from dr_cli.photographs.crop import Preprocessing
 from dr_cli.training import learner as learning
-from dr_cli.training import trainer
+from dr_cli.training import saved, trainer
 from dr_cli.training.average import Average
 from dr_cli.training.config import TrainConfig, choices
 from dr_cli.training.learner import (
@@ -228,6 +228,42 @@ def test_weights_that_are_no_numbers_are_never_saved(planned):
     assert not saved
     with pytest.raises(UsageError, match="weights that are no numbers"):
         learner(planned).load(one.state())
+
+
+def spoil_shape(state):
+    state["optimizer"]["state"][0]["exp_avg"] = torch.zeros(2)
+
+
+def spoil_weights(state):
+    del state["network"]["fc.weight"]
+
+
+SPOILT = {
+    "a moment of another shape": spoil_shape,
+    "a weight that is not there": spoil_weights,
+    "moments of another optimiser": lambda state: state["optimizer"]["state"][3].pop("exp_avg"),
+    "rows of text": lambda state: state["rows"].append({"epoch": "one"}),
+    "a step of text": lambda state: state["part"].update(step="1"),
+    "rows of nothing": lambda state: state.update(rows=None),
+    "no best": lambda state: state.pop("best"),
+}
+
+
+def test_a_last_pt_of_something_else_is_refused_in_a_line(planned, tmp_path):
+    """A moment shorter than its weight had the optimiser read and write behind its end."""
+    one = learner(planned, optimizer="adamw")
+    one.step(1, *batch(planned))
+    whole, path = copy.deepcopy(one.state()), tmp_path / "last.pt"
+    one.load(whole)
+    for spoil in SPOILT.values():
+        state = whole | {key: copy.copy(whole[key]) for key in ("network", "part", "rows")}
+        moments = {key: dict(value) for key, value in whole["optimizer"]["state"].items()}
+        state["optimizer"] = whole["optimizer"] | {"state": moments}
+        spoil(state)
+        torch.save(state, path)
+        with pytest.raises(UsageError, match=r"last.pt is not as dr train wrote it \(.*\): train"):
+            one.load(saved.read(path))
+    one.load(whole)
 
 
 def lose(plan, split, count=1):

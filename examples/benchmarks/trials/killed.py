@@ -21,7 +21,7 @@ def kill(trial: Trial) -> None:
     go_on(trial, cache, reference)
 
 
-@fault("SIGKILL while each step saves", tries=50)
+@fault("SIGKILL while each step saves", tries=30)
 def kill_saving(trial: Trial) -> None:
     """The eyes and their crops are there, so that most of the time goes into last.pt."""
     reference, seconds = runs.reference(trial)
@@ -31,7 +31,7 @@ def kill_saving(trial: Trial) -> None:
     go_on(trial, cache, reference)
 
 
-@fault("power cut at a random moment", tries=50)
+@fault("power cut at a random moment", tries=30)
 def cut(trial: Trial) -> None:
     """Of the run and of the drawn eyes there is what was written through, and some of the rest."""
     reference, seconds = runs.reference(trial)

@@ -13,7 +13,7 @@ from trials.killed import go_on
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 
 
-@fault("SIGINT, TERM, HUP or USR1 at a random moment", tries=40)
+@fault("SIGINT, TERM, HUP or USR1 at a random moment", tries=24)
 def stop(trial: Trial) -> None:
     """The eyes are drawn; their crops are not made."""
     _stop(trial, [trial.rng.choice(SIGNALS)])
