@@ -1,4 +1,4 @@
-"""A few hundred of the mutants that examples/benchmarks/faults.py makes thousands of."""
+"""Some of the mutants that examples/benchmarks/faults.py makes thousands of."""
 
 from pathlib import Path
 
@@ -13,7 +13,6 @@ from dr_cli.runs import ModelRecord, Run
 from tests.builders.runs import write_pictures, write_run
 
 BENCHMARKS = Path(__file__).parents[1] / "examples" / "benchmarks"
-EYES = 50
 
 
 @pytest.fixture(scope="module")
@@ -36,35 +35,40 @@ def run(tmp_path_factory):
     return folder
 
 
-def few_and_many(few: int, many: int):
-    """The few in every suite, the many with those that take minutes."""
-    return pytest.mark.parametrize(
-        "seed",
-        [pytest.param(k, marks=pytest.mark.slow if k >= few else ()) for k in range(many)],
-    )
+FIFTIES = pytest.mark.parametrize("seed", range(10))  # 500 of each
 
 
-@few_and_many(2, 10)
+def draw(seed):
+    return np.random.default_rng(seed)
+
+
+@FIFTIES
 def test_photographs(fuzzed, run, tmp_path, seed):
-    fuzzed.fuzz_photographs(np.random.default_rng(seed), tmp_path, run, EYES)
+    fuzzed.fuzz_photographs(draw(seed), tmp_path, run, 50)
 
 
-@few_and_many(2, 10)
+@FIFTIES
 def test_tables_of_labels(fuzzed, tmp_path, seed):
-    fuzzed.fuzz_tables(np.random.default_rng(seed), tmp_path, 50)
+    fuzzed.fuzz_tables(draw(seed), tmp_path, 50)
 
 
-@few_and_many(20, 500)
+@pytest.mark.parametrize(  # 0.1 s each: all but the first 25 with the slow ones
+    "seed", [pytest.param(k, marks=pytest.mark.slow if k else ()) for k in range(20)]
+)
 def test_run_folders(fuzzed, run, tmp_path, seed):
-    fuzzed.fuzz_run(np.random.default_rng(seed), tmp_path, run)
+    for number in range(25):
+        (tmp_path / str(number)).mkdir()
+        fuzzed.fuzz_run(draw([seed, number]), tmp_path / str(number), run)
 
 
-@few_and_many(50, 500)
+@FIFTIES
 def test_files_of_options(fuzzed, tmp_path, seed):
-    fuzzed.fuzz_options(np.random.default_rng(seed), tmp_path)
+    for number in range(50):
+        fuzzed.fuzz_options(draw([seed, number]), tmp_path)
 
 
-@few_and_many(20, 500)
+@FIFTIES
 def test_command_lines(fuzzed, run, tmp_path, monkeypatch, seed):
     monkeypatch.chdir(tmp_path)
-    fuzzed.fuzz_command(np.random.default_rng(seed), tmp_path, run)
+    for number in range(50):
+        fuzzed.fuzz_command(draw([seed, number]), tmp_path, run)

@@ -54,7 +54,9 @@ def go_on(trial: Trial, cache: Path, reference: Path) -> None:
     """Lost unless the run is whole as it stands, and, gone on with, what it would have been."""
     run = trial.folder / "runs" / "run"
     runs.need_whole(run)
-    if not (run / "summary.json").exists():
+    if (run / "summary.json").exists():
+        (run / ".lock").unlink(missing_ok=True)  # nobody's, and no later command minds it
+    else:
         runs.resume(trial, cache)
     runs.need_whole(run)
     runs.need_equal(run, reference)

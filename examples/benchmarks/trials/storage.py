@@ -57,7 +57,7 @@ def full(trial: Trial) -> None:
         go_on(trial, trial.kept / "cache", reference)
 
 
-@fault("over quota from a random writing on", tries=20)
+@fault("over quota from a random writing on", tries=12)
 def quota(trial: Trial) -> None:
     """As a network drive tells it: where contents are written through."""
     reference, _ = runs.reference(trial)
@@ -83,7 +83,7 @@ def quota(trial: Trial) -> None:
     go_on(trial, trial.kept / "cache", reference)
 
 
-@fault("the disk of the runs is read-only from a random moment on", tries=20)
+@fault("the disk of the runs is read-only from a random moment on", tries=12)
 def read_only(trial: Trial) -> None:
     reference, seconds = runs.reference(trial)
     home = trial.folder / "runs"
@@ -151,7 +151,7 @@ def removed(trial: Trial) -> None:
     need(left in ([], ["log.txt"]), f"made anew, with {left}")
 
 
-@fault("the disk of the cache is full", tries=20)
+@fault("the disk of the cache is full", tries=12)
 def full_cache(trial: Trial) -> None:
     """It goes on without a cache, says so, and to the same bits."""
     reference, _ = runs.reference(trial)
@@ -167,7 +167,7 @@ def full_cache(trial: Trial) -> None:
         runs.need_equal(trial.folder / "runs" / "run", reference)
 
 
-@fault("a bit of the cache rots", tries=20)
+@fault("a bit of the cache rots", tries=12)
 def rotten_cache(trial: Trial) -> None:
     """Wherever it lies, the run comes to the same bits."""
     reference, _ = runs.reference(trial)
@@ -187,7 +187,7 @@ def rotten_cache(trial: Trial) -> None:
     need(held != bytes(content), "the spoilt shard is still there")
 
 
-@fault("a shard of the cache is cut off while it is read", tries=20)
+@fault("a shard of the cache is cut off while it is read", tries=12)
 def cut_cache(trial: Trial) -> None:
     """What is mapped behind a file's end ends a process that looks at it; here it does not."""
     reference, seconds = runs.reference(trial)
@@ -204,7 +204,7 @@ def cut_cache(trial: Trial) -> None:
     runs.need_equal(trial.folder / "runs" / "run", reference)
 
 
-@fault("a photograph is deleted, cut or replaced at a random moment", tries=20)
+@fault("a photograph is deleted, cut or replaced at a random moment", tries=12)
 def rotten_photograph(trial: Trial) -> None:
     """Without a cache, so that every epoch reads it anew."""
     _, seconds = runs.reference(trial)

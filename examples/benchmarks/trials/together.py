@@ -12,7 +12,7 @@ from pathlib import Path
 from trials import Trial, fault, need, program, runs
 
 
-@fault("two trainings begin at once, in one folder, on one empty cache", tries=20)
+@fault("two trainings begin at once, in one folder, on one empty cache", tries=12)
 def twins(trial: Trial) -> None:
     reference, _ = runs.reference(trial)
     eyes = runs.eyes(runs.copy_eyes(trial))
@@ -69,7 +69,7 @@ def builders(trial: Trial) -> None:
     need(sum(held) == runs.EYES["images"], f"{sum(held)} crops in the cache")
 
 
-@fault("a run that is being trained is resumed, reported and predicted with", tries=20)
+@fault("a run that is being trained is resumed, reported and predicted with", tries=12)
 def looked_at(trial: Trial) -> None:
     """The second is refused, the others work or say in a line what is not there yet."""
     reference, _ = runs.reference(trial)
@@ -96,7 +96,7 @@ def looked_at(trial: Trial) -> None:
     runs.need_equal(run, reference)
 
 
-@fault("DR_CACHE_MAX evicts crops that a training reads", tries=20)
+@fault("DR_CACHE_MAX evicts crops that a training reads", tries=12)
 def evicted(trial: Trial) -> None:
     reference, _ = runs.reference(trial)
     cache = runs.copy_eyes(trial)
@@ -114,7 +114,7 @@ def evicted(trial: Trial) -> None:
     runs.need_equal(trial.folder / "runs" / "run", reference)
 
 
-@fault("another number of workers", tries=20)
+@fault("another number of workers", tries=12)
 def workers(trial: Trial) -> None:
     reference, _ = runs.reference(trial)
     cache = runs.copy_eyes(trial)
@@ -133,7 +133,7 @@ def diverged(trial: Trial) -> None:
     runs.need_whole(trial.folder / "runs" / "run")
 
 
-@fault("a loss that is no number from a random step on, and a smaller --lr", tries=20)
+@fault("a loss that is no number from a random step on, and a smaller --lr", tries=12)
 def slowed(trial: Trial) -> None:
     """As long as the rate is what it was; gone on with by another, the run comes to its end."""
     runs.reference(trial)
