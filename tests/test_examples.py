@@ -263,8 +263,10 @@ def test_faults_are_listed_and_a_trial_is_done(tmp_path):
     script = ROOT / "examples" / "benchmarks" / "faults.py"
     listed = started(sys.executable, script, "--list")
     assert "SIGKILL at a random moment" in listed.stdout
-    done = started(sys.executable, script, "--only", "nobody may write", TMPDIR=tmp_path)
-    *_, row = done.stdout.splitlines()
-    assert row.startswith(
-        "| a run folder that nobody may write, or whose name is too long | 4 | 4 |"
-    )
+    ask = (script, "--only", "nobody may write", "--tries", "4", "--out", tmp_path / "kept.jsonl")
+    for _ in range(2):  # the second time what is kept is told
+        *_, row = started(sys.executable, *ask, TMPDIR=tmp_path).stdout.splitlines()
+        assert row.startswith(
+            "| a run folder that nobody may write, or whose name is too long | 4 | 4 | nothing |"
+        )
+        assert len((tmp_path / "kept.jsonl").read_text().splitlines()) == 4
