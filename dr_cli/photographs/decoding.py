@@ -295,12 +295,14 @@ def _reason_of_name(path: Path, problem: Exception) -> str:
     """What is wrong with what the path leads to, before any of it is read; "" for nothing."""
     if "\0" in str(path):
         return "a name that holds a NUL byte, as no file's does"
-    if path.is_dir():  # on Windows a PermissionError
+    if os.path.isdir(path):  # on Windows a PermissionError
         return "a folder, not a photograph"
     if isinstance(problem, FileNotFoundError) and path.is_symlink():
         return "a link to a file that is not there"
     if isinstance(problem, OSError) and problem.errno == errno.ELOOP:
         return "a link that leads back to itself"
+    if isinstance(problem, OSError) and problem.errno == errno.ENAMETOOLONG:
+        return "a name or path too long for this system"
     return ""
 
 

@@ -165,6 +165,9 @@ def unreadable(folder: Path):
     (folder / "folder.jpg").mkdir()
     yield folder / "folder.jpg", "folder"
     yield folder / "absent.jpg", "no such file"
+    if os.name != "nt":  # where it is no such file
+        yield folder / f"{'x' * 300}.jpg", "too long"
+        yield Path("/".join(["x" * 200] * 25)) / "a.jpg", "too long"
     # A PNG header that promises 65,500 x 65,500 pixels.
     bomb = bytearray(png)
     bomb[16:24] = (65500).to_bytes(4, "big") * 2
