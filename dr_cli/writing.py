@@ -28,8 +28,10 @@ def whole(path: Path, lasting: bool = True) -> Iterator[Path]:
     """A path to write to; it becomes `path` when the block ends well, and vanishes otherwise.
 
     lasting: whether it must outlive a power cut. Raises WriteError where the folder is not there,
-    cannot be written to or is full.
+    cannot be written to or is full, and for a device or a pipe, whose place a file would take.
     """
+    if os.path.exists(path) and not os.path.isfile(path):  # of a name too long: False
+        raise WriteError(f"{path} cannot be written: it is no file")
     aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}{path.suffix}")
     try:
         aside.touch()

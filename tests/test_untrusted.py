@@ -248,6 +248,14 @@ def test_no_pipe_or_device_is_read_for_a_file(run, tmp_path, kind):
     make(data / "labels.csv")
     refused(dr("train", data, "--dry-run", "--quiet"), "labels.csv" if kind != "folder" else "data")
     refused(dr("train", data / "labels.csv", "--quiet"), "labels.csv")
+    refused(dr("train", data, "--config", data / "labels.csv"), "labels.csv")
+    if kind in ("pipe", "device"):
+        refused(dr("predict", "a.jpg", "--run", run, "--resume", data / "labels.csv"), "labels.csv")
+    if kind == "device":  # what a shell's <(…) gives is a pipe
+        refused(dr("eval", "--predictions", data / "labels.csv"), "labels.csv is a device")
+    if kind != "loop":  # which a file takes the place of
+        refused(dr("report", run, "--quiet", "--out", data / "labels.csv"), "it is no file", 1)
+        assert not (data / "labels.csv").is_file()
     for name in ("config.json", "metrics.csv", "splits.csv", "pictures.json"):
         kept = (run / name).read_bytes() if (run / name).is_file() else b""
         (run / name).unlink(missing_ok=True)

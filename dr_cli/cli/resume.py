@@ -40,6 +40,8 @@ class Begun:
 
         begun = cls(path, list(to_row(dict.fromkeys(FIELDS))))
         if path.exists():
+            if not path.is_file():  # a device has no end
+                raise UsageError(f"{path} is no file that could be gone on with")
             with path.open("rb") as file:
                 begun._measure(file)
             with path.open("rb") as file:

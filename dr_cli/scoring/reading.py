@@ -112,6 +112,8 @@ def _read_text(source: str | Path, name: str) -> str:
             raw = sys.stdin.buffer.read()
         elif Path(source).is_dir():
             raise UsageError(f"{name} is a folder: name a table of predictions, such as a CSV file")
+        elif Path(source).is_char_device():  # which has no end; a pipe has one
+            raise UsageError(f"{name} is a device: name a table of predictions")
         else:
             raw = Path(source).read_bytes()
         return raw.decode("utf-8-sig")

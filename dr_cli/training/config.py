@@ -6,6 +6,7 @@ them and `--config FILE` reads them.
 
 import dataclasses
 import difflib
+import stat
 import tomllib
 import typing
 from collections.abc import Iterable
@@ -226,7 +227,10 @@ def nearest(name: str, known: Iterable[str]) -> str:
 def read_config(path: Path) -> dict[str, Any]:
     """The options in a TOML file, names with - or _. Raises UsageError where it cannot be read."""
     try:
-        if path.stat().st_size > MOST_BYTES:
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):
+            raise UsageError(f"--config {path} is no file")
+        if found.st_size > MOST_BYTES:
             raise UsageError(f"--config {path} is too large for a file of options")
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
