@@ -5,6 +5,7 @@ import io
 import json
 import os
 import pickle
+import sys
 import zipfile
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from dr_cli import machine, runs
+from dr_cli.cli import inputs
 from dr_cli.errors import DrError, UsageError
 from dr_cli.labels import reading, tables
 from dr_cli.network import weights
@@ -264,6 +266,14 @@ def test_no_pipe_or_device_is_read_for_a_file(run, tmp_path, kind):
         assert done.exit_code in (0, 2), done.output
         (run / name).rmdir() if kind == "folder" else (run / name).unlink()
         (run / name).write_bytes(kept)
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="this system has no such device")
+def test_a_stream_without_an_end_is_no_list_of_paths(monkeypatch):
+    with open("/dev/zero", "rb", buffering=0) as zeros:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BufferedReader(zeros)))
+        with pytest.raises(DrError, match="no list of paths"):
+            next(inputs.list_photographs(["-"]))
 
 
 # --- names: shown, never obeyed

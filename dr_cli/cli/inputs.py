@@ -5,8 +5,11 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from dr_cli.errors import DrError
 from dr_cli.photographs.passed import Entered, Passed, is_hidden
 from dr_cli.sample import named
+
+MOST_PATH = 10**6  # bytes of a path on stdin; Linux takes 4,096
 
 
 def list_photographs(
@@ -63,6 +66,8 @@ def _suffix(name: str) -> str:
 def _read_stdin(nul: bool) -> Iterator[str]:
     """Paths a line, or between NULs; each as soon as its end has come.
 
+    Raises DrError for what is longer than any path, and may have no end at all.
+
     Read below Python's buffer, which a thread that waits for a pipe would hold locked when the
     interpreter ends.
     """
@@ -71,6 +76,8 @@ def _read_stdin(nul: bool) -> Iterator[str]:
     while block := source.read(65536):  # a raw file gives what is there
         *whole, rest = (rest + block).split(end)
         yield from map(os.fsdecode, filter(None, (_strip(name, nul) for name in whole)))
+        if len(rest) > MOST_PATH:
+            raise DrError("stdin: a megabyte without a line's end is no list of paths")
     if last := _strip(rest, nul):
         yield os.fsdecode(last)
 
