@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -30,7 +30,7 @@ from dr_cli.grades import (
     referable_probability,
 )  # fmt: skip
 from dr_cli.labels.owners import Whose
-from dr_cli.network.activation import STRIDE, Trace, trace
+from dr_cli.network.activation import STRIDE, Trace, Tracer
 from dr_cli.network.batching import in_batches
 from dr_cli.network.given import Decoded, Photograph, decode, is_one
 from dr_cli.network.novelty import Familiar
@@ -175,11 +175,16 @@ class Member:
         """The same without flips, and what the head sees: [n, C] float32."""
         return _look(self.network, pixels, self.preprocessing, self.processor)
 
+    @cached_property
+    def tracer(self) -> Tracer:
+        """What looks back at its passes."""
+        return Tracer(self.network)
+
     def trace(self, pixels: Tensor) -> Trace:
         """The same pass, of one view, to be looked back at."""
         with self.processor.autocast():
             ready = _make_ready(pixels, self.preprocessing, self.processor)
-            return trace(self.network, ready)
+            return self.tracer.trace(ready)
 
 
 class Grader:
@@ -343,7 +348,7 @@ class Grader:
         ]
         traced = self.members[0].trace(stacks[0]) if explain is not None else None
         seen = [
-            (traced.logits.detach(), traced.pooled)  # one pass gives both
+            (traced.logits, traced.pooled)  # one pass gives both
             if traced and member is self.members[0]
             else member.look(pixels)
             for member, pixels in zip(self.members, stacks, strict=True)

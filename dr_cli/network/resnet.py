@@ -44,6 +44,10 @@ class BasicBlock(nn.Module):
         self.bn2 = nn.BatchNorm2d(width)
         self.downsample = shortcut(inputs, width, stride)
 
+    def steps(self) -> list[tuple[nn.Conv2d, nn.Module]]:
+        """Its convolutions, each with the norm behind it."""
+        return [(self.conv1, self.bn1), (self.conv2, self.bn2)]
+
     def forward(self, x: Tensor) -> Tensor:
         y = F.relu(self.bn1(self.conv1(x)), inplace=True)
         y = self.bn2(self.conv2(y))
@@ -64,6 +68,10 @@ class Bottleneck(nn.Module):
         self.conv3 = convolution(width, width * self.expansion, 1)
         self.bn3 = nn.BatchNorm2d(width * self.expansion)
         self.downsample = shortcut(inputs, width * self.expansion, stride)
+
+    def steps(self) -> list[tuple[nn.Conv2d, nn.Module]]:
+        """As of `BasicBlock`."""
+        return [(self.conv1, self.bn1), (self.conv2, self.bn2), (self.conv3, self.bn3)]
 
     def forward(self, x: Tensor) -> Tensor:
         y = F.relu(self.bn1(self.conv1(x)), inplace=True)
