@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -74,6 +75,13 @@ Checklist = Annotated[
         help="Print which items of STARD-AI this record answers, and where, in its place.",
     ),
 ]  # fmt: skip
+Card = Annotated[
+    bool,
+    typer.Option(
+        "--card", rich_help_panel=EVALUATION,
+        help="Print the run's model card in their place, in Markdown, with these figures.",
+    ),
+]  # fmt: skip
 Tta = Annotated[
     bool,
     typer.Option("--tta", help="Mean over eight views, with DATA.", rich_help_panel=EVALUATION),
@@ -119,6 +127,7 @@ FailUnder = Annotated[
 NEEDS = {  # option -> what there must be for it to mean something: see `refuse_idle`
     "against": "a RUN without DATA",
     "decision": "a RUN",
+    "card": "a RUN",
     **dict.fromkeys(
         ("tta", "batch_size", "workers", "device", "precision"),
         "a RUN with DATA, whose network is run",
@@ -155,6 +164,12 @@ def refuse_idle(
         given = ctx.get_parameter_source(name)
         if given is not None and given.name == "COMMANDLINE" and not there[need]:
             raise UsageError(f"--{name.replace('_', '-')} does nothing here: it is for {need}")
+
+
+def refuse_beside_card(card: bool, others: Mapping[str, object]) -> None:
+    """UsageError for an option that changes nothing of a model card."""
+    if card and (idle := next((name for name, value in others.items() if value), None)):
+        raise UsageError(f"--{idle} does nothing beside --card, which is Markdown: leave one out")
 
 
 def read_threshold(text: str | None) -> float | Path | None:

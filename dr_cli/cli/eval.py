@@ -34,6 +34,7 @@ def command(
     threshold: asked.Cut = None,
     prevalence: asked.Prevalence = None,
     checklist: asked.Checklist = False,
+    card: asked.Card = False,
     tta: asked.Tta = False,
     form: asked.Format = None,
     out: asked.Out = None,
@@ -54,6 +55,9 @@ def command(
 ) -> None:
     """Score a trained run: agreement, intervals, calibration, confusion, baselines."""
     asked.refuse_idle(ctx, run, data, predictions, labels)
+    asked.refuse_beside_card(
+        card, {"checklist": checklist, "format": form, "against": against, "by": by}
+    )
     limits, cut = asked.read_limits(fail_under or []), asked.read_threshold(threshold)
     columns = {"image": image_column, "grade": grade_column, "patient": patient_column,
                "split": split_column, "grade_map": grade_map}  # fmt: skip
@@ -75,9 +79,13 @@ def command(
             console.warning(warning)
     if out is not None:
         _write(record, out)
-    say = _print_checklist if checklist else _print
     with tables.while_read():
-        say(record, form or ("table" if sys.stdout.isatty() else "json"))
+        if card:
+            assert run is not None
+            _print_card(run, record, data is not None)
+        else:
+            say = _print_checklist if checklist else _print
+            say(record, form or ("table" if sys.stdout.isatty() else "json"))
     _judge(record, limits)
 
 
@@ -168,6 +176,12 @@ def _print_checklist(record: dict[str, Any], form: str) -> None:
         csv.writer(sys.stdout, lineterminator="\n").writerows([titles, *rows])
     else:
         tables.print_tables(tables.table(SOURCE, titles, rows))
+
+
+def _print_card(run: Path, record: dict[str, Any], elsewhere: bool) -> None:
+    from dr_cli.report.card import write
+
+    typer.echo(write(run, record, elsewhere), nl=False)
 
 
 def _judge(record: dict[str, Any], limits: dict[str, float]) -> None:

@@ -1,6 +1,5 @@
 """`dr predict`: photographs -> grades."""
 
-import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from dr_cli.cli.help import DATA, NETWORK
 from dr_cli.cli.inputs import Passed, list_photographs
 from dr_cli.cli.resume import Begun
 from dr_cli.cli.rows import Tally, print_records
+from dr_cli.cli.tables import while_read
 from dr_cli.errors import DrError, UsageError
 from dr_cli.events import NOTHING, Observer
 from dr_cli.runs import Run, counted_split, find_newest_run, read_record
@@ -155,12 +155,12 @@ def command(
         hidden = begun is not None or not sys.stdout.isatty()
         watched = _watch(records, tally, sources, console, hidden)
         try:
-            begun.append(watched) if begun else print_records(watched, form)
-        except BrokenPipeError:  # `| head` has what it wanted
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return
+            with while_read() as reader:
+                begun.append(watched) if begun else print_records(watched, form)
         except KeyboardInterrupt:
             raise KeyboardInterrupt(tally.tell()) from None
+        if reader.gone:
+            return
         console.close()
         _tell_passed(passed, names, console)
         if doubt := tally.doubt():

@@ -13,6 +13,8 @@ from dr_cli.cli.rows import Record, csv_line, to_row
 from dr_cli.errors import UsageError
 from dr_cli.formulas import defuse_path, plain
 
+_NEEDED = ("path", "error", "trained_on", "referable_threshold")  # what is looked at in a row
+
 
 @dataclass
 class Begun:
@@ -20,6 +22,7 @@ class Begun:
 
     path: Path
     columns: list[str]
+    """Of the table, some or all of today's."""
     end: int = 0
     """Bytes of the header and the whole rows."""
     size: int = 0
@@ -32,6 +35,8 @@ class Begun:
     graders: set[tuple[str, ...]] = field(default_factory=set)
     """What the rows say of what graded them: `trained_on` and `referable_threshold`."""
     passed: int = 0
+    without: list[str] = field(default_factory=list)
+    """Columns of today that the table does not have."""
 
     @classmethod
     def read(cls, path: Path) -> "Begun":
@@ -65,8 +70,7 @@ class Begun:
                 raise UsageError(self._refuse())
             return
         reader = csv.reader(map(os.fsdecode, _first(lines, self.end)))
-        if next(reader, None) != self.columns:
-            raise UsageError(self._refuse())
+        self._keep_columns(next(reader, []))
         for cells in reader:
             if len(cells) != len(self.columns):
                 raise UsageError(
@@ -77,6 +81,17 @@ class Begun:
             self.rows[defuse_path(row["path"])] += 1
             self.failed += bool(row["error"])
             self.graders.add((plain(row["trained_on"]), row["referable_threshold"]))
+
+    def _keep_columns(self, found: list[str]) -> None:
+        """The table's own columns, which may be fewer, as those of an earlier version are."""
+        if missing := [name for name in _NEEDED if name not in found]:
+            raise UsageError(f"{self._refuse()}; it has no column {', '.join(missing)}")
+        if other := [name for name in found if name not in self.columns]:
+            raise UsageError(f"{self._refuse()}; remove its column {', '.join(other)}")
+        if len(set(found)) < len(found):
+            raise UsageError(f"{self._refuse()}; one of its columns stands there twice")
+        self.without = [name for name in self.columns if name not in found]
+        self.columns = found
 
     def _refuse(self) -> str:
         return (
@@ -99,7 +114,8 @@ class Begun:
         """What is there, before anything is added."""
         failed = f", {self.failed:,} with an error" * bool(self.failed)
         cut = "; its last line is half-written and cut off" * (self.size > self.end)
-        return f"{self.path}: {self.rows.total():,} rows are there{failed}{cut}"
+        old = f"; as there, without {', '.join(self.without)}" * bool(self.without)
+        return f"{self.path}: {self.rows.total():,} rows are there{failed}{cut}{old}"
 
     def pass_over(self, photographs: Iterable[str | Path]) -> Iterator[str | Path]:
         """Those that have no row yet; one given twice wants two."""
@@ -120,7 +136,8 @@ class Begun:
                 if not self.end:
                     file.write(os.fsencode(csv_line(self.columns)))
                 for record in chain([first], records):
-                    file.write(os.fsencode(csv_line(to_row(record).values())))  # as on stdout
+                    row = to_row(record)
+                    file.write(os.fsencode(csv_line(row[name] for name in self.columns)))
                     file.flush()
 
 

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TextIO
 
 from dr_cli import words
@@ -44,14 +45,23 @@ def _text(cell: Cell) -> "Text":
     return Text(words.visible(told), style)
 
 
+@dataclass
+class Reader:
+    """Of stdout."""
+
+    gone: bool = False
+
+
 @contextmanager
-def while_read() -> Iterator[None]:
+def while_read() -> Iterator[Reader]:
     """What is printed within may meet a reader that has gone, as `| head` has when it has what it
-    wanted: the rest goes nowhere, and is no error."""
+    wanted: the rest goes nowhere, and is no error. Whoever has more to do asks whether it has."""
+    reader = Reader()
     try:
-        yield
+        yield reader
         sys.stdout.flush()
     except BrokenPipeError:
+        reader.gone = True
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

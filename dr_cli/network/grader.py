@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, cast
+from weakref import WeakSet
 
 import numpy as np
 import torch
@@ -204,6 +205,10 @@ class Grader:
     >>> pixels = torch.zeros(2, 3, 64, 64, dtype=torch.uint8)
     >>> grader.probabilities([(pixels, torch.zeros(2), torch.arange(2))]).shape
     (2, 5)
+
+    Threads run while records of `predict` are asked for, and end with the last of them, or when
+    the iterator is closed or forgotten. `with Grader.load(…) as grader:` closes those that are
+    still open when the block ends.
     """
 
     def __init__(self, members: Sequence[Member], calibration: Calibration | None = None) -> None:
@@ -215,6 +220,14 @@ class Grader:
         self.threshold = point.referable.value if point else 0.5
         learned = [member.trained_on for member in self.members if member.trained_on]
         self.trained_on = ", ".join(dict.fromkeys(one.name for one in learned)) or None
+        self._asked: WeakSet[Generator[Record, None, None]] = WeakSet()
+
+    def __enter__(self) -> "Grader":
+        return self
+
+    def __exit__(self, *why: object) -> None:
+        for records in list(self._asked):
+            records.close()
 
     def __repr__(self) -> str:
         return f"Grader({'; '.join(f'{name}: {told}' for name, told in _describe(self).items())})"
@@ -300,12 +313,13 @@ class Grader:
                 f"{type(photographs).__name__} is no photograph: give a path or picture"
             )
         several = cast(Iterable[Photograph], photographs)
-        records = self._predict(several, batch_size, workers, tta, explain)
-        return self._tell(records, pair)
+        records = self._tell(self._predict(several, batch_size, workers, tta, explain), pair)
+        self._asked.add(records)
+        return records
 
     def _tell(
         self, records: Generator[tuple[Decoded, Record], None, None], whose: Whose | None
-    ) -> Iterator[Record]:
+    ) -> Generator[Record, None, None]:
         """The records; with `whose` also those of patients, at last."""
         pairs = Pairs(whose, self.calibration, self.threshold) if whose else None
         with closing(records):  # who stops early stops the threads

@@ -12,7 +12,7 @@ from markupsafe import Markup
 from dr_cli import grades
 from dr_cli.formulas import defuse_table
 from dr_cli.plots import heat
-from dr_cli.report import alarm, answers, band, charts, gallery, svg
+from dr_cli.report import alarm, answers, band, charts, gallery, prose, svg
 from dr_cli.report.figures import find_figure, find_value, show
 from dr_cli.scoring.metrics import FIGURES
 from dr_cli.scoring.record import Record
@@ -78,7 +78,8 @@ def render(data: Record) -> str:
     best = next(run for run in data["runs"] if run["name"] == data["best"])
     return _load_template().render(
         data=data, best=best, names=grades.NAMES, columns=TABLE, pairs=PAIRS, figures=FIGURES,
-        show=show, find_figure=find_figure, matrices=_tabulate_differences(data),
+        show=show, find_figure=find_figure, name_decision=prose.name_decision,
+        matrices=_tabulate_differences(data),
         tiles=band.list_tiles(best["record"]), charts=charts.compare_runs(data["runs"], best),
         charts_of=charts.describe_run, swatch=svg.draw_swatch, questions=answers.QUESTIONS,
         of_confusion=answers.of_confusion, zip=zip, tell_alarm=alarm.tell_alarm,
@@ -130,13 +131,13 @@ def to_markdown(data: Record) -> str:
     told = [
         "# Grading diabetic retinopathy",
         data["intended_use"],
-        *map(_escape, data["summary"]),
-        *(f"**Warning.** {_escape(warning)}" for warning in data["warnings"]),
+        *map(escape, data["summary"]),
+        *(f"**Warning.** {escape(warning)}" for warning in data["warnings"]),
         *(
-            f"**Left out: {_escape(run['name'])}.** {_escape(run['reason'])}."
+            f"**Left out: {escape(run['name'])}.** {escape(run['reason'])}."
             for run in data["left_out"]
         ),
-        _tabulate((Column("Run", "name"), *TABLE), data["runs"]),
+        tabulate((Column("Run", "name"), *TABLE), data["runs"]),
         "Brackets hold 95% intervals.",
     ]
     if data["comparisons"]:
@@ -144,21 +145,21 @@ def to_markdown(data: Record) -> str:
             "First less second, on the same patients, by the signs of their shares; McNemar: "
             "images that the first : the second alone got right; p of each column corrected for "
             "all pairs (max T).",
-            _tabulate(PAIRS, data["comparisons"]),
+            tabulate(PAIRS, data["comparisons"]),
         ]
-    told += [f"**{item['title']}.** {_escape(item['text'])}" for item in data["card"][1:]]
+    told += [f"**{item['title']}.** {escape(item['text'])}" for item in data["card"][1:]]
     return "\n\n".join(told) + "\n"
 
 
-def _tabulate(columns: Sequence[Column], rows: Sequence[Record]) -> str:
+def tabulate(columns: Sequence[Column], rows: Sequence[Record]) -> str:
     """A table in Markdown."""
     cells = [[column.heading for column in columns]]
     cells += [[column.text(row) for column in columns] for row in rows]
-    told = ["| " + " | ".join(map(_escape, row)) + " |" for row in cells]
+    told = ["| " + " | ".join(map(escape, row)) + " |" for row in cells]
     return "\n".join([told[0], "| --- " * len(columns) + "|", *told[1:]])
 
 
-def _escape(text: str) -> str:
+def escape(text: str) -> str:
     """In Markdown no character of a name may end a cell or begin a tag."""
     text = visible(text)
     for mark in "\\`*_[]<>|":

@@ -39,7 +39,8 @@ REPORTING = (
     "kind of diabetes, the cameras; who graded, and how disagreements were settled; who is to use "
     "it, where and for what; registration, ethics and funding."
 )
-NAMES = {"train": "training", "val": "validation", "test": "test"}  # of splits, before "images"
+NAMES = {"train": "training", "val": "validation", "test": "test", "all": "pooled"}
+# of splits, before "images"
 
 
 CHOSEN_ON_TEST = (
@@ -80,6 +81,13 @@ def write_card(runs: Sequence[Record]) -> list[dict[str, str]]:
         ("For a paper", REPORTING),
     )
     return [{"title": title, "text": text} for title, text in parts]
+
+
+def name_decision(run: Record) -> str:
+    """How the probabilities become a grade."""
+    if run["decision"]["kind"] == "argmax":
+        return "the likeliest one"
+    return "cut from the expected grade by thresholds"
 
 
 def disclose(runs: Sequence[Record], no_pictures: bool) -> str:

@@ -5,6 +5,10 @@
 On eyes drawn at 512 pixels, whose field is known to the pixel, under less and more light, blur, a
 notch, a cut, and off the centre of a larger picture, each saved as JPEG. Prints by condition the
 mean, the lowest, and the share of at least 0.97; and the processor time of `find_field`.
+
+Measured on 60 eyes: means 0.995 as drawn, under exposure, notch and cut, 0.994 offset, 0.985
+blurred, 0.973 all at once; all at least 0.97 but under a blur of 4 pixels of 512 and more, which
+makes the field itself larger (lowest 0.93); 2 ms.
 """
 
 import argparse

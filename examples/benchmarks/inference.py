@@ -7,8 +7,8 @@ network in float32, one at a time. Start-up is left out. Also printed: how far t
 other precisions lie from float32's (share of equal grades, largest change of a probability).
 Without FOLDER, eyes are drawn for it, 2144×1424. Ratios of medians; all goes to inference.json.
 
---engines: the network alone, by torch in each of --precisions and by onnxruntime (the extra
-`onnx`), on the same crops; and how far the answers lie apart.
+--engines: in its place the network alone, by torch in each of --precisions and by onnxruntime (the
+extra `onnx`), on the same crops; and how far the answers lie apart.
 """
 
 import argparse
@@ -92,14 +92,29 @@ def agreement(run: Path, files: list[Path], precision: str) -> dict[str, float]:
     return {"equal_grades": float(np.mean(same)), "largest_change": float(np.abs(p - q).max())}
 
 
-def engines(run: Path, size: int, files: list[Path], options: argparse.Namespace) -> dict[str, Any]:
+def whole(run: Path, files: list[Path], options: argparse.Namespace) -> dict[str, Any]:
+    """Photographs to grades, against the script: what `compete` gives, and the agreement."""
+    contestants: dict[str, Callable[[], object]] = {
+        f"Grader.predict, {one}": ours(run, one, files) for one in options.precisions
+    }
+    contestants["straightforward script"] = elsewhere(straightforward, run, options.size, files)
+    table = compete(contestants, len(files), options.repeats)
+    show(f"{options.arch}, {options.size} px, {len(files)} photographs", table)
+    agreements = {p: agreement(run, files, p) for p in options.precisions if p != "fp32"}
+    for one, found in agreements.items():
+        print(f"{one} against fp32: {found}")
+    return {"table": table, "agreement": agreements}
+
+
+def engines(run: Path, files: list[Path], options: argparse.Namespace) -> dict[str, Any]:
     """The network by torch and by onnxruntime, on the crops of the files: what `compete` gives, and
     the agreement with the first."""
     import onnxruntime
 
     from dr_cli.network import export
 
-    distinct = {file: load_crop(file, Preprocessing(size)).pixels for file in set(files)}
+    way = Preprocessing(options.size)
+    distinct = {file: load_crop(file, way).pixels for file in set(files)}
     crops = np.stack([distinct[file] for file in files])
     with tempfile.TemporaryDirectory() as name:
         export.export([run], Path(name, "model.onnx"), "onnx", crops[:8])
@@ -122,7 +137,7 @@ def engines(run: Path, size: int, files: list[Path], options: argparse.Namespace
     table = compete(answer, len(crops), options.repeats)
     first, *others = ((name, ask()) for name, ask in answer.items())
     apart = {name: float(np.abs(found - first[1]).max()) for name, found in others}
-    show(f"network alone, {size} px, batches of 8", table)
+    show(f"{options.arch} alone, {options.size} px, batches of 8", table)
     print(f"largest difference of a probability from {first[0]}: {apart}")
     return {"table": table, "apart": apart}
 
@@ -136,7 +151,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=40)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--precisions", nargs="*", default=["fp32"], help="such as fp32 bf16")
-    parser.add_argument("--engines", action="store_true", help="also torch against onnxruntime")
+    parser.add_argument("--engines", action="store_true", help="torch against onnxruntime")
     parser.add_argument("--out", type=Path, default=Path("inference.json"))
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
@@ -149,18 +164,8 @@ def main() -> None:
             found = options.photographs.rglob("*")
             files = sorted(f for f in found if f.suffix.lower() in EXTENSIONS)
         files = (files * -(-options.images // len(files)))[: options.images]
-        contestants = {
-            f"Grader.predict, {one}": ours(run, one, files) for one in options.precisions
-        }
-        contestants["straightforward script"] = elsewhere(straightforward, run, options.size, files)
-        table = compete(contestants, len(files), options.repeats)
-        show(f"{options.arch}, {options.size} px, {len(files)} photographs", table)
-        agreements = {p: agreement(run, files, p) for p in options.precisions if p != "fp32"}
-        for one, found_agreement in agreements.items():
-            print(f"{one} against fp32: {found_agreement}")
-        record = {"table": table, "agreement": agreements}
-        if options.engines:
-            record["engines"] = engines(run, options.size, files, options)
+        measure = engines if options.engines else whole
+        record = measure(run, files, options)
     options.out.write_text(json.dumps(record, indent=1), "utf-8")
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from dr_cli.photographs.quality import Judgement
+from dr_cli.report import prose
 from tests.builders import photographs
 from tests.builders.program import dr
 
@@ -252,6 +253,32 @@ def test_the_checklist_says_where_items_are_answered(world):
     assert "10.1038/s41591-025-03953-8" in shown.replace("\n", "")
     lines = list(csv.reader(dr("eval", run, "--checklist", "--format", "csv").stdout.splitlines()))
     assert len(lines) == 49
+
+
+def test_the_card_says_what_a_run_is_and_reaches_in_the_reports_words(world):
+    run = world / "runs" / "first"
+    card = dr("eval", run, "--card", "--bootstrap", 0).stdout
+    record = json.loads(dr("eval", run, "--bootstrap", 0).stdout)
+    report = dr("report", run, "--format", "markdown").stdout
+    assert card.startswith("# Model card: first\n")
+    assert prose.INTENDED_USE in card
+    shared = [line for line in report.split("\n\n") if line.startswith("**")]
+    for title in ("Out of scope", "Data", "Metrics", "Limits"):
+        (told,) = (part for part in shared if part.startswith(f"**{title}.**"))
+        assert f"## {title}\n\n{told.partition('.** ')[2].strip()}" in card
+    assert f"| QWK | {record['qwk']['value']:.3f}".replace("-", "−") in card
+    assert "always predicting the commonest grade" in card
+    assert "from probability" in card
+    assert str(world) not in card
+    other = dr("eval", run, world / "data", "--card", "--bootstrap", 0)
+    assert "## What it reaches on other photographs" in other.stdout
+
+
+@pytest.mark.parametrize("idle", [("--format", "json"), ("--checklist",), ("--by", "eye")])
+def test_what_does_nothing_beside_a_card_is_refused(world, idle):
+    done = dr("eval", world / "runs" / "first", "--card", *idle)
+    assert done.exit_code == 2
+    assert "does nothing beside --card" in done.stderr
 
 
 def test_a_run_is_scored_from_its_files_without_torch(world):

@@ -31,6 +31,20 @@ def ask(world):
     return "predict", "--run", world / "runs" / "first", "--batch-size", 1
 
 
+def test_a_table_of_before_keeps_its_columns(world, names, whole, tmp_path):
+    """As those have that were written before `novelty` was known."""
+    rows = list(csv.reader(whole.splitlines()))
+    place = rows[0].index("novelty")
+    wanted = [row[:place] + row[place + 1 :] for row in rows]
+    path = tmp_path / "grades.csv"
+    with path.open("w", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows(wanted[:3])
+    done = dr(*ask(world), *names, names[0], "absent.png", "--resume", path)
+    assert done.exit_code == 1
+    assert "without novelty" in done.stderr
+    assert list(csv.reader(path.read_text().splitlines())) == wanted
+
+
 @pytest.fixture
 def table(tmp_path, whole):
     """Its first rows, and half of one; the function makes them."""
@@ -81,6 +95,9 @@ def test_half_a_header_is_none(world, names, whole, tmp_path):
     [
         (lambda text: text.replace("expected_grade", "mean", 1), "header"),
         (lambda text: "my only notes", "header"),
+        (lambda text: text.replace(",error,", ",wrong,", 1), "no column error"),
+        (lambda text: text.replace(",note,", ",remark,", 1), "remove its column remark"),
+        (lambda text: text.replace(",note,", ",reason,", 1), "stands there twice"),
         (lambda text: text.replace(text.splitlines()[2], "a,b"), "line 3"),
         (lambda text: text.replace(text.splitlines()[1], other(text.splitlines()[1])), "another"),
     ],

@@ -1,6 +1,8 @@
 import gc
 import io
+import itertools
 import re
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -261,3 +263,17 @@ def test_at_32_pixels_a_heatmap_is_more_than_one_colour(tmp_path):
         opened = image.convert("RGB").resize(shown.size)
         changed = np.abs(np.asarray(shown, float) - np.asarray(opened, float)).sum(2)
     assert changed.max() > 4 * max(1.0, changed.min())
+
+
+def test_with_ends_the_threads_of_records_that_nobody_asks_for_any_more(photographs):
+    def working():
+        return [one.name for one in threading.enumerate() if one.name.startswith("dr-work")]
+
+    member = Member(untrained(), WAY, Calibration(), choose("cpu"))
+    with Grader([member]) as grader:
+        records = grader.predict(itertools.cycle(photographs), workers=2, batch_size=1)
+        assert next(records)["error"] is None
+        assert working()
+    assert not working()
+    assert list(records) == []
+    assert len(list(grader.predict(photographs[:1]))) == 1  # it may be used on

@@ -108,7 +108,12 @@ def test_whose_eye_it_is_without_a_name(tmp_path):
 @pytest.mark.parametrize(
     ("why", "options"),
     [
-        ("JPEG-LS", {"syntax": uid.JPEGLSLossless}),
+        (r"JPEG-LS Lossless .* gdcmconv --raw", {"syntax": uid.JPEGLSLossless}),
+        (r"High-Throughput .* gdcmconv --raw", {"syntax": uid.HTJ2KLossless}),
+        (
+            r"Extended .* of 12 bits, .* gdcmconv --raw",
+            {"syntax": uid.JPEGExtended12Bit, "bits": 12},
+        ),
         ("deflated", {"syntax": uid.DeflatedExplicitVRLittleEndian}),
         ("more pixels", {"Rows": 60000, "Columns": 60000}),
         ("without a picture", {"Rows": None}),
