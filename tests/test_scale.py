@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import os
 import re
 import shutil
@@ -181,3 +182,24 @@ def test_an_archive_is_graded_by_ray_and_what_is_there_is_passed_over(world, tmp
     assert "\n3 graded, 0 failed" in f"\n{done.stderr}"
     assert sorted(folder.iterdir()) == parts
     assert parts[0].stat().st_mtime_ns == before
+
+
+# --- what is measured
+
+
+@pytest.mark.slow
+def test_the_table_of_a_gpu_is_printed_in_small_on_a_cpu(tmp_path):
+    small = ["--device", "cpu", "--size", 64, "--archs", "resnet18", "--batches", 8, "--steps", 2,
+             "--images", 40, "--test-images", 12, "--epochs", 1, "--originals", 3,
+             "--compile", "no", "--precisions", "fp32", "bf16"]  # fmt: skip
+    script = ROOT / "examples" / "benchmarks" / "gpu.py"
+    done = ran(sys.executable, script, *small, "--out", tmp_path / "gpu.json", OMP_NUM_THREADS=1)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((tmp_path / "gpu.json").read_text(encoding="utf-8"))["rows"]
+    parts = [row["part"] for row in rows]
+    assert parts == ["bare step", "trainer, crops mapped", "lab", "lab", "inference", "inference",
+                     "decoding", "decoding"]  # fmt: skip
+    assert all(0 < row["img/s"] < 1e5 for row in rows)
+    assert 0.2 < rows[1]["of bare step"] < 2  # an epoch in which nothing is left to do is faster
+    for row in rows:
+        assert f"| {row['part']} | {row['what']} |" in done.stdout

@@ -123,6 +123,41 @@ def _network(planned: Plan) -> Any:
     return network.to(processor.device).to(memory_format=processor.memory_format)
 
 
+def experiment(data: Path, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """One network of the course's, trained as a person trains it: seconds of each part, rates."""
+    config = TrainConfig(
+        arch=options.network, weights=options.weights, epochs=options.epochs, size=options.size,
+        batch_size=options.batch_size, optimizer="sgd", lr=1e-3, nesterov=False, val="test",
+        illumination="kept", compile=options.compile,
+    )  # fmt: skip
+    marks = [time.perf_counter()]
+    processor = device.choose(options.device, options.precision)
+    planned = make_plans(config, labels.read(data), processor)[0]
+    marks.append(time.perf_counter())
+    watch = Watch()
+    run = runs.new_run(folder / "runs", None, options.network, trainer.describe_run(planned))
+    trainer.fill_run(planned, run, observer=watch)
+    marks.append(time.perf_counter())
+    bare = bare_rate(planned, options.steps)
+    rate = float(np.median([row["images_per_second"] for row in watch.rows]))
+    training = sum(options.images / row["images_per_second"] for row in watch.rows)
+    caching, whole = np.diff(marks).tolist()
+    return {
+        "processor": processor.reason,
+        "seconds": {
+            "looking and caching": caching, "dr train": whole, "its training phases": training,
+            "its evaluations": sum(row["seconds"] for row in watch.rows) - training,
+        },
+        "images_per_second": rate,
+        "share_of_bare_step": rate / bare,
+        "share_of_h100_roofline": (
+            rate / ROOFLINE_512[options.network]
+            if processor.device.type == "cuda" and options.size == 512
+            and options.network in ROOFLINE_512 else None
+        ),
+    }  # fmt: skip
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=28_100)
@@ -141,41 +176,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
         folder = Path(name)
         os.environ["DR_CACHE"] = str(folder / "cache")
-        marks = [time.perf_counter()]
+        start = time.perf_counter()
         data = make(folder / "data", options.images, options.test_images, options.size)
-        marks.append(time.perf_counter())
-        config = TrainConfig(
-            arch=options.network, weights=options.weights, epochs=options.epochs,
-            size=options.size, batch_size=options.batch_size, optimizer="sgd", lr=1e-3,
-            nesterov=False, val="test", illumination="kept", compile=options.compile,
-        )  # fmt: skip
-        processor = device.choose(options.device, options.precision)
-        planned = make_plans(config, labels.read(data), processor)[0]
-        marks.append(time.perf_counter())
-        watch = Watch()
-        run = runs.new_run(folder / "runs", None, options.network, trainer.describe_run(planned))
-        trainer.fill_run(planned, run, observer=watch)
-        marks.append(time.perf_counter())
-        bare = bare_rate(planned, options.steps)
-    rate = float(np.median([row["images_per_second"] for row in watch.rows]))
-    training = sum(options.images / row["images_per_second"] for row in watch.rows)
-    making, caching, whole = np.diff(marks).tolist()
-    record = {
-        "settings": {key: str(value) for key, value in vars(options).items()},
-        "processor": processor.reason,
-        "seconds": {
-            "making the files": making, "looking and caching": caching, "dr train": whole,
-            "its training phases": training,
-            "its evaluations": sum(row["seconds"] for row in watch.rows) - training,
-        },
-        "images_per_second": rate,
-        "share_of_bare_step": rate / bare,
-        "share_of_h100_roofline": (
-            rate / ROOFLINE_512[options.network]
-            if processor.device.type == "cuda" and options.size == 512
-            and options.network in ROOFLINE_512 else None
-        ),
-    }  # fmt: skip
+        making = time.perf_counter() - start
+        record = experiment(data, folder, options)
+    record["seconds"] = {"making the files": making} | record["seconds"]
+    settings = {key: str(value) for key, value in vars(options).items()}
+    record = {"settings": settings, **record}
     print(json.dumps(record, indent=1))
     options.out.write_text(json.dumps(record, indent=1), encoding="utf-8")
 

@@ -33,7 +33,7 @@ from dr_cli.labels import reading as labels
 from dr_cli.network.resnet import build_resnet
 from dr_cli.sample import drawn_set as sample
 from dr_cli.training.config import TrainConfig
-from dr_cli.training.learner import Learner
+from dr_cli.training.learner import Learner, Part
 from dr_cli.training.plan import Plan, make_plans
 
 MOMENTUM, DECAY, LR = 0.9, 5e-4, 1e-3
@@ -58,6 +58,7 @@ def ours(planned: Plan, level: str) -> Callable[[], None]:
     one = learner(planned, level)
 
     def epoch() -> None:
+        one.part = Part()  # else it is where the epoch before has ended, and nothing is left to do
         one.train_once(1)
 
     return epoch
