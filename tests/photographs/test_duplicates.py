@@ -126,6 +126,32 @@ def test_a_second_look_decodes_nothing_but_what_changed(
     assert np.array_equal(duplicates.find(tmp_path / "set", paths).near, first.near)
 
 
+def test_many_photographs_are_compared_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DR_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(duplicates, "_MANY", 3)
+    lay_out(tmp_path / "set")
+    paths = ["a.png", "b.png", "b_small.png", "c.png"]
+
+    def compared(paths: list[str]) -> tuple[bool, list[int]]:
+        found = duplicates.find(tmp_path / "set", paths, observer=(watcher := Listener()))
+        return "comparing photographs" in {step[0] for step in watcher.steps}, found.near.tolist()
+
+    _, near = first = compared(paths)
+    assert first[0]
+    assert near[1] == near[2]
+    assert compared(paths) == (False, near)
+    assert compared(paths[:3]) == (True, near[:3])  # others than before
+    for kept in (cache.folder() / "hashes").glob("near-*"):
+        kept.write_bytes(kept.read_bytes()[:100])
+    assert compared(paths) == (True, near)
+    eye(9).save(tmp_path / "set" / "b_small.png")
+    again, near = compared(paths)
+    assert again
+    assert near[1] != near[2]
+
+
 def test_a_photograph_turned_by_exif_is_an_exact_double(tmp_path: Path) -> None:
     """Sizes are upright: else the same pixels, stored turned, would count as near alone."""
     upright = eye(1)
