@@ -203,3 +203,14 @@ def test_the_table_of_a_gpu_is_printed_in_small_on_a_cpu(tmp_path):
     assert 0.2 < rows[1]["of bare step"] < 2  # an epoch in which nothing is left to do is faster
     for row in rows:
         assert f"| {row['part']} | {row['what']} |" in done.stdout
+
+
+@pytest.mark.slow
+def test_what_a_million_takes_is_simulated_in_small(tmp_path):
+    script = ROOT / "examples" / "benchmarks" / "scale.py"
+    done = ran(sys.executable, script, "--count", 300, "--at", tmp_path, OMP_NUM_THREADS=1)
+    assert done.returncode == 0, done.stderr
+    told = [line.split()[:2] for line in done.stdout.splitlines()]
+    assert told == [["part", "count"], *([part, "300"] for part in
+                    ("order", "index", "stream", "eval", "pairs", "content"))]  # fmt: skip
+    assert list(tmp_path.iterdir()) == []
