@@ -416,9 +416,9 @@ _SUFFIX, _PARTIAL = ".crops", ".partial"
 
 
 def _rows_a_shard(count: int, size: int) -> int:
-    """Shards of 32 MiB to 1 GiB, about 96 a build: each costs an open file while it is mapped,
-    and 256 open files are all that macOS grants."""
-    return max(1, min(max(count * size // 96, 2**25), 2**30) // size)
+    """Shards of 32 MiB or more, about 96 a build: each costs an open file while it is mapped. macOS
+    grants 256, most Linuxes 1,024; a million crops of 512 px in shards of 1 GiB took 733."""
+    return max(1, max(count * size // 96, 2**25) // size)
 
 
 class _Writer:
@@ -494,9 +494,13 @@ def _is_whole(shard: Path, size: int) -> bool:
 
 def _length(crops: NDArray[np.uint8]) -> int:
     """Bytes of the file that is mapped, as it is now: what lies behind its end, where somebody has
-    cut it off since, ends the process when it is looked at (SIGBUS). 0.5 µs."""
+    cut it off since, ends the process when it is looked at (SIGBUS). 0 of a file on a share that
+    another machine has removed (ESTALE). 0.5 µs."""
     file: Any = crops.base
-    return int(file.size())
+    try:
+        return int(file.size())
+    except OSError:
+        return 0
 
 
 def _index(where: Path, size: int) -> dict[bytes, tuple[Path, int, float, int]]:

@@ -46,7 +46,8 @@ def index(count: int, folder: Path) -> Measured:
     """The crops are holes in the files: they take no disk, and nobody looks at them."""
     from dr_cli.photographs import cache
 
-    rng, size, rows = np.random.default_rng(0), 512, 1365  # of 1 GiB
+    rng, size = np.random.default_rng(0), 512
+    rows = cache._rows_a_shard(count, 3 * size**2)
     for first in range(0, count, rows):
         some = min(rows, count - first)
         entries = np.zeros(some, cache._ENTRY)
@@ -60,8 +61,7 @@ def index(count: int, folder: Path) -> Measured:
     found = cache._index(folder, size)
     taken = time.process_time() - start
     assert len(found) == count
-    shards = -(-count // rows)
-    return taken, f"{shards:,} shards of a GiB, {count * 3 * size**2 / 1e12:.2f} TB of crops"
+    return taken, f"{-(-count // rows):,} shards, {count * 3 * size**2 / 1e12:.2f} TB of crops"
 
 
 def stream(count: int, folder: Path) -> Measured:

@@ -553,11 +553,31 @@ def test_the_folder_follows_the_platform(monkeypatch):
     assert cache.folder() == Path("L/dr/Cache")
 
 
+def test_a_shard_that_another_machine_removed_from_a_share_is_decoded_anew(
+    photographs, monkeypatch
+):
+    """NFS says so to whoever asks (ESTALE), and ends the process that looks (SIGBUS)."""
+    folder, paths = photographs
+    crops, load = build(folder, paths)
+
+    class Stale:
+        def size(self):
+            raise OSError(errno.ESTALE, "Stale file handle")
+
+    class Mapped:
+        base = Stale()
+
+    crops._maps = dict.fromkeys(crops._maps, Mapped())
+    load.asked.clear()
+    assert right(crops, folder, paths)
+    assert sorted(load.asked) == list(range(10))
+
+
 def test_shards_are_neither_tiny_nor_too_many_to_open():
     crop = 3 * 512 * 512
-    for count in (100, 5_000, 88_702):
+    for count in (100, 5_000, 88_702, 10**6, 10**8):
         rows = cache._rows_a_shard(count, crop)
-        assert rows * crop <= 2**30
+        assert rows * crop <= max(2**25, count * crop / 96)  # that much a killed build loses
         assert -(-count // rows) <= 130
     assert cache._rows_a_shard(10, 2**31) == 1
 
