@@ -10,6 +10,7 @@ import torch
 
 from dr_cli import machine, words
 from dr_cli.errors import DrError, UsageError
+from dr_cli.ranks import Ranks
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -47,6 +48,7 @@ class Processor:
 
 def choose(device: str = "auto", precision: str = "auto") -> Processor:
     """The processor asked for, or the fastest here, made ready: threads, TF32, cuDNN's search.
+    Of processes that torchrun started on one machine each has a GPU of its own.
 
     Raises UsageError on an unknown value, or a device that this machine or this build of torch
     does not have; DrError on a GPU that is there and cannot be used.
@@ -64,7 +66,7 @@ def choose(device: str = "auto", precision: str = "auto") -> Processor:
     else:
         because, slow = "asked for", _warn(kind, precision, fastest)
     said = "fp32 with TF32 products" if (kind, precision) == ("cuda", "fp32") else precision
-    where = torch.device("cuda:0" if kind == "cuda" else kind)
+    where = torch.device(f"cuda:{_take_gpu()}" if kind == "cuda" else kind)
     reason = f"{name}, {said} ({because})"
     return Processor(where, DTYPES[precision], reason, slow or trouble)
 
@@ -89,6 +91,15 @@ def _find(device: str) -> tuple[str, str, str | None]:
     if cuda or mps:
         return "cuda" if cuda else "mps", "found", None
     return "cpu", "no GPU found", None
+
+
+def _take_gpu() -> int:
+    """The number of this process's own. Raises UsageError where there are not enough."""
+    ranks, there = Ranks.of_environment(), torch.cuda.device_count()
+    if ranks.beside > there:
+        raise UsageError(f"{ranks.beside} processes, but {words.count(there, 'GPU')}: one each")
+    torch.cuda.set_device(ranks.local)
+    return ranks.local
 
 
 def _cuda_trouble() -> str | None:

@@ -24,6 +24,10 @@ class DivergedError(DrError):
     """A loss or a weight is no number any more; nothing of that is saved."""
 
 
+class PartedError(DrError):
+    """Another process of the same training is gone, or says nothing for too long."""
+
+
 class UnmetError(DrError):
     """A figure fell short of `--fail-under`."""
 

@@ -87,9 +87,15 @@ def check() -> None:
         raise Interrupted(_asked)
 
 
-def asked() -> bool:
-    """Whether a signal has come: what is deferred should come to its end."""
-    return _asked is not None
+def asked() -> int | None:
+    """The signal that has come, if one has: what is deferred should come to its end."""
+    return _asked
+
+
+def hear(number: int) -> None:
+    """As if that signal had come to this process: it has come to another that it works with."""
+    global _asked
+    _asked = _asked or number
 
 
 def _note(number: int, _: Any) -> None:

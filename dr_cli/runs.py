@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 SCHEMA = 1
 MOST_JSON = 100_000_000  # bytes of a record; the largest, pictures.json, takes some 3 MB
 MODEL = "model.safetensors"
+LAUNCH = ".launch"  # what several processes find the run again by, once torchrun starts them anew
 SAMPLE_FOLDER = re.compile(r"[/\\]sample[/\\][^/\\]+$")  # where the cache keeps drawn eyes
 METRICS = (
     "epoch", "lr", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "val_qwk",
@@ -550,10 +551,13 @@ def check_name(root: Path, name: str | None) -> None:
         raise UsageError(f"{root / name} exists: choose another --name, or {way}")
 
 
-def new_run(root: Path, name: str | None, default: str, config: RunConfig) -> Run:
+def new_run(
+    root: Path, name: str | None, default: str, config: RunConfig, launch: str | None = None
+) -> Run:
     """Makes the folder of a new run: `name`, or the next free one of `default`, `default-2`, ….
 
-    It appears with its config.json in it: a run that is there can be gone on with. Raises
+    It appears with its config.json in it: a run that is there can be gone on with. launch: what
+    `find_launched` finds it by. Raises
     UsageError as `check_name` does, DrError where no folder can be made.
     """
     check_name(root, name)
@@ -565,6 +569,8 @@ def new_run(root: Path, name: str | None, default: str, config: RunConfig) -> Ru
             _sweep_new(root)
             aside.folder.mkdir()
             aside.write_config(config)
+            if launch is not None:
+                write_text(aside[LAUNCH], launch)
             for each in names:
                 if not (root / each).exists() and _rename(aside.folder, root / each):
                     return Run(root / each)
@@ -574,6 +580,15 @@ def new_run(root: Path, name: str | None, default: str, config: RunConfig) -> Ru
         why = getattr(error, "strerror", None) or error
         raise DrError(f"{root}: no run folder can be made: {why}") from error
     raise DrError(f"{root} holds {names[-1]}, and all before it: give another --name")
+
+
+def find_launched(root: Path, launch: str) -> Run | None:
+    """The run in `root` that this launch of several processes has begun, if it has."""
+    for path in root.glob(f"*/{LAUNCH}"):
+        with suppress(OSError):
+            if path.read_text(encoding="utf-8") == launch:
+                return Run(path.parent)
+    return None
 
 
 def _rename(folder: Path, to: Path) -> bool:

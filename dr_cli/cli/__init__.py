@@ -1,9 +1,11 @@
 """The program: its commands, and the one place where an error becomes a line and an exit code."""
 
 import io
+import os
 import shutil
 import sys
 import textwrap
+import time
 from typing import Annotated, Any
 
 import typer
@@ -15,6 +17,7 @@ from dr_cli.cli import export as _export
 from dr_cli.cli import help as _help
 from dr_cli.cli import options, predict, report, train
 from dr_cli.errors import DrError
+from dr_cli.ranks import GRACE, is_spoken
 from dr_cli.words import visible_line
 
 
@@ -31,10 +34,13 @@ class Program(TyperGroup):
             DrError, KeyboardInterrupt, OSError, MemoryError, RuntimeError, ValueError, TypeError,
             LookupError,
         ) as error:  # fmt: skip
+            if sys.stderr is _MUTE and not is_spoken(error):
+                sys.stderr = sys.__stderr__
             if ctx.meta.get(options.DEBUG):
                 raise
             told, code = _explain(error)
-            _say(f"dr: {told}", isinstance(error, KeyboardInterrupt))
+            if not is_spoken(error):
+                _say(f"dr: {told}", isinstance(error, KeyboardInterrupt))
             raise typer.Exit(code) from None
 
 
@@ -100,11 +106,21 @@ for _name, _command, _short, _examples in (
     app.command(_name, cls=_help.Command, short_help=_short, epilog=_examples)(_command)
 
 
+_MUTE = io.StringIO()  # what all but the first of several processes on a machine write to
+
+
 def main() -> None:
     """The `dr` script. File names go in and out as the system has them, whatever the locale."""
+    if os.environ.get("LOCAL_RANK", "0") != "0":
+        sys.stderr = _MUTE
     for stream in (sys.stdin, sys.stdout):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(
                 encoding=sys.getfilesystemencoding(), errors=sys.getfilesystemencodeerrors()
             )
-    app(prog_name="dr")
+    try:
+        app(prog_name="dr")
+    except SystemExit as end:
+        if end.code and sys.stderr is _MUTE:  # torchrun ends the others with the first that fails
+            time.sleep(GRACE)
+        raise

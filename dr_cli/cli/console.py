@@ -1,5 +1,6 @@
 """What a person sees on stderr while the core works. Rich is imported where it is used."""
 
+import io
 import threading
 import time
 from collections.abc import Mapping
@@ -36,10 +37,12 @@ _SPARED = (  # columns that a narrow terminal goes without, the first to go firs
 class Console(Observer):
     """Bars on a terminal, lines off it; everything said is kept for log.txt."""
 
-    def __init__(self, quiet: bool = False) -> None:
+    def __init__(self, quiet: bool = False, mute: bool = False) -> None:
+        """quiet: warnings alone; mute: nothing at all, as of all but the first of processes."""
         from rich.console import Console as RichConsole
 
-        self.rich = RichConsole(stderr=True, highlight=False, soft_wrap=True)
+        nowhere = io.StringIO() if mute else None
+        self.rich = RichConsole(file=nowhere, stderr=True, highlight=False, soft_wrap=True)
         self.quiet = quiet
         self.begun: Run | None = None
         self._unwritten: list[str] = []

@@ -1,5 +1,6 @@
 """`dr train`: graded photographs -> a run folder."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,8 +12,9 @@ from dr_cli import interrupts
 from dr_cli.cli import options
 from dr_cli.cli.closing import close
 from dr_cli.cli.console import Console
-from dr_cli.cli.help import OUTPUT, RUNS
+from dr_cli.cli.help import MACHINE, OUTPUT, RUNS
 from dr_cli.errors import DrError, UsageError
+from dr_cli.ranks import TIMEOUT, Ranks
 from dr_cli.training.config import TrainConfig, flag, nearest, read_config
 from dr_cli.writing import to_json
 
@@ -89,6 +91,30 @@ Resume = Annotated[
 ]  # fmt: skip
 
 
+Processes = Annotated[
+    int | None,
+    typer.Option(
+        min=1, metavar="N", rich_help_panel=MACHINE, show_default=False,
+        help="Train on N processes of this machine, each on a GPU or a part of the cores: the "
+        "short form of torchrun. [default: 1]",
+    ),
+]  # fmt: skip
+MaxRestarts = Annotated[
+    int,
+    typer.Option(
+        min=0, metavar="N", rich_help_panel=MACHINE,
+        help="How often --processes goes on from last.pt after one of them died.",
+    ),
+]  # fmt: skip
+RankTimeout = Annotated[
+    float,
+    typer.Option(
+        min=1, metavar="SECONDS", rich_help_panel=MACHINE,
+        help="How long a process waits for the others within a step before all end.",
+    ),
+]  # fmt: skip
+
+
 @options.with_fields(TrainConfig)
 def command(
     data: Data = None,
@@ -109,10 +135,14 @@ def command(
     layout: options.Layout = "auto",
     device: options.Device = "auto",
     precision: options.Precision = "auto",
+    processes: Processes = None,
+    max_restarts: MaxRestarts = 0,
+    rank_timeout: RankTimeout = TIMEOUT,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
     """Train a network on a folder of graded photographs; prints the run folder."""
+    ranks = _spread(processes, max_restarts)
     if form is not None and not dry_run:
         raise UsageError("--format is of --dry-run: a training run prints its folder")
     columns = {"image": image_column, "grade": grade_column}
@@ -127,26 +157,43 @@ def command(
         values = _of_training(read_config(config)) if config else {}
         settled = TrainConfig.from_dict(values | chosen, str(config or "command line"))
 
-    with Console(quiet) as console, _ending(console):
+    with Console(quiet, mute=not ranks.first) as console, _ending(console):
         console.progress("loading PyTorch", 0, None)  # seconds
         from dr_cli.labels.columns import Columns
         from dr_cli.training import session
 
         said = Columns(**columns, grade_map=grade_map)
-        how = session.Setting(layout, said, device, precision, workers, profile)
+        how = session.Setting(layout, said, device, precision, workers, profile, rank_timeout)
         if dry_run:
             record = session.dry_run(data, settled, how, observer=console)
         elif resume is None:
             run = session.train(data, settled, how, name=name, observer=console)
         else:
             run = session.resume(resume, how, observer=console, **chosen)
-        if not dry_run:
+        if not dry_run and ranks.first:
             for line in close(run):
                 console.note(line)
     if dry_run:
         _show(record, form)
-    else:
+    elif ranks.first:
         typer.echo(str(run.folder))
+
+
+def _spread(processes: int | None, restarts: int) -> Ranks:
+    """This process's place among those that train; of --processes it only starts them, and ends
+    with their exit code."""
+    ranks = Ranks.of_environment()
+    if ranks.alone and (processes or 1) > 1:
+        from dr_cli.training.launch import launch
+
+        raise typer.Exit(launch(sys.argv[1:], processes or 1, restarts))
+    if restarts and not processes:
+        raise UsageError("--max-restarts is of --processes; torchrun has one of its own")
+    if processes and processes != ranks.count:
+        raise UsageError(
+            f"--processes {processes}, but torchrun started {ranks.count}: leave it out"
+        )
+    return ranks
 
 
 @contextmanager

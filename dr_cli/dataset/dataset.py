@@ -1,7 +1,7 @@
 """FundusDataset: graded photographs as torch wants them."""
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -120,6 +120,16 @@ class FundusDataset(Dataset[tuple[Tensor, int]]):
     def lost(self) -> int:
         """How many cannot be read, so far as is known, of all that these were taken from."""
         return len(self._crops.failed)
+
+    def hear_failed(self, failed: Mapping[int, str]) -> None:
+        """What another process with the same photographs could not read is lost here, too; failed:
+        reasons by the number of a photograph, as `reasons` gives them."""
+        self._crops.failed.update(failed)
+
+    @property
+    def reasons(self) -> dict[int, str]:
+        """Why what is lost cannot be read, by number."""
+        return dict(self._crops.failed)
 
     def rotten(self) -> int:
         """How many crops were damaged on disk, so far as is known, and are decoded anew."""

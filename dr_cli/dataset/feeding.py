@@ -14,6 +14,7 @@ from dr_cli.dataset.dataset import FundusDataset
 from dr_cli.device import Processor, memory
 from dr_cli.events import NOTHING, Observer
 from dr_cli.photographs.cache import spread
+from dr_cli.ranks import ALONE, Ranks
 
 GPU_SHARE = 0.6  # of the free GPU memory that crops may take; the rest is the network's
 
@@ -43,17 +44,20 @@ def batches(
     indices: Sequence[int] | NDArray[Any],
     batch_size: int,
     prefetch: int = 2,
+    ranks: Ranks = ALONE,
 ) -> Iterator[Batch]:
     """The crops of `indices`, in that order, a batch at a time; the last may be smaller.
 
-    A photograph that can be read no more is absent from its batch, and among `dataset.failed`.
+    ranks: of each batch its share alone is given. A photograph that can be read no more is absent
+    from its batch, and among `dataset.failed`.
 
     Pixels lie in pinned memory where there is a CUDA device, or in the device's own (see `hold`).
     A thread gathers up to `prefetch` batches ahead; it ends when the consumer stops, and what
     goes wrong in it is raised here.
     """
     order = np.asarray(indices, np.int64)
-    parts = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    starts = range(0, len(order), batch_size)
+    parts = [ranks.share(order[start : start + batch_size]) for start in starts]
     gather = partial(_gather, dataset)
     if dataset.resident is not None:
         yield from map(gather, parts)

@@ -7,7 +7,7 @@ epoch has come.
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -26,6 +26,8 @@ from dr_cli.events import NOTHING, Observer
 from dr_cli.grades import NUM_GRADES
 from dr_cli.network.grader import logits_of
 from dr_cli.network.resnet import ResNet
+from dr_cli.network.together import SHARED_BELOW, share_statistics, spread
+from dr_cli.ranks import ALONE, Ranks
 from dr_cli.scoring import metrics
 from dr_cli.training import saved
 from dr_cli.training.average import Average
@@ -68,6 +70,9 @@ class Learner:
     ) -> None:
         self.plan, self.config, self.observer = plan, plan.config, observer
         self.device = plan.processor.device
+        self.ranks = plan.ranks
+        if not self.ranks.alone and plan.batch_size < SHARED_BELOW * self.ranks.count:
+            share_statistics(network, self.device)
         self.network = network.to(self.device).to(memory_format=plan.processor.memory_format)
         self.clock = Clock(self.device, profile)
         self.batch_size = plan.batch_size
@@ -78,9 +83,9 @@ class Learner:
         self.scaler = plan.processor.scaler()
         self.average = Average(self.network, self.config.ema) if self.config.ema else None
         # `compile` shares the weights: state dicts and evaluation stay those of `network`.
-        self.forward: Callable[[Tensor], Tensor] = (
-            torch.compile(network) if self.config.compile else network
-        )
+        self.forward: Callable[[Tensor], Tensor] = spread(network, self.device, self.ranks)
+        if self.config.compile:
+            self.forward = torch.compile(self.forward)
         self.rows: list[dict[str, Any]] = []
         self.part = Part()
         self.best_epoch = 0
@@ -108,10 +113,12 @@ class Learner:
         seconds = time.perf_counter() - start
         row["images_per_second"] = round(len(self.plan.indices("train")) / seconds, 2)
         network = self.average.build(self.network) if self.average else self.network
+        self.ranks.align(network)  # batch statistics may be each process's own
 
         def watch(split: str, done: int, total: int) -> None:
             self.observer.batch(epoch, split, done, total, {})
-            interrupts.check()
+            if self.ranks.alone:  # else the others would wait for this one's share
+                interrupts.check()
 
         with self.clock("evaluation"):
             logits = predict_splits(network, self.plan, self.micro_batch, watch)
@@ -135,50 +142,70 @@ class Learner:
         begun = self.part.step * self.batch_size
         done = min(begun, len(order)) if self.part.seen is None else self.part.seen
         recent = list[tuple[Tensor, Tensor]]()  # losses that nobody has looked at, and indices
-        totals = torch.tensor(self.part.totals, device=self.device, dtype=torch.float64)
+        begun_by = self.ranks.first  # what was seen before counts once
+        totals = torch.tensor(self.part.totals, device=self.device, dtype=torch.float64) * begun_by
+        mine = done * begun_by
         shown = kept = time.perf_counter()
-        rest = readable_batches(self.plan, order[begun:], self.batch_size)
+        rest = readable_batches(self.plan, order[begun:], self.batch_size, self.ranks)
         lr = self.optimizer.param_groups[0]["lr"]
         for step, batch in enumerate(self.clock.each("data", rest), self.part.step):
             lr = schedule_rate(self.config, epoch - 1 + step / self.steps, self.steps)
             for group in self.optimizer.param_groups:
                 group["lr"] = lr
-            count = len(batch[2])
-            if count < min(2, self.batch_size):  # of the others lost: one has no batch statistics
+            counts = [count for (count,) in self.ranks.gather_numbers(len(batch[2]))]
+            count = sum(counts)
+            # Of the others lost: one has no batch statistics, and none nothing to share.
+            if count < min(2, self.batch_size) or not all(counts):
                 continue
-            loss, hits = self.step(epoch, *batch)
+            loss, hits = self.step(epoch, *batch, whole=count)
             recent.append((loss, batch[2]))
-            done += count
+            done, mine = done + count, mine + len(batch[2])
             now = time.perf_counter()
-            saving = interrupts.asked() or now - kept > 60 * self.config.save_every
+            saving = self.hear(now - kept > 60 * self.config.save_every)
             if self.device.type == "cpu" or saving or now - shown > SHOW_EVERY:
                 check_losses(self, epoch, recent)
             with self.clock("metrics"):
-                totals += torch.stack([loss * count, hits])
+                totals += torch.stack([loss * count / self.ranks.count, hits])
                 if now - shown > SHOW_EVERY:
                     shown = now
-                    self.observer.batch(epoch, "train", done, len(order), _means(totals, done))
+                    means = _means(totals.tolist(), mine)
+                    self.observer.batch(epoch, "train", done, len(order), means)
             if saving:
                 check_weights(self, epoch)
                 kept = now
-                self.part = Part(step + 1, tuple(totals.tolist()), now - start, done)
+                self.part = Part(step + 1, self._sum(totals), now - start, done)
                 interrupts.check()
                 with self.clock("saving"):
                     keep()
         check_losses(self, epoch, recent)
         check_weights(self, epoch)
-        self.part = Part(self.steps, tuple(totals.tolist()), time.perf_counter() - start, done)
-        means = _means(totals, done)
+        self.part = Part(self.steps, self._sum(totals), time.perf_counter() - start, done)
+        means = _means(self.part.totals, done)
         self.observer.batch(epoch, "train", len(order), len(order), means)
         return {"lr": lr, "train_loss": means["loss"], "train_accuracy": means["accuracy"]}
+
+    def hear(self, due: bool = False) -> bool:
+        """Whether it is time to save: a signal has come to any of the processes, which all have
+        heard of it then, or it is `due`, as the first one knows."""
+        told = self.ranks.gather_numbers(interrupts.asked() or 0, due)
+        if asked := max(number for number, _ in told):
+            interrupts.hear(asked)
+        return bool(asked or told[0][1])
+
+    def _sum(self, totals: Tensor) -> tuple[float, float]:
+        """Those of all processes."""
+        loss, hits = zip(*self.ranks.gather(totals.tolist()), strict=True)
+        return sum(loss), sum(hits)
 
     # -- one step
 
     def step(
-        self, epoch: int, pixels: Tensor, grade: Tensor, index: Tensor
+        self, epoch: int, pixels: Tensor, grade: Tensor, index: Tensor, whole: int | None = None
     ) -> tuple[Tensor, Tensor]:
         """One update from uint8 [N, 3, H, W]; the loss and the number of right answers.
 
+        whole: how many images the step has in all processes, each of which has `ranks.count` times
+        its part of their mean loss: so that the mean of their gradients is that of the whole batch.
         Where memory runs out the batch is computed in smaller parts, whose gradients add up to
         the same step but for batch statistics. Raises DrError where one image is too much.
         """
@@ -191,7 +218,7 @@ class Learner:
             inputs = inputs.contiguous(memory_format=self.plan.processor.memory_format)
         while True:
             try:
-                loss, hits = self.add_gradients(inputs, grade)
+                loss, hits = self.add_gradients(inputs, grade, whole or len(inputs))
                 break
             except (RuntimeError, MemoryError) as error:
                 if not machine.out_of_memory(error):
@@ -204,8 +231,9 @@ class Learner:
                 self.average.update(self.network)
         return loss, hits
 
-    def add_gradients(self, inputs: Tensor, grade: Tensor) -> tuple[Tensor, Tensor]:
-        """Gradients of the batch's mean loss, in parts of `micro_batch`; loss and right answers."""
+    def add_gradients(self, inputs: Tensor, grade: Tensor, whole: int) -> tuple[Tensor, Tensor]:
+        """Gradients of the batch's mean loss, in parts of `micro_batch`; loss and right answers.
+        whole: see `step`."""
         self.optimizer.zero_grad(set_to_none=True)
         sums = torch.zeros(2, device=self.device)
         for part, true in zip(
@@ -214,13 +242,18 @@ class Learner:
             with self.clock("forward"), self.plan.processor.autocast():
                 logits = self.forward(part)
             with self.clock("forward"):
-                loss = self.loss(logits.float(), true) * (len(part) / len(inputs))
+                loss = self.loss(logits.float(), true) * (len(part) * self.ranks.count / whole)
             with self.clock("backward"):
                 self.scaler.scale(loss).backward()
             sums += torch.stack([loss.detach(), (logits.detach().argmax(1) == true).sum()])
         return sums[0], sums[1]
 
     def _halve(self, error: Exception) -> None:
+        if not self.ranks.alone:  # the others are in the midst of this step
+            raise DrError(
+                f"out of memory with {self.batch_size} photographs a step on "
+                f"{self.ranks.count} processes: give a smaller --batch-size or --size"
+            ) from error
         if self.micro_batch <= 1:
             raise DrError(
                 f"out of memory with a single photograph of {self.config.size} px: "
@@ -318,9 +351,9 @@ def judge(row: Mapping[str, Any]) -> tuple[float, float] | None:
     return (-1.0 if qwk is None else qwk), -row["val_loss"]
 
 
-def _means(totals: Tensor, done: int) -> dict[str, float]:
+def _means(totals: Sequence[float], done: int) -> dict[str, float]:
     """Mean loss and accuracy of the `done` images whose sums `totals` holds."""
-    loss, hits = totals.tolist()
+    loss, hits = totals
     return {"loss": loss / done, "accuracy": hits / done}
 
 
@@ -403,24 +436,38 @@ def predict(
     batch_size: int,
     watch: Callable[[int, int], None] = lambda done, total: None,
 ) -> NDArray[np.float32]:
-    """Logits [N, 5] of those photographs of `plan.dataset` that can be read, in smaller batches
-    where memory runs out; watch: told how many are done of how many."""
-    way = plan.dataset.preprocessing
+    """Logits [N, 5] of those photographs of `plan.dataset` that can be read, each by one of the
+    processes, in smaller batches where memory runs out; watch: told how many are done of how many.
+    """
+    way, ranks = plan.dataset.preprocessing, plan.ranks
+    own = ranks.share(indices)
+    told = partial(_tell_share, watch, len(indices), max(1, len(own)))
     while True:
-        ready = readable_batches(plan, indices, batch_size)
+        ready = readable_batches(plan, own, batch_size)
         try:
-            return logits_of(
-                network, ready, way, plan.processor, lambda done: watch(done, len(indices))
-            )
+            logits = logits_of(network, ready, way, plan.processor, told)
+            break
         except (RuntimeError, MemoryError) as error:
             if not machine.out_of_memory(error) or batch_size == 1:
                 raise
         batch_size //= 2
+    found = ranks.gather((logits, plan.dataset.reasons))
+    for _, reasons in found:
+        plan.dataset.hear_failed(reasons)
+    plan.check_lost()
+    return np.concatenate([each for each, _ in found])
 
 
-def readable_batches(plan: Plan, indices: NDArray[np.int64], batch_size: int) -> Iterator[Batch]:
+def _tell_share(watch: Callable[[int, int], None], total: int, own: int, done: int) -> None:
+    """Of this process's share, which all come through at the same pace."""
+    watch(total * done // own, total)
+
+
+def readable_batches(
+    plan: Plan, indices: NDArray[np.int64], batch_size: int, ranks: Ranks = ALONE
+) -> Iterator[Batch]:
     """See `batches`. Raises DrError where too many photographs are lost."""
-    for batch in batches(plan.dataset, indices, batch_size):
+    for batch in batches(plan.dataset, indices, batch_size, ranks=ranks):
         plan.check_lost()
         yield batch
 

@@ -19,6 +19,7 @@ from dr_cli.labels.layouts import DEFAULT_VAL
 from dr_cli.labels.reading import Labels, leave_out, need_images
 from dr_cli.labels.reading import read as read_labels
 from dr_cli.photographs.crop import Preprocessing
+from dr_cli.ranks import ALONE, Ranks
 from dr_cli.runs import FURTHER
 from dr_cli.sample import named
 from dr_cli.scoring.both_eyes import find_fellows
@@ -44,6 +45,7 @@ class Plan:
     fold: int | None = None  # the one that is held out, from 1
     drawn_start: Start | None = None  # of --start drawn
     start: dict[str, int] | None = None  # what --weights has seen of it: see `runs.RunConfig.start`
+    ranks: Ranks = ALONE  # the processes that train this network
 
     def placed(self, split: str) -> NDArray[np.int64]:
         """Which rows of `dataset` were placed in a split, ascending; with `--val test` val is
@@ -82,9 +84,10 @@ class Plan:
     @property
     def steps(self) -> int:
         """Steps of an epoch, whether begun or gone on with; a last single photograph takes none:
-        it has no batch statistics."""
+        it has no batch statistics; nor do fewer than there are processes, which could not share
+        them."""
         whole, rest = divmod(len(self.placed("train")), self.batch_size)
-        return max(1, whole + (rest > 1))
+        return max(1, whole + (rest >= max(2, self.ranks.count)))
 
     def check_lost(self) -> None:
         """Raises DrError where more photographs became unreadable than --max-bad allows."""

@@ -7,6 +7,7 @@ import dataclasses
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,22 @@ import pandas as pd
 
 from dr_cli import words
 from dr_cli.device import choose
-from dr_cli.errors import DivergedError, DrError, UsageError, WriteError
+from dr_cli.errors import DivergedError, DrError, PartedError, UsageError, WriteError
 from dr_cli.events import NOTHING, Observer
 from dr_cli.labels import reading
 from dr_cli.labels.columns import Columns
 from dr_cli.labels.reading import Labels
 from dr_cli.photographs import cache
-from dr_cli.runs import Run, RunConfig, check_name, counted_split, new_run, runs_folder
+from dr_cli.ranks import ALONE, TIMEOUT, Ranks
+from dr_cli.runs import (
+    Run,
+    RunConfig,
+    check_name,
+    counted_split,
+    find_launched,
+    new_run,
+    runs_folder,
+)
 from dr_cli.sample import drawn_set, named
 from dr_cli.training import audit, crossval, saved, teacher, trainer
 from dr_cli.training.config import BEFORE, TrainConfig, number
@@ -43,6 +53,19 @@ class Setting:
     """Photographs decoded at once; None is every core."""
     profile: bool = False
     """Whether the observer is told at the end where the time went."""
+    timeout: float = TIMEOUT
+    """Seconds for which one of several processes waits for the others within a step."""
+
+    @contextmanager
+    def together(self, observer: Observer) -> Iterator[tuple[Ranks, Observer]]:
+        """This process's place among those that torchrun started, for a block in which they hear
+        each other; and who is told, which is the first one's observer alone."""
+        ranks = Ranks.of_environment()
+        with ranks.joined(choose(self.device, self.precision).device, self.timeout):
+            if not ranks.alone:
+                observer = observer if ranks.first else NOTHING
+                observer.note(f"{ranks.count} processes, {ranks.beside} on this machine")
+            yield ranks, observer
 
     def read(self, data: Path | str | None, observer: Observer) -> Labels:
         """The labels of a data set, of the default one where None is given."""
@@ -55,18 +78,30 @@ class Setting:
         labels: Labels,
         observer: Observer,
         *,
+        ranks: Ranks = ALONE,
         cache: bool = True,
         begun: pd.DataFrame | None = None,
+        start: bool = True,
     ) -> list[Plan]:
-        """See `make_plans`; device and precision are what they come to on this machine."""
-        found, workers = choose(self.device, self.precision), self.workers
-        return make_plans(
-            config, labels, found, workers=workers, cache=cache, begun=begun, observer=observer
-        )
+        """See `make_plans`; device and precision are what they come to on this machine. start:
+        whether a drawn start is made, too, where --start drawn asks for one.
 
-    def take_start(self, plan: Plan, observer: Observer) -> Plan:
-        """The plan with its drawn start, where --start drawn asks for one; made on the first use
-        of an architecture and a way of the pixels."""
+        Several processes train one network together; of folds and seeds each its own alone.
+        """
+        found, workers = choose(self.device, self.precision), self.workers
+
+        def make() -> list[Plan]:
+            plans = make_plans(
+                config, labels, found, workers=workers, cache=cache, begun=begun, observer=observer
+            )
+            return [self._take_start(plan, observer) for plan in plans] if start else plans
+
+        plans = ranks.in_turn(make)
+        return plans if plans[0].member else [dataclasses.replace(plans[0], ranks=ranks)]
+
+    def _take_start(self, plan: Plan, observer: Observer) -> Plan:
+        """The plan with its drawn start; made on the first use of an architecture and a way of the
+        pixels."""
         if plan.config.start != "drawn":
             return plan
         way, arch = plan.dataset.preprocessing, plan.config.arch
@@ -96,33 +131,56 @@ def train(
     stands there. Raises UsageError for options, names or data that cannot be, before a folder is
     made; DrError where training fails (memory, a loss that is no number).
 
+    Started by torchrun, all processes train the one run together: each has a share of every batch,
+    and of several folds or seeds whole ones. The first one alone tells the observer and writes.
+    Where torchrun starts them again, they go on from the run's last.pt.
+
         run = train("photographs/", TrainConfig(arch="resnet18", epochs=10, size=256))
         print(run.folder, run.summary()["test"]["qwk"]["value"])
     """
     # What can fail at once fails before photographs are decoded and a folder is made for nothing.
-    _refuse_ranks()
     _refuse_early(config, setting)
     folder = runs_folder() if runs is None else Path(runs)
-    check_name(folder, name)
+    with setting.together(observer) as (ranks, told):
+        find = partial(find_launched, folder, ranks.launch)
+        if ranks.restarted and (begun := ranks.from_first(find)):
+            over = ranks.from_first(lambda: begun.finished)
+            return begun if over else _resume(begun, setting, ranks, told)
+        ranks.from_first(lambda: check_name(folder, name))
+        return _train(data, config, setting, folder, name, ranks, told)
+
+
+def _train(
+    data: Path | str | None,
+    config: TrainConfig,
+    setting: Setting,
+    folder: Path,
+    name: str | None,
+    ranks: Ranks,
+    observer: Observer,
+) -> Run:
     # A drawn start is made later: it depends on the size.
-    network = None if config.start == "drawn" else trainer.start_network(config, observer)
-    plans = setting.plan(config, setting.read(data, observer), observer)
-    plans = [setting.take_start(plan, observer) for plan in plans]
+    network = None
+    if config.start != "drawn":
+        network = ranks.in_turn(lambda: trainer.start_network(config, observer))
+    labels = ranks.in_turn(lambda: setting.read(data, observer))
+    plans = setting.plan(config, labels, observer, ranks=ranks)
     first = plans[0]
     if first.fold is None:
         for problem in audit.problems(_describe(first)):
             observer.warning(problem)
     made = dataclasses.replace(trainer.describe_run(first), fold=None, member=None)
-    run = new_run(folder, name, default_name(config), made)
-    with _at_work(run):
+    launch = None if ranks.alone else ranks.launch
+    run = ranks.from_first(lambda: new_run(folder, name, default_name(config), made, launch))
+    with _at_work(run, ranks):
         observer.run(run)
         if first.member:
-            _fill_members(run, plans, setting, observer)
+            _fill_members(run, plans, setting, ranks, observer)
         else:
             trainer.fill_run(
                 first, run, network=network, profile=setting.profile, observer=observer
             )
-    _warn_of_findings(run, observer)
+    _warn_of_findings(run, ranks, observer)
     return run
 
 
@@ -143,14 +201,24 @@ def resume(
     config.json says so. Raises UsageError where the run is finished, another process trains it, or
     its data are others now.
     """
-    _refuse_ranks()
-    run = Run(Path(folder))
-    made = run.config()
-    with _at_work(run):
-        given = {"max_bad": max_bad, "lr": lr}
-        changes = {name: value for name, value in given.items() if value is not None}
-        _go_on(run, made, setting, epochs, changes, observer)
-    _warn_of_findings(run, observer)
+    given = {"max_bad": max_bad, "lr": lr}
+    changes = {name: value for name, value in given.items() if value is not None}
+    with setting.together(observer) as (ranks, told):
+        return _resume(Run(Path(folder)), setting, ranks, told, epochs, changes)
+
+
+def _resume(
+    run: Run,
+    setting: Setting,
+    ranks: Ranks,
+    observer: Observer,
+    epochs: int | None = None,
+    changes: Mapping[str, Any] = {},
+) -> Run:
+    made = ranks.from_first(run.config)
+    with _at_work(run, ranks):
+        _go_on(run, made, setting, epochs, changes, ranks, observer)
+    _warn_of_findings(run, ranks, observer)
     return run
 
 
@@ -160,6 +228,7 @@ def _go_on(
     setting: Setting,
     epochs: int | None,
     changes: Mapping[str, Any],
+    ranks: Ranks,
     observer: Observer,
 ) -> None:
     if made.fold is not None or made.member:
@@ -175,35 +244,29 @@ def _go_on(
     # The run's own precision, unless a person asks for another.
     if setting.precision == "auto" and choose(setting.device).precision != made.precision:
         setting = dataclasses.replace(setting, precision=made.precision)
-    labels = setting.read(Path(made.data.source), observer)
+    labels = ranks.in_turn(lambda: setting.read(Path(made.data.source), observer))
     _check_data(run, made, labels)
     if config.folds or config.seeds:
-        kind = "a cross-validation" if config.folds else "a run of several seeds"
-        if epochs is not None:
-            raise UsageError(f"--epochs cannot extend {kind}: train a new one")
-        if "lr" in changes:
-            raise UsageError(f"--lr cannot change {kind}, whose parts it compares: train a new one")
-        if run.finished:
-            there = f"{config.folds} folds" if config.folds else f"{config.seeds} seeds"
-            raise UsageError(f"{run.folder} is finished: all {there} are there")
+        _check_members(run, config, epochs, changes)
         members = [Run(run.folder / f"seed-{seed}") for seed in config.list_seeds()]
         begun = next((b for b in map(_read_splits, members) if b is not None), None)
-        plans = setting.plan(config, labels, observer, begun=begun)
-        plans = [setting.take_start(plan, observer) for plan in plans]
+        plans = setting.plan(config, labels, observer, ranks=ranks, begun=begun)
         for plan in plans:
             _check_splits(Run(run.folder / str(plan.member)), plan)
         observer.run(run)
-        _fill_members(run, plans, setting, observer)
+        _fill_members(run, plans, setting, ranks, observer)
         return
-    state = _read_state(run)
+    state = ranks.from_first(lambda: _read_state(run))
     done = len(state["rows"]) if state else 0
-    config = _extend(run, config, epochs, done)
-    drawn = config.start == "drawn"
-    network = None if state or drawn else trainer.start_network(config, observer)
-    plan = setting.plan(config, labels, observer, begun=_read_splits(run))[0]
-    plan = plan if state else setting.take_start(plan, observer)
-    run["summary.json"].unlink(missing_ok=True)  # not finished any more
-    run.write_config(_tell_changes(made, before if state else config, plan, done))
+    config = ranks.from_first(lambda: _extend(run, config, epochs, done))
+    network = None
+    if not state and config.start != "drawn":
+        network = ranks.in_turn(lambda: trainer.start_network(config, observer))
+    begun = ranks.from_first(lambda: _read_splits(run))
+    plan = setting.plan(config, labels, observer, ranks=ranks, begun=begun, start=not state)[0]
+    if ranks.first:
+        run["summary.json"].unlink(missing_ok=True)  # not finished any more
+        run.write_config(_tell_changes(made, before if state else config, plan, done))
     observer.run(run)
     observer.note(
         f"going on with {run.folder} after {words.count(done, 'epoch')}"
@@ -212,6 +275,20 @@ def _go_on(
     )
     profile = setting.profile
     trainer.fill_run(plan, run, network=network, state=state, profile=profile, observer=observer)
+
+
+def _check_members(
+    run: Run, config: TrainConfig, epochs: int | None, changes: Mapping[str, Any]
+) -> None:
+    """Raises UsageError for what a run made of runs cannot be told when it goes on."""
+    kind = "a cross-validation" if config.folds else "a run of several seeds"
+    if epochs is not None:
+        raise UsageError(f"--epochs cannot extend {kind}: train a new one")
+    if "lr" in changes:
+        raise UsageError(f"--lr cannot change {kind}, whose parts it compares: train a new one")
+    if run.finished:
+        there = f"{config.folds} folds" if config.folds else f"{config.seeds} seeds"
+        raise UsageError(f"{run.folder} is finished: all {there} are there")
 
 
 def _tell_changes(made: RunConfig, before: TrainConfig, plan: Plan, done: int) -> RunConfig:
@@ -242,13 +319,14 @@ def dry_run(
     The record of `dr train --dry-run --format json`: `audit.describe`'s and `plan`, which is None
     where not one image is there.
     """
-    _refuse_ranks()
+    if not (ranks := Ranks.of_environment()).alone:
+        raise UsageError(f"--dry-run is one process's, but torchrun started {ranks.count}")
     _refuse_early(config, setting)
     labels = setting.read(data, observer)
     if not labels.images_found:
         seen = audit.inspect(labels)
         return audit.describe(labels, assign_splits(config, labels, seen), seen) | {"plan": None}
-    plan = setting.plan(config, labels, observer, cache=False)[0]
+    plan = setting.plan(config, labels, observer, cache=False, start=False)[0]
     if plan.processor.warning:
         observer.warning(plan.processor.warning)
     return _describe(plan) | {"plan": trainer.estimate_run(plan, observer=observer)}
@@ -279,8 +357,12 @@ def default_name(config: TrainConfig) -> str:
 
 
 @contextmanager
-def _at_work(run: Run) -> Iterator[None]:
-    """See `Run.hold`; where the disk is full, what was saved is there to go on with."""
+def _at_work(run: Run, ranks: Ranks) -> Iterator[None]:
+    """See `Run.hold`; where the disk is full, what was saved is there to go on with. Of several
+    processes the first one holds it."""
+    if not ranks.first:
+        yield
+        return
     try:
         with run.hold():
             yield
@@ -291,6 +373,10 @@ def _at_work(run: Run) -> Iterator[None]:
             raise DrError(f"{error}; once it can be, {run.tell_way_on()}") from error
         if isinstance(error, DivergedError):
             raise DrError(f"{error}{_tell_slower_way(run)}") from error
+        raise
+    except RuntimeError as error:
+        if isinstance(known := ranks.explain(error), PartedError):
+            raise PartedError(f"{known}; {run.tell_way_on()}") from error
         raise
 
 
@@ -305,12 +391,17 @@ def _describe(plan: Plan) -> dict[str, Any]:
     return audit.describe(plan.labels, plan.table, plan.inspection)
 
 
-def _fill_members(run: Run, plans: Sequence[Plan], setting: Setting, observer: Observer) -> None:
-    """Trains the folds or seeds that are not finished, then reads them as one run."""
+def _fill_members(
+    run: Run, plans: Sequence[Plan], setting: Setting, ranks: Ranks, observer: Observer
+) -> None:
+    """Trains the folds or seeds that are not finished, then reads them as one run. Several
+    processes train them side by side, each alone."""
     members = [Run(run.folder / str(plan.member)) for plan in plans]
-    for place, (plan, member) in enumerate(zip(plans, members, strict=True), start=1):
-        if member.finished:
-            continue
+    left = [one for one in enumerate(zip(plans, members, strict=True), 1) if not one[1][1].finished]
+    ranks.wait()  # all see what is left before one begins
+    if not ranks.alone:
+        observer.note(f"{len(left)} to train, side by side: those of the first process are shown")
+    for place, (plan, member) in ranks.every(left):
         kind = "fold" if plan.fold else "seed"
         which = "" if plan.fold else f": {plan.config.seed}"
         observer.note(f"{kind} {place} of {len(plans)}{which}")
@@ -318,6 +409,9 @@ def _fill_members(run: Run, plans: Sequence[Plan], setting: Setting, observer: O
         member.folder.mkdir(exist_ok=True)
         member.write_config(trainer.describe_run(plan))
         trainer.fill_run(plan, member, state=state, profile=setting.profile, observer=observer)
+    ranks.wait()
+    if not ranks.first:
+        return
     observer.progress(trainer.FINDING, 0, None)
     if plans[0].fold:
         crossval.pool(run, members)
@@ -325,8 +419,10 @@ def _fill_members(run: Run, plans: Sequence[Plan], setting: Setting, observer: O
         crossval.average(run, members)
 
 
-def _warn_of_findings(run: Run, observer: Observer) -> None:
+def _warn_of_findings(run: Run, ranks: Ranks, observer: Observer) -> None:
     """Tells what spoils the figures of the split that counts."""
+    if not ranks.first:  # which are not there yet
+        return
     summary = run.summary()
     for text in summary[counted_split(summary)]["warnings"]:
         observer.warning(text)
@@ -393,9 +489,3 @@ def _refuse_early(config: TrainConfig, setting: Setting) -> None:
         raise UsageError(
             f"--val {config.val}: no such folder or table; or give a fraction, or test"
         )
-
-
-def _refuse_ranks() -> None:
-    """Raises UsageError where torchrun has started several processes: each would train a run."""
-    if (count := os.environ.get("WORLD_SIZE") or "1") != "1":
-        raise UsageError(f"torchrun started {count} processes, but a run is one: leave it out")

@@ -64,7 +64,7 @@ def fill_run(
     learner = Learner(network, plan, profile, observer)
     if state is not None:
         learner.load(state)
-    else:
+    elif plan.ranks.first:
         write_splits(plan, run)
         run.write_hashes(plan.inspection.hashes, duplicates.VERSION)
     observer.plan(outline(plan))
@@ -79,7 +79,8 @@ def fill_run(
         _train_epochs(plan, run, learner, observer)
         summary = _end(plan, run, learner, observer)
     finally:
-        _tell_lost(plan, run, observer)
+        if plan.ranks.first:
+            _tell_lost(plan, run, observer)
     if profile:
         observer.note("\n".join(["where the time went:", *learner.clock.lines()]))
     return summary
@@ -124,8 +125,9 @@ def _train_epochs(plan: Plan, run: runs.Run, learner: Learner, observer: Observe
     """Epochs until the learner is done, each saved; a signal is heard where nothing is lost."""
 
     def keep() -> None:
-        with whole(run["last.pt"]) as aside:
-            torch.save(learner.state(), aside)
+        if plan.ranks.first:
+            with whole(run["last.pt"]) as aside:
+                torch.save(learner.state(), aside)
 
     while not learner.done:
         with deferred():
@@ -135,10 +137,12 @@ def _train_epochs(plan: Plan, run: runs.Run, learner: Learner, observer: Observe
                 keep()
                 raise
             with learner.clock("saving"):
-                if epoch.best:
+                if epoch.best and plan.ranks.first:
                     save_model(run, plan, epoch.network, learner.best_epoch)
-                write_csv(run["metrics.csv"], runs.METRICS, learner.rows)
+                if plan.ranks.first:
+                    write_csv(run["metrics.csv"], runs.METRICS, learner.rows)
                 keep()
+            learner.hear()
             observer.epoch(epoch.row, epoch.best)
 
 
@@ -261,16 +265,20 @@ def save_model(
 def finish_run(
     plan: Plan, run: runs.Run, learner: Learner, observer: Observer = NOTHING
 ) -> dict[str, Any]:
-    """The best epoch's weights calibrated, its predictions, their record and figures."""
+    """The best epoch's weights calibrated, its predictions, their record and figures. Of several
+    processes the first one finishes alone, once all have predicted their share."""
 
     def watch(split: str, done: int, total: int) -> None:
         observer.progress(f"best epoch, {split}", done, total)
 
-    tensors, _ = runs.read_model(run[runs.MODEL])
     network = learner.network
-    network.load_state_dict(tensors)
+    if plan.ranks.first:
+        network.load_state_dict(runs.read_model(run[runs.MODEL])[0])
+    plan.ranks.align(network)
     with learner.clock("evaluation"):
         logits = predict_splits(network, plan, learner.micro_batch, watch)
+    if not plan.ranks.first:
+        return {}
     observer.progress(FINDING, 0, None)
     calibration = Calibration()
     if "val" in logits:
@@ -385,8 +393,8 @@ def estimate_run(
     }
 
 
-def _take_step(learner: Learner, *batch: Tensor) -> None:
-    learner.step(1, *batch)[0].item()  # which waits for a GPU
+def _take_step(learner: Learner, pixels: Tensor, grade: Tensor, index: Tensor) -> None:
+    learner.step(1, pixels, grade, index)[0].item()  # which waits for a GPU
 
 
 def _time(work: Callable[[], Any]) -> float:
