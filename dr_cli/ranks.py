@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import torch
 
 T = TypeVar("T")
+S = TypeVar("S", "np.ndarray[Any, Any]", list[Any])
 _patient: list[Any] = []  # within `joined` the process group for what may take long
 TIMEOUT = 300.0  # seconds for which a process waits for the others within a step
 _LONG = timedelta(days=7)  # for whoever makes the cache, or trains more folds than the others
@@ -50,10 +51,10 @@ class Ranks:
         told = [os.environ.get(name) or "" for name in names]
         if told[1] in ("", "1"):
             return cls()
-        if not all(map(str.isdigit, told)):
+        if missing := [name for name, text in zip(names, told, strict=True) if not text.isdigit()]:
             raise UsageError(
-                f"WORLD_SIZE is {told[1]}, but {names[told.index('')] if '' in told else names} "
-                "does not say which process this is: start them with torchrun"
+                f"WORLD_SIZE is {told[1]}, but {missing[0]} does not say which process this is: "
+                "start them with torchrun"
             )
         return cls(*(int(text) for text in told))
 
@@ -84,17 +85,22 @@ class Ranks:
 
         where = f"cuda:{self.local}" if device.type == "cuda" else None
         backend = "cpu:gloo,cuda:nccl" if where else "gloo"
-        store, _, _ = next(dist.rendezvous("env://"))
+        shared, _, _ = next(dist.rendezvous("env://"))
+        # torchrun's own store outlives a restart, and with it what the dead have left there: gloo
+        # then waited for them without end.
+        store = dist.PrefixStore(f"dr/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", shared)
         try:
             dist.init_process_group(
                 backend,
-                store=dist.PrefixStore("dr", store),
+                store=store,
                 rank=self.rank,
                 world_size=self.count,
                 timeout=timedelta(seconds=seconds),
             )
             _patient.append(dist.new_group(backend="gloo", timeout=_LONG))
             yield
+        except GeneratorExit:  # no error: who reads has enough
+            raise
         except BaseException as error:
             known = self.explain(error)
             known.spoken = not self._may_say(store, known)  # type: ignore[attr-defined]
@@ -124,8 +130,8 @@ class Ranks:
                 if not self.first:
                     return False
                 time.sleep(GRACE)
-                return store.add("dr/said", 0) == 0
-            return store.add("dr/said", 1) == 1
+                return store.add("said", 0) == 0
+            return store.add("said", 1) == 1
         return self.first
 
     # -- what they say to each other, within `joined`; all must call the same in the same order
@@ -190,12 +196,10 @@ class Ranks:
 
     # -- who does what
 
-    def share(self, items: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
-        """This process's part of an array: one stretch of it, those of all in order of rank."""
-        if self.alone:
-            return items
-        bounds = [len(items) * rank // self.count for rank in (self.rank, self.rank + 1)]
-        return items[bounds[0] : bounds[1]]
+    def share(self, items: S) -> S:
+        """This process's part of an array or list: one stretch, those of all in order of rank."""
+        begin, end = (len(items) * rank // self.count for rank in (self.rank, self.rank + 1))
+        return items[begin:end]
 
     def every(self, items: Sequence[T]) -> Sequence[T]:
         """This process's of some whole tasks: every `count`-th."""

@@ -98,12 +98,6 @@ def test_a_name_that_is_taken_is_refused_before_anything_is_read(world):
         train(folder / "nowhere", name="one", runs=folder / "runs")
 
 
-def test_torchrun_is_refused_in_a_line(world, monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(UsageError, match="torchrun started 2 processes"):
-        train(world[0] / "photographs", runs=world[0] / "runs")
-
-
 def test_a_run_grades_and_its_parts_work_alone(world):
     folder, run, _ = world
     table = run.splits()

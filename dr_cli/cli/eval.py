@@ -12,6 +12,7 @@ from dr_cli.cli import asked, options, scorecard, tables
 from dr_cli.cli.console import Console
 from dr_cli.errors import DrError
 from dr_cli.events import Observer
+from dr_cli.ranks import Ranks
 from dr_cli.writing import to_json, write_json
 
 EXAMPLES = """dr eval runs/resnet18                      # its test images
@@ -65,7 +66,8 @@ def command(
         "split": split, "bootstrap": bootstrap, "by": by, "layout": layout, "columns": columns,
         "prevalences": asked.read_prevalences(prevalence),
     }  # fmt: skip
-    with Console(quiet) as console:
+    ranks = Ranks.of_environment()
+    with Console(quiet, mute=not ranks.first) as console:
         if predictions is not None:
             record = score_table(predictions, labels, operating_point, cut, console, **how)
         else:
@@ -77,15 +79,16 @@ def command(
             )  # fmt: skip
         for warning in record["warnings"]:
             console.warning(warning)
-    if out is not None:
+    if out is not None and ranks.first:
         _write(record, out)
-    with tables.while_read():
-        if card:
-            assert run is not None
-            _print_card(run, record, data is not None)
-        else:
-            say = _print_checklist if checklist else _print
-            say(record, form or ("table" if sys.stdout.isatty() else "json"))
+    if ranks.first:
+        with tables.while_read():
+            if card:
+                assert run is not None
+                _print_card(run, record, data is not None)
+            else:
+                say = _print_checklist if checklist else _print
+                say(record, form or ("table" if sys.stdout.isatty() else "json"))
     _judge(record, limits)
 
 

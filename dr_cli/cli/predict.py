@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -16,6 +17,7 @@ from dr_cli.cli.rows import Tally, print_records
 from dr_cli.cli.tables import while_read
 from dr_cli.errors import DrError, UsageError
 from dr_cli.events import NOTHING, Observer
+from dr_cli.ranks import ALONE, Ranks
 from dr_cli.runs import Run, counted_split, find_newest_run, read_record
 
 if TYPE_CHECKING:
@@ -142,7 +144,10 @@ def command(
     whose = _find_owners(pair, labels, image_column, patient_column, resume)
     begun = Begun.read(resume) if resume else None
     tally, passed = Tally(), Passed()
-    with Console(quiet) as console:
+    ranks = Ranks.of_environment()
+    if pair and not ranks.alone:
+        raise UsageError(f"--pair is one process's, but torchrun started {ranks.count}")
+    with Console(quiet, mute=not ranks.first) as console:
         sources = run or [find_newest_run().folder]
         listed = list_photographs(names, nul, passed)
         photographs = mind_drawn(listed, sources, bool(run), console)
@@ -150,8 +155,11 @@ def command(
         records = predict(
             photographs, sources, device=device, precision=precision, batch_size=batch_size,
             workers=workers, tta=tta, explain=explain, max_pixels=max_pixels, timeout=timeout,
-            begun=begun, observer=console, pair=whose,
+            begun=begun, observer=console, pair=whose, ranks=ranks,
         )  # fmt: skip
+        if not ranks.first:  # what it grades is the first one's to tell
+            list(records)
+            return
         hidden = begun is not None or not sys.stdout.isatty()
         watched = _watch(records, tally, sources, console, hidden)
         try:
@@ -259,9 +267,12 @@ def predict(
     tta: bool = False,
     begun: Begun | None = None,
     observer: Observer = NOTHING,
+    ranks: Ranks = ALONE,
     **how: Any,
 ) -> Iterator[Record]:
     """A record a photograph, as they are known, by the mean of the runs `sources`.
+
+    ranks: the processes that grade them together: the first one has all records.
 
     max_pixels, timeout: see `decoding.limit_pixels`, `limit_seconds`. begun: its rows' photographs
     are passed over. how: what `Grader.predict` takes besides. Raises UsageError at once where a run
@@ -283,7 +294,12 @@ def predict(
         photographs = begun.pass_over(photographs)
     if tta and any(member.calibration != Calibration() for member in grader.members):
         observer.warning(UNTRIED)
-    return grader.predict(photographs, tta=tta, **how)
+    if ranks.alone:
+        return grader.predict(photographs, tta=tta, **how)
+    from dr_cli.network.rounds import in_rounds
+
+    size = how.get("batch_size") or grader.processor.inference_batch
+    return in_rounds(partial(grader.predict, tta=tta, **how), photographs, size, ranks)
 
 
 def mind_drawn(

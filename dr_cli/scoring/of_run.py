@@ -15,6 +15,7 @@ from dr_cli.errors import UsageError
 from dr_cli.events import NOTHING, Observer
 from dr_cli.grades import DECISIONS, UNTRIED, Calibration, name_decision
 from dr_cli.labels.layouts import SPLITS
+from dr_cli.ranks import Ranks
 from dr_cli.runs import Run
 from dr_cli.sample.mark import is_drawn
 from dr_cli.scoring import calibration, overlap
@@ -107,7 +108,8 @@ def evaluate(
     them. tta: the mean over eight views.
 
     The record is a dict that goes into JSON as it is, and that a notebook shows as tables; README
-    names its fields. Rates, AUC, ECE and probabilities
+    names its fields. Started by torchrun, each process grades a share of data's photographs, and
+    all know the whole record. Rates, AUC, ECE and probabilities
     are in [0, 1], kappa in [-1, 1], mean_absolute_error in grades, nll in nats. Raises UsageError
     where run is not finished, has no such split or column, or data cannot be scored.
     """
@@ -119,9 +121,15 @@ def evaluate(
 
     data, chosen = Path(data), recalibrate(run, rules)
     grader = Grader.load(run.folder, device=device, precision=precision)
-    read = _read_data(run, data, layout, columns or {}, observer)
-    rows, context = _choose_rows(run, read, split, data, workers, observer)
-    seen, probabilities = _grade_rows(grader, read, rows, workers, batch_size, tta, observer)
+    ranks = Ranks.of_environment()
+    with ranks.joined(grader.processor.device):
+        read = ranks.in_turn(lambda: _read_data(run, data, layout, columns or {}, observer))
+        rows, context = ranks.in_turn(
+            lambda: _choose_rows(run, read, split, data, workers, observer)
+        )
+        seen, probabilities = _grade_rows(
+            grader, read, rows, workers, batch_size, tta, ranks, observer
+        )
     failed, untried = context.failed + len(rows) - len(seen), [UNTRIED] if tta else []
     decisions = _decide_each(run, lambda rules, one: tabulate(seen, probabilities, one))
     context = replace(
@@ -326,20 +334,28 @@ def _grade_rows(
     workers: int | None,
     batch_size: int | None,
     tta: bool,
+    ranks: Ranks,
     observer: Observer,
 ) -> tuple["pd.DataFrame", NDArray[np.float64]]:
-    """The rows whose photographs can be read, with `gradable`, and their probabilities [N, 5]."""
+    """The rows whose photographs can be read, with `gradable`, and their probabilities [N, 5].
+    Each process grades its share of them."""
     from dr_cli.dataset.dataset import FundusDataset
     from dr_cli.dataset.feeding import batches
 
     paths, grades, way = rows["path"], rows["grade"], grader.preprocessing
-    dataset = FundusDataset(read.root, paths, grades, way, observer=observer, workers=workers)
-    good = dataset.readable
-    probabilities = grader.probabilities(
+    dataset = ranks.in_turn(
+        lambda: FundusDataset(read.root, paths, grades, way, observer=observer, workers=workers)
+    )
+    good = ranks.share(dataset.readable)
+    own = grader.probabilities(
         batches(dataset, good, batch_size or grader.processor.inference_batch),
         lambda done: observer.progress("photographs graded", done, len(good)),
         tta,
     )
+    found = ranks.gather((own, dataset.reasons))
+    for _, reasons in found:
+        dataset.hear_failed(reasons)
+    probabilities = np.concatenate([each for each, _ in found])
     for path, reason in dataset.failed:
         observer.warning(f"{path}: {reason}")
     return dataset.mark_gradable(rows).iloc[dataset.readable], probabilities

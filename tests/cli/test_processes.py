@@ -1,0 +1,101 @@
+"""Several processes on one training, evaluation or prediction, as a person starts them."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.builders.program import dr
+
+ENV = os.environ | {"OMP_NUM_THREADS": "1"}
+TORCHRUN = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "--", "dr_cli")
+
+
+def program(*arguments, **options):
+    command = [sys.executable, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, **options)
+
+
+def find_process(variable: str, folder: Path) -> int | None:
+    """The one with this variable in its environment that trains into `folder`."""
+    wanted = {variable.encode(), f"DR_RUNS={folder}".encode()}
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if wanted <= set((process / "environ").read_bytes().split(b"\0")):
+                return int(process.name)
+    return None
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="processes are found in /proc")
+def test_a_process_that_is_killed_is_started_again_and_the_one_run_goes_on(world, tmp_path):
+    options = ("--size", 32, "--epochs", 4, "--batch-size", 8, "--name", "two")
+    command = ["train", world / "data", *options, "--processes", 2, "--max-restarts", 1]
+    runs = tmp_path / "runs"
+    with subprocess.Popen(
+        [sys.executable, "-m", "dr_cli", *map(str, command)],
+        env=ENV | {"DR_RUNS": str(runs)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as training:  # fmt: skip
+        while not (runs / "two" / "metrics.csv").exists():
+            assert training.poll() is None, training.communicate()
+            time.sleep(0.02)
+        second = find_process("RANK=1", runs)
+        assert second
+        os.kill(second, signal.SIGKILL)
+        said, told = training.communicate(timeout=300)
+    assert training.returncode == 0, told
+    assert said == f"{runs / 'two'}\n"
+    assert "going on with" in told
+    assert [path.name for path in runs.iterdir()] == ["two"]
+    epochs = (runs / "two" / "metrics.csv").read_text().splitlines()[1:]
+    assert [line.split(",")[0] for line in epochs] == ["1", "2", "3", "4"]
+    assert (runs / "two" / "summary.json").exists()
+
+
+def test_what_none_can_do_is_said_once():
+    done = program("-m", "dr_cli", "train", "/nowhere", "--processes", 2, env=ENV)
+    assert done.returncode == 2
+    assert done.stderr.count("no such folder") == 1
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("options", [("--max-restarts", 1), ("--rank-timeout", 0)])
+def test_an_option_of_several_processes_is_refused_where_there_is_one(options):
+    assert dr("train", *options).exit_code == 2
+
+
+def test_folds_are_trained_side_by_side(world, tmp_path):
+    options = ("--size", 32, "--epochs", 1, "--folds", 3, "--name", "three", "--processes", 2)
+    run = tmp_path / "three"
+    done = program("-m", "dr_cli", "train", world / "data", *options,
+                   env=ENV | {"DR_RUNS": str(tmp_path)})  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert [f"fold {k} of 3" in done.stderr for k in (1, 2, 3)] == [True, False, True]
+    assert sorted(path.parent.name for path in run.glob("*/summary.json")) == [
+        "fold-1", "fold-2", "fold-3",
+    ]  # fmt: skip
+    assert len((run / "predictions-test.csv").read_text().splitlines()) == 61
+
+
+def test_torchrun_shares_an_evaluation_out(world):
+    asked = ("eval", world / "runs" / "first", world / "data", "--split", "all", "--bootstrap", 0)
+    done = program(*TORCHRUN, *asked, env=ENV)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == dr(*asked).stdout
+    assert '"n": 60' in done.stdout
+
+
+def test_torchrun_shares_photographs_out_and_their_order_is_kept(world, tmp_path):
+    listed = sorted((world / "data").glob("*/*.jpeg"), key=lambda path: path.stem[::-1])
+    listed.insert(7, tmp_path / "absent.png")
+    names = "".join(f"{path}\n" for path in listed)
+    asked = ("predict", "-", "--run", world / "runs" / "first", "--batch-size", 2)
+    done = program(*TORCHRUN, *asked, input=names, env=ENV)
+    alone = dr(*asked, input=names)
+    assert alone.exit_code == 1
+    assert done.stdout == alone.stdout
+    assert done.stderr.count("1 of 61 inputs failed") == 1
