@@ -87,8 +87,10 @@ class Ranks:
         backend = "cpu:gloo,cuda:nccl" if where else "gloo"
         shared, _, _ = next(dist.rendezvous("env://"))
         # torchrun's own store outlives a restart, and with it what the dead have left there: gloo
-        # then waited for them without end.
-        store = dist.PrefixStore(f"dr/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", shared)
+        # then waited for them without end. Over several machines the count is not the same for
+        # all; there TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 makes a new store each time.
+        attempt = _count_restarts() if self.beside == self.count else 0
+        store = dist.PrefixStore(f"dr/{attempt}", shared)
         try:
             dist.init_process_group(
                 backend,
@@ -207,10 +209,10 @@ class Ranks:
 
     # -- torchrun's own doings
 
-    @property
-    def restarted(self) -> bool:
-        """Whether torchrun has started these processes again, after one of them died."""
-        return not self.alone and os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
+    def were_restarted(self) -> bool:
+        """Whether torchrun has started these processes again, after one of them died: on the
+        machine where that was it says so. Within `joined`."""
+        return any(count for (count,) in self.gather_numbers(_count_restarts()))
 
     @property
     def launch(self) -> str:
@@ -221,6 +223,10 @@ class Ranks:
 
 
 ALONE = Ranks()
+
+
+def _count_restarts() -> int:
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT") or 0)
 
 
 def is_spoken(error: BaseException) -> bool:

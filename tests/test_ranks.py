@@ -69,6 +69,7 @@ def work(data, folder):
         found = {
             "gathered": ranks.gather({"rank": ranks.rank}),
             "numbers": ranks.gather_numbers(ranks.rank, 7),
+            "again": ranks.were_restarted(),
             "first": ranks.from_first(lambda: f"of {ranks.rank}"),
             "turn": ranks.in_turn(time.monotonic),
             "every": list(ranks.every("abcde")),
@@ -113,6 +114,7 @@ def test_what_each_has_is_known_to_all(both):
     assert one["numbers"] == two["numbers"] == [[0, 7], [1, 7]]
     assert one["first"] == two["first"] == "of 0"
     assert one["turn"] < two["turn"]
+    assert not one["again"]
     assert (one["every"], two["every"]) == (["a", "c", "e"], ["b", "d"])
 
 

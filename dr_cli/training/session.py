@@ -143,7 +143,7 @@ def train(
     folder = runs_folder() if runs is None else Path(runs)
     with setting.together(observer) as (ranks, told):
         find = partial(find_launched, folder, ranks.launch)
-        if ranks.restarted and (begun := ranks.from_first(find)):
+        if ranks.were_restarted() and (begun := ranks.from_first(find)):
             over = ranks.from_first(lambda: begun.finished)
             return begun if over else _resume(begun, setting, ranks, told)
         ranks.from_first(lambda: check_name(folder, name))
