@@ -96,6 +96,8 @@ def _find(device: str) -> tuple[str, str, str | None]:
 def _take_gpu() -> int:
     """The number of this process's own. Raises UsageError where there are not enough."""
     ranks, there = Ranks.of_environment(), torch.cuda.device_count()
+    if ranks.alone:
+        return 0
     if ranks.beside > there:
         raise UsageError(f"{ranks.beside} processes, but {words.count(there, 'GPU')}: one each")
     torch.cuda.set_device(ranks.local)

@@ -218,7 +218,7 @@ class Learner:
             inputs = inputs.contiguous(memory_format=self.plan.processor.memory_format)
         while True:
             try:
-                loss, hits = self.add_gradients(inputs, grade, whole or len(inputs))
+                loss, hits = self.add_gradients(inputs, grade, whole)
                 break
             except (RuntimeError, MemoryError) as error:
                 if not machine.out_of_memory(error):
@@ -231,9 +231,12 @@ class Learner:
                 self.average.update(self.network)
         return loss, hits
 
-    def add_gradients(self, inputs: Tensor, grade: Tensor, whole: int) -> tuple[Tensor, Tensor]:
+    def add_gradients(
+        self, inputs: Tensor, grade: Tensor, whole: int | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Gradients of the batch's mean loss, in parts of `micro_batch`; loss and right answers.
         whole: see `step`."""
+        whole = whole or len(inputs)
         self.optimizer.zero_grad(set_to_none=True)
         sums = torch.zeros(2, device=self.device)
         for part, true in zip(

@@ -357,7 +357,7 @@ def default_name(config: TrainConfig) -> str:
 
 
 @contextmanager
-def _at_work(run: Run, ranks: Ranks) -> Iterator[None]:
+def _at_work(run: Run, ranks: Ranks = ALONE) -> Iterator[None]:
     """See `Run.hold`; where the disk is full, what was saved is there to go on with. Of several
     processes the first one holds it."""
     if not ranks.first:
