@@ -200,7 +200,8 @@ def test_no_option_is_praised_that_is_not_there():
         "--sets",
         "--cost",
         "--require-hashes",
-    }  # pip, benchmarks
+        "--nproc-per-node",
+    }  # pip, benchmarks, torchrun
     for flag in set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", README)) - of_others:
         assert re.search(rf"{flag}\b", known), flag
 
