@@ -98,7 +98,7 @@ class ColumnReader:
         if not (names != "").all():
             raise table.error(int(np.argmax(names == "")), image, "no image is named")
         graded = self._find_grades(image)
-        self._refuse_swallowed(image, graded)
+        _refuse_swallowed(table, image, graded, self.given.scale)
         grade, reason = self._read_grades(graded)
         rows = pd.DataFrame({"name": names.astype(object), "grade": grade, "patient": None})
         rows = rows.assign(eye=None, split=split, reason=reason)
@@ -117,26 +117,8 @@ class ColumnReader:
                 while name in rows or name in (*COLUMNS, "index"):
                     name += "_"
                 rows[name] = table.cells[column].astype(object)
-        self._mark_repeats(rows, image)
+        _mark_repeats(table, rows, image)
         return rows
-
-    def _refuse_swallowed(self, image: str, graded: Sequence[str]) -> None:
-        """A double quote that stands alone takes lines up to the next one into its cell, and their
-        rows would be lost in silence: UsageError."""
-        for column in self.table.columns:
-            cells = self.table.cells[column]
-            if "\n" not in "".join(cells):
-                continue  # a column of a million at once
-            for row in np.flatnonzero(cells.str.contains("\n", regex=False)):
-                if column in (image, *graded) or self._holds_row(cells.iloc[row], graded[0]):
-                    what = "more than one line in a cell: a double quote stands alone here"
-                    raise self.table.error(int(row), column, what)
-
-    def _holds_row(self, cell: str, graded: str) -> bool:
-        """Whether a line within a cell has a row's cells, and a grade where that stands."""
-        place, width = self.table.columns.index(graded), len(self.table.columns)
-        rows = (re.split(r"[,;\t|]", line) for line in cell.split("\n")[1:])
-        return any(len(r) >= width and self.given.scale.knows(r[place].strip(' "')) for r in rows)
 
     def _find(self, role: str) -> str | None:
         """The image, patient, eye or split column: the one a person named, else the first known."""
@@ -272,23 +254,44 @@ class ColumnReader:
         )
         return None
 
-    def _mark_repeats(self, rows: pd.DataFrame, image: str) -> None:
-        """A name that stands twice in one split of a table counts once; with two grades nobody
-        can say which is right, and the table is refused."""
-        graded = rows["reason"] != UNGRADED  # such a row beside a graded one says nothing
-        order = rows[graded.to_numpy(bool)].index.append(rows[~graded.to_numpy(bool)].index)
-        later = rows.loc[order].duplicated(["name", "split"]).reindex(rows.index)
-        if not later.any():
-            return
-        first = rows[graded].groupby(["name", "split"], dropna=False)["grade"].transform("first")
-        if (differ := rows["grade"][graded] != first).any():
-            two = int(differ.index[int(np.argmax(differ))])
-            alike = graded & (rows["name"] == rows["name"][two])
-            one = int(np.argmax(alike & (rows["grade"] != rows["grade"][two])))
-            numbers = self.table.rows
-            raise UsageError(
-                f"{self.table.path}, rows {numbers[one]} and {numbers[two]}, column '{image}':"
-                f" '{rows['name'][two]}' is graded {rows['grade'][one]} and {rows['grade'][two]};"
-                " keep one of them"
-            )
-        rows.loc[later & (rows["reason"].isna() | ~graded), "reason"] = REPEATED
+
+def _refuse_swallowed(table: Table, image: str, graded: Sequence[str], scale: Scale) -> None:
+    """A double quote that stands alone takes lines up to the next one into its cell, and their
+    rows would be lost in silence: UsageError."""
+    for column in table.columns:
+        cells = table.cells[column]
+        if "\n" not in "".join(cells):
+            continue  # a column of a million at once
+        for row in np.flatnonzero(cells.str.contains("\n", regex=False)):
+            if column in (image, *graded) or _holds_row(table, cells.iloc[row], graded[0], scale):
+                what = "more than one line in a cell: a double quote stands alone here"
+                raise table.error(int(row), column, what)
+
+
+def _holds_row(table: Table, cell: str, graded: str, scale: Scale) -> bool:
+    """Whether a line within a cell has a row's cells, and a grade where that stands."""
+    place, width = table.columns.index(graded), len(table.columns)
+    rows = (re.split(r"[,;\t|]", line) for line in cell.split("\n")[1:])
+    return any(len(r) >= width and scale.knows(r[place].strip(' "')) for r in rows)
+
+
+def _mark_repeats(table: Table, rows: pd.DataFrame, image: str) -> None:
+    """A name that stands twice in one split of a table counts once; with two grades nobody
+    can say which is right, and the table is refused."""
+    graded = rows["reason"] != UNGRADED  # such a row beside a graded one says nothing
+    order = rows[graded.to_numpy(bool)].index.append(rows[~graded.to_numpy(bool)].index)
+    later = rows.loc[order].duplicated(["name", "split"]).reindex(rows.index)
+    if not later.any():
+        return
+    first = rows[graded].groupby(["name", "split"], dropna=False)["grade"].transform("first")
+    if (differ := rows["grade"][graded] != first).any():
+        two = int(differ.index[int(np.argmax(differ))])
+        alike = graded & (rows["name"] == rows["name"][two])
+        one = int(np.argmax(alike & (rows["grade"] != rows["grade"][two])))
+        numbers = table.rows
+        raise UsageError(
+            f"{table.path}, rows {numbers[one]} and {numbers[two]}, column '{image}':"
+            f" '{rows['name'][two]}' is graded {rows['grade'][one]} and {rows['grade'][two]};"
+            " keep one of them"
+        )
+    rows.loc[later & (rows["reason"].isna() | ~graded), "reason"] = REPEATED
