@@ -117,32 +117,32 @@ _CONTENT = np.dtype([("place", "V16"), ("content", "V16")])
 
 
 def contents(
-    root: Path, paths: Sequence[str], workers: int, observer: Observer = NOTHING
+    root: Path,
+    paths: Sequence[str],
+    places: Sequence[bytes | None],
+    workers: int,
+    observer: Observer = NOTHING,
 ) -> list[bytes | None]:
     """16 bytes a photograph that tell what its file holds, wherever that lies; None where it cannot
     be read. Files not seen before at this place, with this size and time of change, are read.
 
-    paths: relative to root, as `decode` takes them.
+    paths: relative to root, as `decode` takes them; places: their `keys`.
     """
-    files = list(dict.fromkeys(map(packed.file_of, paths)))
-    places = dict(zip(files, keys(root, files), strict=True))
     memo = folder() / "contents" / f"{digest(str(root.resolve()), 8).hex()}.npy"
     known = _recall(memo)
-    unread = [file for file, place in places.items() if place and place not in known]
-    tell = partial(observer.progress, "reading photographs", total=len(unread))
-    with closing(spread(partial(digest_file, root), unread, workers, progress=tell)) as digests:
-        for file, read in zip(unread, digests, strict=True):
-            if (place := places[file]) and (content := read.result()):
-                known[place] = content
-    if unread:
+    new = [(path, p) for path, p in zip(paths, places, strict=True) if p and p not in known]
+    files = list(dict.fromkeys(packed.file_of(path) for path, _ in new))
+    tell = partial(observer.progress, "reading photographs", total=len(files))
+    with closing(spread(partial(digest_file, root), files, workers, progress=tell)) as digests:
+        read = {file: one.result() for file, one in zip(files, digests, strict=True)}
+    for path, place in new:
+        content = read[packed.file_of(path)]
+        if content and keys(root, [path]) == [place]:  # else it changed meanwhile
+            within = f"{content.hex()} {path.rpartition('#')[2]}"
+            known[place] = digest(within) if packed.inside(path) else content
+    if new:
         _remember(memo, known)
-    found = list[bytes | None]()
-    for path in paths:
-        content = known.get(places[packed.file_of(path)] or b"")
-        if content and packed.inside(path):
-            content = digest(f"{content.hex()} {path.rpartition('#')[2]}")
-        found.append(content)
-    return found
+    return [known.get(place or b"") for place in places]
 
 
 def _recall(memo: Path) -> dict[bytes, bytes]:
@@ -212,7 +212,8 @@ class Crops:
         self.quality = np.full(len(paths), np.nan, np.float32)
         """What they saw of each photograph's quality, in [0, 1]; its verdict follows from it.
         NaN is not seen."""
-        self._keys: list[bytes | None] = []
+        self._places: list[bytes | None] = []  # `keys`, as they were when
+        self._keys: list[bytes | None] = []  # `contents` was asked
         self._shards: list[Path] = []
         self._maps: dict[int, NDArray[np.uint8] | None] = {}
         self._place = np.full((len(paths), 2), -1, np.int64)  # shard and row of each crop
@@ -274,14 +275,11 @@ class Crops:
         crops = self._map(int(shard))
         if crops is None:
             return None
-        if _length(crops) < (int(row) + 1) * self._bytes:
+        there = _length(crops) >= (int(row) + 1) * self._bytes
+        if not there or not (self._sound[number] or zlib.crc32(crops[row]) == self._sums[number]):
             self._discard(number, self._shards[shard])
             return None
-        if not self._sound[number]:
-            if zlib.crc32(crops[row]) != self._sums[number]:
-                self._discard(number, self._shards[shard])
-                return None
-            self._sound[number] = True
+        self._sound[number] = True
         return crops[row]
 
     def _discard(self, number: int, shard: Path) -> None:
@@ -303,8 +301,6 @@ class Crops:
     def _load(self, number: int) -> Crop:
         return load_crop(self.paths[number], self.preprocessing, self.root)
 
-    # --- filling --------------------------------------------------------------------------------
-
     def fill(self, observer: Observer = NOTHING) -> None:
         """Decode what is neither on disk nor in memory; note what is unreadable.
 
@@ -313,19 +309,17 @@ class Crops:
         are decoded at each call. Either is a warning.
         """
         where = shards_folder(self.preprocessing)
-        self._keys = contents(self.root, self.paths, self.workers, observer)
+        self._places = keys(self.root, self.paths)
+        self._keys = contents(self.root, self.paths, self._places, self.workers, observer)
         if self._look_up(where):
             try:
                 where.mkdir(parents=True, exist_ok=True)
                 with _alone(where, observer):
                     missing = self._look_up(where)  # another build may have had the lock
-                    each = self._bytes + 64  # with its entry and part of an end
-                    needed = len(missing) * each
-                    room = _make_room(where, needed, keep=set(self._shards))
-                    self._to_disk(missing[: room // each], where, observer)
-                    if room < needed:
-                        left = f"DR_CACHE_MAX and the disk leave {words.size(room)}"
-                        raise OSError(errno.ENOSPC, f"{words.size(needed)} needed, {left}")
+                    fits = _make_room(where, len(missing), self._bytes, set(self._shards))
+                    self._to_disk(missing[:fits], where, observer)
+                    if fits < len(missing):
+                        raise OSError(errno.ENOSPC, "DR_CACHE_MAX and the disk leave no room")
             except OSError as problem:
                 self._without_disk(self._look_up(where), problem, observer)
             self._look_up(where)
@@ -354,11 +348,10 @@ class Crops:
 
     def _to_disk(self, missing: list[int], where: Path, observer: Observer) -> None:
         writer = _Writer(where, self.size, _rows_a_shard(len(missing), self._bytes))
-        places = dict(zip(missing, keys(self.root, [self.paths[n] for n in missing]), strict=True))
 
         def keep(number: int, crop: NDArray[np.uint8]) -> None:
-            key, [place] = self._keys[number], keys(self.root, [self.paths[number]])
-            if key and place == places[number]:  # else it is not the content that was read
+            key, path = self._keys[number], self.paths[number]
+            if key and keys(self.root, [path]) == [self._places[number]]:  # else it changed since
                 writer.add(key, crop, self.quality[number])
             else:
                 self._memory[number] = crop
@@ -375,8 +368,8 @@ class Crops:
 
     def _without_disk(self, missing: list[int], problem: OSError, observer: Observer) -> None:
         needed = len(missing) * self._bytes
-        size, of = words.size(needed), f"{len(missing):,} of {len(self.paths):,} "
-        of = of if len(missing) < len(self.paths) else ""
+        size, some = words.size(needed), len(missing) < len(self.paths)
+        of = f"{len(missing):,} of {len(self.paths):,} " * some
         why = f"{of}crops cannot be kept on disk ({problem.strerror or problem}; set DR_CACHE)"
         if needed <= (machine.free_memory() or 2**32) // 2:
             observer.warning(f"{why}: held in memory, {size}, for this run alone")
@@ -523,9 +516,11 @@ def _index(where: Path, size: int) -> dict[bytes, tuple[Path, int, float, int]]:
     return index
 
 
-def _make_room(where: Path, needed: int, keep: set[Path]) -> int:
-    """Remove the least recently used shards until there is room; the bytes there are of those
-    needed."""
+def _make_room(where: Path, count: int, size: int, keep: set[Path]) -> int:
+    """Remove the least recently used shards until there is room for so many crops of so many
+    bytes; for how many there is."""
+    each = size + 64  # with its entry and its part of an end
+    needed = count * each
     shards = []
     for shard in where.parent.glob(f"*/*{_SUFFIX}"):
         with suppress(OSError):
@@ -535,13 +530,13 @@ def _make_room(where: Path, needed: int, keep: set[Path]) -> int:
     free = shutil.disk_usage(where).free
     room = min(limit(used, free) - used, free - 2**28)  # a quarter GiB is left to everybody else
     idle = sorted(entry for entry in shards if entry[2] not in keep)
-    for _, size, shard in idle:
+    for _, length, shard in idle:
         if room >= needed:
             break
         with suppress(OSError):  # Windows keeps what another process reads
             shard.unlink()
-            room += size
-    return max(0, min(room, needed))
+            room += length
+    return max(0, min(room, needed)) // each
 
 
 @contextmanager
