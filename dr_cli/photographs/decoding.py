@@ -21,6 +21,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError, features
 
 from dr_cli.errors import DrError
 from dr_cli.photographs import dicom, packed
+from dr_cli.photographs.border import blacken
 from dr_cli.photographs.patience import Silent, within
 
 # What Pillow may open. Named, because its whole list holds formats that start other programs (EPS).
@@ -103,8 +104,9 @@ def decode(
     regard to root, a file's content: bytes, or a file that can be sought in.
     at_least: pixels that the shorter side must keep; a JPEG much larger than that is decoded at
     1/2, 1/4 or 1/8, which takes a quarter of the time. None: at its own size.
-    Transparent parts become black; 16-bit grey is scaled to 8 by the bit depth its values need. Of
-    several pages or frames the first is taken. Raises UnreadableImage, and nothing else.
+    Transparent parts and a white border become black; 16-bit grey is scaled to 8 by the bit depth
+    its values need. Of several pages or frames the first is taken. Raises UnreadableImage, and
+    nothing else.
     """
     if not isinstance(path, (str, Path)):
         return _decode_content(io.BytesIO(path) if isinstance(path, bytes) else path, at_least)
@@ -245,7 +247,11 @@ def _orientation(image: Image.Image) -> int:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """8-bit RGB of a picture in any mode, as `decode` makes it."""
+    """8-bit RGB of a picture in any mode, as `decode` makes it; a white border becomes black."""
+    return blacken(_convert(image))
+
+
+def _convert(image: Image.Image) -> Image.Image:
     if image.mode[0] in "IF":  # 16 or 32 bits a pixel, grey
         return Image.fromarray(_to_8_bits(np.asarray(image))).convert("RGB")
     if "A" in image.getbands() or "transparency" in image.info:

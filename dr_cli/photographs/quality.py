@@ -12,7 +12,7 @@ from PIL import Image
 from dr_cli.photographs.field import Field
 from dr_cli.photographs.measures import measure
 
-VERSION = 2
+VERSION = 3
 """Of the rule; part of the crops' key, because qualities are kept beside them. Whoever changes
 what `judge` gives, or the weights, raises it."""
 
