@@ -583,12 +583,13 @@ def new_run(
 
 
 def find_launched(root: Path, launch: str) -> Run | None:
-    """The run in `root` that this launch of several processes has begun, if it has."""
+    """The run in `root` that this launch of several processes has begun last, if it has."""
+    found = []
     for path in root.glob(f"*/{LAUNCH}"):
         with suppress(OSError):
             if path.read_text(encoding="utf-8") == launch:
-                return Run(path.parent)
-    return None
+                found.append((path.stat().st_mtime, path.parent))
+    return Run(max(found)[1]) if found else None
 
 
 def _rename(folder: Path, to: Path) -> bool:

@@ -14,6 +14,8 @@
 # the cache may lie on each one's own disk. A process that dies is started again with all others,
 # RESTARTS times, from the last checkpoint. PROCESSES a machine: by default one a GPU.
 set -eu
+# A new store each time that processes are started again: in the old one stands what the dead left.
+export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1
 : "${FIRST:?the name of one of the machines}" "${NODES:?how many machines}"
 exec "${DR_PYTHON:-python}" -m torch.distributed.run \
     --nnodes "$NODES" --nproc-per-node "${PROCESSES:-gpu}" \

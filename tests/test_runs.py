@@ -194,3 +194,13 @@ def test_a_file_has_the_rights_that_any_new_file_has(tmp_path):
     runs.Run(tmp_path).save_model({"fc.bias": torch.zeros(5)}, record)
     for name in ("whole", runs.MODEL):
         assert (tmp_path / name).stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_the_run_that_a_launch_has_begun_last_is_found(tmp_path):
+    for name in ("first", "second"):
+        run = runs.new_run(tmp_path, name, "run", CONFIG, "job-7")
+        os.utime(run[runs.LAUNCH], (1, 1 if name == "first" else 2))
+    found = runs.find_launched(tmp_path, "job-7")
+    assert found
+    assert found.name == "second"
+    assert runs.find_launched(tmp_path, "job-8") is None

@@ -23,6 +23,7 @@ from dr_cli.labels.reading import Labels
 from dr_cli.photographs import cache
 from dr_cli.ranks import ALONE, TIMEOUT, Ranks
 from dr_cli.runs import (
+    LAUNCH,
     Run,
     RunConfig,
     check_name,
@@ -180,7 +181,7 @@ def _train(
             trainer.fill_run(
                 first, run, network=network, profile=setting.profile, observer=observer
             )
-    _warn_of_findings(run, ranks, observer)
+    _close(run, ranks, observer)
     return run
 
 
@@ -218,7 +219,7 @@ def _resume(
     made = ranks.from_first(run.config)
     with _at_work(run, ranks):
         _go_on(run, made, setting, epochs, changes, ranks, observer)
-    _warn_of_findings(run, ranks, observer)
+    _close(run, ranks, observer)
     return run
 
 
@@ -419,10 +420,11 @@ def _fill_members(
         crossval.average(run, members)
 
 
-def _warn_of_findings(run: Run, ranks: Ranks, observer: Observer) -> None:
-    """Tells what spoils the figures of the split that counts."""
+def _close(run: Run, ranks: Ranks, observer: Observer) -> None:
+    """A finished run; tells what spoils the figures of the split that counts."""
     if not ranks.first:  # which are not there yet
         return
+    run[LAUNCH].unlink(missing_ok=True)  # another launch of the same name begins another run
     summary = run.summary()
     for text in summary[counted_split(summary)]["warnings"]:
         observer.warning(text)

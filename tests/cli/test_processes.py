@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from dr_cli.runs import LAUNCH
 from tests.builders.program import dr
 
 ENV = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -54,6 +55,7 @@ def test_a_process_that_is_killed_is_started_again_and_the_one_run_goes_on(world
     epochs = (runs / "two" / "metrics.csv").read_text().splitlines()[1:]
     assert [line.split(",")[0] for line in epochs] == ["1", "2", "3", "4"]
     assert (runs / "two" / "summary.json").exists()
+    assert not (runs / "two" / LAUNCH).exists()
 
 
 def test_what_none_can_do_is_said_once():
