@@ -1,4 +1,4 @@
-"""A network that learns: one step, one epoch, and what must be kept to go on from there.
+"""A network that learns: one epoch, and what must be kept to go on from there.
 
 Order and augmentation are functions of (seed, epoch, sample), the learning rate one of the
 step: all that `last.pt` must hold is the weights, the optimiser, the rows so far and how far the
@@ -19,22 +19,20 @@ from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
 from dr_cli import interrupts, machine, randomness, runs
-from dr_cli.dataset.augment import augment
 from dr_cli.dataset.feeding import Batch, batches
-from dr_cli.errors import DivergedError, DrError, UsageError
+from dr_cli.errors import DivergedError, UsageError
 from dr_cli.events import NOTHING, Observer
 from dr_cli.grades import NUM_GRADES
 from dr_cli.network.grader import logits_of
 from dr_cli.network.resnet import ResNet
-from dr_cli.network.together import SHARED_BELOW, share_statistics, spread
 from dr_cli.ranks import ALONE, Ranks
 from dr_cli.scoring import metrics
 from dr_cli.training import saved
-from dr_cli.training.average import Average
 from dr_cli.training.clock import Clock
 from dr_cli.training.config import TrainConfig
-from dr_cli.training.losses import Loss, balanced_weights, make_loss
+from dr_cli.training.losses import make_loss
 from dr_cli.training.plan import Plan
+from dr_cli.training.step import Stepper
 
 SHOW_EVERY = 0.25  # seconds between readings of loss and accuracy: each waits for the GPU
 
@@ -62,30 +60,14 @@ class Epoch:
     """Whether it is the best so far."""
 
 
-class Learner:
+class Learner(Stepper):
     """A network being trained: weights, optimiser, average, the rows so far."""
 
     def __init__(
         self, network: ResNet, plan: Plan, profile: bool = False, observer: Observer = NOTHING
     ) -> None:
-        self.plan, self.config, self.observer = plan, plan.config, observer
-        self.device = plan.processor.device
-        self.ranks = plan.ranks
-        if not self.ranks.alone and plan.batch_size < SHARED_BELOW * self.ranks.count:
-            share_statistics(network, self.device)
-        self.network = network.to(self.device).to(memory_format=plan.processor.memory_format)
-        self.clock = Clock(self.device, profile)
-        self.batch_size = plan.batch_size
-        self.micro_batch = plan.batch_size  # halved where memory runs out
+        super().__init__(network, plan, Clock(plan.processor.device, profile), observer)
         self.steps = plan.steps  # an epoch
-        self.loss = make_training_loss(plan).to(self.device)
-        self.optimizer = make_optimizer(network, self.config)
-        self.scaler = plan.processor.scaler()
-        self.average = Average(self.network, self.config.ema) if self.config.ema else None
-        # `compile` shares the weights: state dicts and evaluation stay those of `network`.
-        self.forward: Callable[[Tensor], Tensor] = spread(network, self.device, self.ranks)
-        if self.config.compile:
-            self.forward = torch.compile(self.forward)
         self.rows: list[dict[str, Any]] = []
         self.part = Part()
         self.best_epoch = 0
@@ -196,80 +178,6 @@ class Learner:
         """Those of all processes."""
         loss, hits = zip(*self.ranks.gather(totals.tolist()), strict=True)
         return sum(loss), sum(hits)
-
-    # -- one step
-
-    def step(
-        self, epoch: int, pixels: Tensor, grade: Tensor, index: Tensor, whole: int | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """One update from uint8 [N, 3, H, W]; the loss and the number of right answers.
-
-        whole: how many images the step has in all processes, each of which has `ranks.count` times
-        its part of their mean loss: so that the mean of their gradients is that of the whole batch.
-        Where memory runs out the batch is computed in smaller parts, whose gradients add up to
-        the same step but for batch statistics. Raises DrError where one image is too much.
-        """
-        with self.clock("copy"):
-            pixels = pixels.to(self.device, non_blocking=True)
-            grade = grade.to(self.device, non_blocking=True)
-        with self.clock("augment"):
-            way, config = self.plan.dataset.preprocessing, self.config
-            inputs = augment(pixels, way, config.augment, config.seed, epoch, index.numpy())
-            inputs = inputs.contiguous(memory_format=self.plan.processor.memory_format)
-        while True:
-            try:
-                loss, hits = self.add_gradients(inputs, grade, whole)
-                break
-            except (RuntimeError, MemoryError) as error:
-                if not machine.out_of_memory(error):
-                    raise
-                self._halve(error)
-        with self.clock("optimiser"):
-            self.scaler.step(self.optimizer)
-            self.scaler.update()
-            if self.average:
-                self.average.update(self.network)
-        return loss, hits
-
-    def add_gradients(
-        self, inputs: Tensor, grade: Tensor, whole: int | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Gradients of the batch's mean loss, in parts of `micro_batch`; loss and right answers.
-        whole: see `step`."""
-        whole = whole or len(inputs)
-        self.optimizer.zero_grad(set_to_none=True)
-        sums = torch.zeros(2, device=self.device)
-        for part, true in zip(
-            inputs.split(self.micro_batch), grade.split(self.micro_batch), strict=True
-        ):
-            with self.clock("forward"), self.plan.processor.autocast():
-                logits = self.forward(part)
-            with self.clock("forward"):
-                loss = self.loss(logits.float(), true) * (len(part) * self.ranks.count / whole)
-            with self.clock("backward"):
-                self.scaler.scale(loss).backward()
-            sums += torch.stack([loss.detach(), (logits.detach().argmax(1) == true).sum()])
-        return sums[0], sums[1]
-
-    def _halve(self, error: Exception) -> None:
-        if not self.ranks.alone:  # the others are in the midst of this step
-            raise DrError(
-                f"out of memory with {self.batch_size} photographs a step on "
-                f"{self.ranks.count} processes: give a smaller --batch-size or --size"
-            ) from error
-        if self.micro_batch <= 1:
-            raise DrError(
-                f"out of memory with a single photograph of {self.config.size} px: "
-                "give a smaller --size or another --arch"
-            ) from error
-        self.micro_batch //= 2
-        self.optimizer.zero_grad(set_to_none=True)
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
-        self.observer.note(
-            f"out of memory: batches of {self.batch_size} are computed {self.micro_batch} at a "
-            "time, with the same step, but batch normalisation takes its statistics from each part"
-        )
 
     # -- what is kept
 
@@ -387,29 +295,6 @@ def schedule_rate(config: TrainConfig, position: float, steps: int) -> float:
     elif config.schedule == "cosine":
         rate *= 0.5 * (1 + math.cos(math.pi * (position - warmup) / (config.epochs - warmup)))
     return rate
-
-
-def make_training_loss(plan: Plan) -> Loss:
-    """The loss of training images, where asked for with each present grade weighing the same."""
-    config, weights = plan.config, None
-    if config.balance == "weights":
-        grade = plan.rows["grade"].to_numpy(np.int64)[plan.placed("train")]
-        weights = balanced_weights(np.bincount(grade, minlength=NUM_GRADES))
-    return make_loss(config.loss, weights, config.label_smoothing)
-
-
-def make_optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """Weight decay on weights alone: not on biases and normalisation's scale and shift."""
-    decayed = [p for p in network.parameters() if p.ndim > 1]
-    other = [p for p in network.parameters() if p.ndim <= 1]
-    decay = config.weight_decay
-    groups = [{"params": decayed, "weight_decay": decay}, {"params": other, "weight_decay": 0.0}]
-    if config.optimizer == "adamw":
-        return torch.optim.AdamW(groups, config.learning_rate, fused=True)
-    momentum, nesterov = config.momentum, config.nesterov and config.momentum > 0
-    return torch.optim.SGD(
-        groups, config.learning_rate, momentum=momentum, nesterov=nesterov, fused=True
-    )
 
 
 def predict_splits(

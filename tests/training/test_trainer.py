@@ -26,11 +26,11 @@ from dr_cli.training.config import TrainConfig, choices
 from dr_cli.training.learner import (
     Learner,
     draw_order,
-    make_optimizer,
     predict_splits,
     schedule_rate,
 )
 from dr_cli.training.plan import make_plans
+from dr_cli.training.step import make_optimizer
 from tests.builders import photographs
 from tests.builders.listener import Listener
 
