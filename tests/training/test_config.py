@@ -9,7 +9,7 @@ from dr_cli.grades import DECISIONS, THRESHOLDS
 from dr_cli.network import resnet
 from dr_cli.photographs.crop import Preprocessing
 from dr_cli.scoring.calibration import OBJECTIVES
-from dr_cli.training import losses, step
+from dr_cli.training import learner, losses, step
 from dr_cli.training.config import DEFAULT_LR, SMOOTHED, TrainConfig, choices, read_config
 
 
