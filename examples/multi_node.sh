@@ -21,4 +21,4 @@ exec "${DR_PYTHON:-python}" -m torch.distributed.run \
     --nnodes "$NODES" --nproc-per-node "${PROCESSES:-gpu}" \
     --rdzv-backend c10d --rdzv-endpoint "$FIRST:${PORT:-29500}" --rdzv-id "${JOB:-dr}" \
     --max-restarts "${RESTARTS:-3}" \
-    -m dr_cli train "$@"
+    -m -- dr_cli train "$@"

@@ -113,14 +113,14 @@ def queue(tmp_path):
 @needs_bash
 def test_a_job_begins_its_run_and_goes_on_with_it_when_it_is_queued_again(queue):
     script = ROOT / "examples" / "slurm" / "train.sbatch"
-    begun = ran(BASH, script, "--arch", "resnet50", **queue)
+    begun = ran(BASH, script, "--start", "drawn", **queue)  # which torchrun has options like
     assert begun.returncode == 0, begun.stderr
     run = queue["DR_RUNS"] / "job-70123"
     run.mkdir(parents=True)
     (run / "config.json").touch()
-    ran(BASH, script, "--arch", "resnet50", SLURM_RESTART_COUNT=1, **queue)
+    ran(BASH, script, "--start", "drawn", SLURM_RESTART_COUNT=1, **queue)
     lines = queue["LOG"].read_text().splitlines()
-    ends = ["train /share/eyes --name job-70123 --arch resnet50", f"train --resume {run}"]
+    ends = ["train /share/eyes --name job-70123 --start drawn", f"train --resume {run}"]
     for line, end, restart in zip(lines, ends, (0, 1), strict=True):
         given = get_args_parser().parse_args(line.split()[2:])
         assert (given.nnodes, given.nproc_per_node) == ("2", "8")
