@@ -8,11 +8,10 @@
 steps: of each network and batch the bare step (forward, backward and step on one batch in memory),
 `dr train`'s own epoch and its share of that, with crops mapped from disk and, where they fit, in
 GPU memory; the same compiled, what compiling costs in seconds, and after how many photographs it
-has paid. lab: the course's four networks as
-`dr train` trains them, evaluation each epoch. inference: camera originals graded in bf16 and fp32,
-and how far the answers lie apart. decoding: photographs whose crops are not cached, by this
-program's threads and by torchvision's decode_jpeg on the GPU (nvjpeg). All of it goes to gpu.json
-as well.
+has paid. lab: the course's four networks as `dr train` trains them, evaluation each epoch.
+inference: the network alone, and camera originals graded, in bf16 and fp32, and how far the answers
+lie apart. decoding: photographs whose crops are not cached, by this program's threads and by
+torchvision's decode_jpeg on the GPU (nvjpeg). All of it goes to gpu.json as well.
 """
 
 import argparse
@@ -23,6 +22,7 @@ import tempfile
 import time
 from argparse import Namespace
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ from safetensors.torch import save_file
 from torchvision.io import ImageReadMode, decode_jpeg, read_file
 from torchvision.transforms.functional import resize
 
-from dr_cli import device, machine
+from dr_cli import Grader, device, machine
 from dr_cli.dataset.feeding import hold
 from dr_cli.labels import reading
 from dr_cli.network.resnet import build_resnet
@@ -144,21 +144,37 @@ def lab(data: Path, folder: Path, asked: Namespace) -> Iterator[Row]:
 
 
 def grading(files: list[Path], folder: Path, asked: Namespace) -> Iterator[Row]:
-    """`Grader.predict` from files, and the precisions' agreement with fp32."""
+    """The network alone, on crops in memory; `Grader.predict` from files, which decoding may hold
+    up; and the precisions' agreement with fp32."""
+    batch = asked.batches[0]
+    pixels = torch.randint(0, 256, (batch, 3, asked.size, asked.size), dtype=torch.uint8)
+    some = [(pixels, torch.zeros(batch), torch.arange(batch))] * asked.steps
     for arch in asked.archs:
         run = inference.untrained(folder / arch, arch, asked.size)
+        graders = {
+            one: Grader.load(run, device=asked.device, precision=one) for one in asked.precisions
+        }
+        alone = {one: partial(grader.probabilities, some) for one, grader in graders.items()}
+        for one, row in compete(alone, batch * asked.steps, 2).items():
+            what = f"{arch}, {asked.size} px, {one}, network alone, batch {batch}"
+            yield {"part": "inference", "what": what, "img/s": row["per_second"], "peak GB": peak()}
         table = compete(
-            {one: inference.ours(run, one, files) for one in asked.precisions}, len(files), 2
+            {one: partial(grade, grader, files) for one, grader in graders.items()}, len(files), 2
         )
         for one, row in table.items():
             what = f"{arch}, {asked.size} px, {one}, originals"
-            apart = inference.agreement(run, files, one) if one != "fp32" else None
+            apart = inference.agreement(run, files, one, asked.device) if one != "fp32" else None
             remark = apart and (
                 f"{apart['equal_grades']:.3f} of the grades as in fp32, probabilities within "
                 f"{apart['largest_change']:.1g} (random weights)"
             )
             yield {"part": "inference", "what": what, "img/s": row["per_second"],
                    "peak GB": peak(), "remark": remark}  # fmt: skip
+
+
+def grade(grader: Grader, files: list[Path]) -> None:
+    for _ in grader.predict(files):
+        pass
 
 
 def decoding(files: list[Path], asked: Namespace) -> Iterator[Row]:

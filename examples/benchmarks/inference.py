@@ -82,10 +82,13 @@ def straightforward(run: Path, size: int, files: list[Path]) -> Callable[[], lis
     return grade
 
 
-def agreement(run: Path, files: list[Path], precision: str) -> dict[str, float]:
+def agreement(
+    run: Path, files: list[Path], precision: str, device: str = "auto"
+) -> dict[str, float]:
     """How a precision's answers differ from float32's."""
     exact, other = (
-        list(Grader.load(run, precision=one).predict(files)) for one in ("fp32", precision)
+        list(Grader.load(run, device=device, precision=one).predict(files))
+        for one in ("fp32", precision)
     )
     p, q = (np.array([r["probabilities"] for r in records]) for records in (exact, other))
     same = [a["predicted"] == b["predicted"] for a, b in zip(exact, other, strict=True)]
