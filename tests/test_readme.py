@@ -199,6 +199,8 @@ def test_no_option_is_praised_that_is_not_there():
         "--null",
         "--sets",
         "--cost",
+        "--engines",
+        "--precisions",
         "--require-hashes",
         "--nproc-per-node",
     }  # pip, benchmarks, torchrun

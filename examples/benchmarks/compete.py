@@ -57,8 +57,9 @@ def ranked(took: dict[str, list[float]], items: int) -> dict[str, Any]:
     return table
 
 
-def elsewhere(make: Callable[..., Callable[[], object]], *given: Any) -> Callable[[], None]:
-    """What `make(*given)` gives, run in a process of its own, which lasts as long as this one.
+def elsewhere(make: Callable[..., Callable[[], object]], *given: Any) -> Callable[[], float]:
+    """What `make(*given)` gives, run in a process of its own, which lasts as long as this one; each
+    call gives the processor time that it took, in seconds.
 
     So a peer has memory and threads as it would find them, not as `device.choose` set them here.
     """
@@ -66,9 +67,9 @@ def elsewhere(make: Callable[..., Callable[[], object]], *given: Any) -> Callabl
     get_context("spawn").Process(target=_serve, args=(there, make, given)).start()
     there.close()
 
-    def run() -> None:
+    def run() -> float:
         here.send("run")
-        here.recv()
+        return float(here.recv())
 
     return run
 
@@ -80,8 +81,7 @@ def _serve(
     run = make(*given)
     with suppress(EOFError):  # the other end has gone
         while pipe.recv():
-            run()
-            pipe.send("done")
+            pipe.send(seconds(run, time.process_time))
 
 
 def show(title: str, table: dict[str, Any], unit: str = "img/s") -> None:

@@ -3,6 +3,7 @@ import io
 import itertools
 import re
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -277,3 +278,16 @@ def test_with_ends_the_threads_of_records_that_nobody_asks_for_any_more(photogra
     assert not working()
     assert list(records) == []
     assert len(list(grader.predict(photographs[:1]))) == 1  # it may be used on
+
+
+def test_several_threads_may_ask_at_once(photographs, tmp_path):
+    grader = Grader.load(save(tmp_path / "run"), device="cpu", precision="fp32")
+    wanted = [one["probabilities"] for one in grader.predict(photographs, batch_size=1)]
+
+    def ask(k):
+        folder = tmp_path / f"heat{k}" if k % 2 else None
+        records = grader.predict(photographs, batch_size=1, workers=1, explain=folder)
+        return [one["probabilities"] for one in records]
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(ask, range(4))) == [wanted] * 4
