@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from dr_cli.plots.confusion import ConfusionMatrix
     from dr_cli.scoring.of_run import evaluate
     from dr_cli.training.config import TrainConfig
-    from dr_cli.training.session import Setting, dry_run, train
+    from dr_cli.training.session import dry_run, train
+    from dr_cli.training.setting import Setting
 
 __version__ = "0.1.0"
 _HOMES = {
@@ -41,7 +42,7 @@ _HOMES = {
     "FundusDataset": "dataset.dataset",
     "Grader": "network.grader",
     "Records": "network.records",
-    "Setting": "training.session",
+    "Setting": "training.setting",
     "TrainConfig": "training.config",
     "build_resnet": "network.resnet",
     "dry_run": "training.session",

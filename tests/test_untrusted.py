@@ -25,7 +25,7 @@ from dr_cli.network.resnet import build_resnet
 from dr_cli.photographs import packed
 from dr_cli.photographs.crop import Preprocessing
 from dr_cli.runs import Run
-from dr_cli.training import session
+from dr_cli.training import saved
 from dr_cli.training.config import read_config
 from tests.builders.photographs import picture
 from tests.builders.program import dr
@@ -78,7 +78,7 @@ def test_pickles_are_never_run(run, network, tmp_path):
         weights.load_start(network, bomb)
     torch.save({"rows": [], "extra": Bomb(mark)}, run / "last.pt")
     with pytest.raises(UsageError, match="not as dr train wrote it"):
-        session._read_state(Run(run))
+        saved.read_state(Run(run))
     objects = np.array([Bomb(mark)], object)
     np.savez(tmp_path / "set.npz", train_images=objects, train_labels=objects)
     with pytest.raises(UsageError, match="cannot be read"):

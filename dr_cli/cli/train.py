@@ -160,16 +160,17 @@ def command(
     with Console(quiet, mute=not ranks.first) as console, _ending(console):
         console.progress("loading PyTorch", 0, None)  # seconds
         from dr_cli.labels.columns import Columns
-        from dr_cli.training import session
+        from dr_cli.training import session, setting
+        from dr_cli.training.resume import resume as go_on
 
         said = Columns(**columns, grade_map=grade_map)
-        how = session.Setting(layout, said, device, precision, workers, profile, rank_timeout)
+        how = setting.Setting(layout, said, device, precision, workers, profile, rank_timeout)
         if dry_run:
             record = session.dry_run(data, settled, how, observer=console)
         elif resume is None:
             run = session.train(data, settled, how, name=name, observer=console)
         else:
-            run = session.resume(resume, how, observer=console, **chosen)
+            run = go_on(resume, how, observer=console, **chosen)
         if not dry_run and ranks.first:
             for line in close(run):
                 console.note(line)

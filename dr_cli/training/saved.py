@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from dr_cli.errors import UsageError
+from dr_cli.runs import Run
 
 MOMENTS = {"adamw": ({"step", "exp_avg", "exp_avg_sq"},), "sgd": ({"momentum_buffer"}, set())}
 FOREIGN = (LookupError, TypeError, ValueError, AttributeError, RuntimeError)  # what others raise
@@ -26,6 +27,16 @@ def read(path: Path) -> dict[str, Any]:
     except Exception as error:  # a foreign pickle raises what it likes
         raise refuse(error, str(path)) from error
     return state
+
+
+def read_state(run: Run) -> dict[str, Any] | None:
+    """last.pt, as `Learner.state` gave it; None where nothing was saved yet."""
+    path = run["last.pt"]
+    if not path.is_file():
+        if run.finished:
+            raise UsageError(f"{run.folder} is finished, and has no last.pt to go further from")
+        return None
+    return read(path)
 
 
 def refuse(error: Exception, name: str = "last.pt") -> UsageError:

@@ -6,7 +6,7 @@ import pytest
 
 from dr_cli.errors import DrError, UsageError, WriteError
 from dr_cli.runs import Run, check_name
-from dr_cli.training import session
+from dr_cli.training import setting
 from dr_cli.writing import write_json
 
 
@@ -18,7 +18,7 @@ def run(tmp_path):
 
 
 def at_work(run, work):
-    with session._at_work(run):
+    with setting.at_work(run):
         work()
 
 
