@@ -168,7 +168,11 @@ class RunConfig:
     def __post_init__(self) -> None:
         """Raises TypeError where a number is none: config.json comes from outside."""
         numbers = [self.schema, self.parameters, self.multiply_adds, self.threads]
-        texts = (self.device, self.precision, *self.versions.values())
+        records = (self.preprocessing, self.start or {}, self.drawn_start or {})
+        if not all(isinstance(record, Mapping) for record in records):
+            raise TypeError("config.json")
+        numbers += [*(self.start or {}).values(), self.fold or 0]
+        texts = (self.device, self.precision, self.member or "", *self.versions.values())
         for change in self.changes:
             if change["option"] not in CHANGEABLE or {"from", "to"} - change.keys():
                 raise TypeError("changes")

@@ -337,7 +337,8 @@ def test_a_record_with_half_a_letter_or_no_number(run):
     ("name", "value"),
     [
         ("parameters", [1]), ("multiply_adds", "many"), ("threads", None), ("device", {}),
-        ("versions", {"torch": []}),
+        ("versions", {"torch": []}), ("start", "x"), ("start", {"test": "x"}), ("fold", "one"),
+        ("member", 3), ("drawn_start", "x"), ("preprocessing", [1]),
     ],
 )  # fmt: skip
 def test_a_config_whose_numbers_are_none(run, name, value):
