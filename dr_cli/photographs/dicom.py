@@ -45,6 +45,8 @@ _BY_PYDICOM = (
     "1.2.840.10008.1.2.5",  # RLE
 )  # fmt: skip
 
+_TOO_FEW = ("less than expected", "cannot reshape")  # bytes, as pydicom and numpy say it
+
 
 class Frame(NamedTuple):
     """The first picture of a DICOM file, and how many there are."""
@@ -148,7 +150,12 @@ def _decode(file: BinaryIO, told: Any, syntax: str) -> Image.Image:
 
     file.seek(0)
     plugin = "pillow" if syntax in _BY_PILLOW else ""
-    pixels = pixel_array(file, index=0, decoding_plugin=plugin)
+    try:
+        pixels = pixel_array(file, index=0, decoding_plugin=plugin)
+    except ValueError as problem:
+        if any(told in str(problem) for told in _TOO_FEW):
+            raise DrError("the file is cut short (truncated)") from problem
+        raise
     kind = str(told.get("PhotometricInterpretation") or "")
     if kind == "PALETTE COLOR":
         pixels = apply_color_lut(pixels, told)

@@ -127,6 +127,13 @@ def test_what_cannot_be_read_says_why_and_names_nobody(tmp_path, why, options):
     assert "\n" not in str(caught.value)
 
 
+def test_a_cut_picture_is_told_as_that(tmp_path):
+    path = dicom.save(tmp_path / "eye.dcm", RGB)
+    path.write_bytes(path.read_bytes()[:-2000])
+    with pytest.raises(UnreadableImage, match="cut short"):
+        opened(path)
+
+
 def test_a_cut_file_names_nobody(tmp_path, capfd, caplog):
     whole = dicom.save(tmp_path / "eye.dcm", RGB).read_bytes()
     for length in range(133, len(whole), 97):
