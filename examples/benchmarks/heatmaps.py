@@ -29,9 +29,9 @@ is told from chance.
 
 --cost: what `--explain` costs, 16 photographs of FOLDER graded with and without in turn by an
 untrained ResNet18: the median ratio of processor and of wall time. Measured with one
-torch thread, bf16, two cores under load, photographs of 1024×680 and of 4288×2848 (IDRiD):
-processor 1.06, 1.06 at 512 px; 1.12, 1.13 at 224; 1.32, 1.19 at 128. What remains is drawing and
-writing a JPEG, 2 ms. With a backward pass through the last stage it was 1.24, 1.40 and 1.50.
+torch thread, bf16, two cores under load, photographs of 1024×680 (IDRiD): processor 1.07 at 512 px,
+1.15 at 224, 1.24 at 128. What remains is drawing and writing a JPEG, 2 ms. With a backward pass
+through the last stage it was 1.24, 1.40 and 1.50.
 """
 
 import argparse
