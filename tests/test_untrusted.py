@@ -423,6 +423,13 @@ def test_a_remark_of_two_lines_is_no_row(tmp_path):
     assert len(reading.read(tmp_path).table) == 2
 
 
+def test_no_cell_is_left_out_of_a_row_of_several_lines(tmp_path):
+    """Wider than any of its lines: pandas warned, and left the rest of it out."""
+    (tmp_path / "labels.csv").write_text('a,1,"x\ny",2,3\nb,1,"x\ny",2,3\n', encoding="utf-8")
+    with pytest.raises(UsageError, match="a row of several lines, in quotes, has more cells"):
+        tables.read(tmp_path / "labels.csv", header=False)
+
+
 def test_no_prediction_is_swallowed_by_a_stray_quote(tmp_path):
     table = tmp_path / "theirs.csv"
     table.write_text('path,grade,predicted\n"a,0,0\nb,1,1\nc",2,2\nd,3,3\n', encoding="utf-8")

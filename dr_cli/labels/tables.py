@@ -9,6 +9,7 @@ import errno
 import functools
 import io
 import re
+import warnings
 import zipfile
 import zlib
 from collections import Counter
@@ -212,12 +213,18 @@ def _split_text(path: Path, text: str, separator: str | None) -> pd.DataFrame:
             f"{path}, row {widths.index(width) + 1}: {width:,} cells, where most have few"
         )
     try:
-        grid = pd.read_csv(
-            io.StringIO(text), sep=separator or r"\s+", header=None, names=range(max(width, 1)),
-            dtype=str, na_filter=False, skip_blank_lines=False, index_col=False,
-        )  # fmt: skip
+        with warnings.catch_warnings():  # of cells that it leaves out
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            grid = pd.read_csv(
+                io.StringIO(text), sep=separator or r"\s+", header=None, names=range(max(width, 1)),
+                dtype=str, na_filter=False, skip_blank_lines=False, index_col=False,
+            )  # fmt: skip
     except pd.errors.EmptyDataError:
         return pd.DataFrame(columns=range(1), dtype=str)
+    except pd.errors.ParserWarning as error:
+        raise UsageError(
+            f"{path}: not a table (a row of several lines, in quotes, has more cells than any line)"
+        ) from error
     except (pd.errors.ParserError, csv.Error, ValueError) as error:
         reason = str(error).removeprefix("Error tokenizing data. C error: ").strip()
         # pandas counts rows from 0, lines from 1
