@@ -152,6 +152,11 @@ def refuse_idle(
     it: whoever gave one would believe that it counted."""
     if (run is None) == (predictions is None):
         raise UsageError("name a RUN, or a table with --predictions FILE: one of the two")
+    if run is not None and run.is_file():
+        raise UsageError(
+            f"{run} is a file, and figures stand in the folder of its run: name that (dr predict "
+            "grades by the file alone)"
+        )
     there = {
         "a RUN": run is not None,
         "a RUN without DATA": run is not None and data is None,

@@ -274,6 +274,12 @@ def test_the_card_says_what_a_run_is_and_reaches_in_the_reports_words(world):
     assert "## What it reaches on other photographs" in other.stdout
 
 
+def test_weights_alone_have_no_figures(world):
+    done = dr("eval", world / "runs" / "first" / "model.safetensors", "--card")
+    assert done.exit_code == 2
+    assert "name that" in done.stderr
+
+
 @pytest.mark.parametrize("idle", [("--format", "json"), ("--checklist",), ("--by", "eye")])
 def test_what_does_nothing_beside_a_card_is_refused(world, idle):
     done = dr("eval", world / "runs" / "first", "--card", *idle)
