@@ -4,6 +4,7 @@ import errno
 import itertools
 import os
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -246,3 +247,51 @@ def rotten_photograph(trial: Trial) -> None:
     graded = "".join((run / f"predictions-{s}.csv").read_text() for s in ("val", "test"))
     need("unreadable" not in said or "lost while it trained" in row, f"not listed: {row}")
     need("lost while it trained" not in row or listed not in graded, "a lost one has a prediction")
+
+
+@fault("something else in the place of a number, a tensor or a table of last.pt", tries=60)
+def state(trial: Trial) -> None:
+    """Gone on with, or refused in a line; the process ends by itself."""
+    import torch
+
+    _begin_run(trial)
+    run = Path(shutil.copytree(trial.kept / "begun", trial.folder / "runs" / "run"))
+    held = torch.load(run / "last.pt", weights_only=True)
+    spot = held
+    while isinstance(spot, dict | list) and spot:  # the first steps down lead everywhere alike
+        inside, keys = spot, list(spot) if isinstance(spot, dict) else list(range(len(spot)))
+        key = keys[int(trial.rng.integers(len(keys)))]
+        spot = inside[key]
+        if trial.rng.random() < 0.1:
+            break
+    others = [
+        torch.zeros(2), torch.zeros(1).expand(10**6), torch.zeros(3, dtype=torch.int64), None, "x",
+        -1, 10**30, float("nan"), {}, [], [[]], {"a": 1}, True, 0,
+    ]  # fmt: skip
+    inside[key] = others[int(trial.rng.integers(len(others)))]
+    torch.save(held, run / "last.pt")
+    process = program.start(
+        "train", "--resume", run, "--quiet", said=trial.folder / "said.txt",
+        DR_CACHE=str(trial.kept / "cache"),
+    )  # fmt: skip
+    code, said = process.wait(), process.said()
+    need(
+        code in (0, 1, 2), f"ended with {code}, {key!r} being {inside[key]!r:.60}: {said[-300:]!r}"
+    )
+    fine = "Traceback" not in said and "a fault of dr's own" not in said
+    need(fine, f"{key!r} being {inside[key]!r:.60}: {said[-300:]!r}")
+
+
+def _begin_run(trial: Trial) -> None:
+    """A run that was killed in its second epoch, made once: `kept/begun`."""
+    if (trial.kept / "begun").exists():
+        return
+    runs.reference(trial)
+    process = runs.train(trial, trial.kept / "cache", "--save-every", 0)
+    run = trial.folder / "runs" / "run"
+    while not (run / "metrics.csv").exists() and not process.ended():
+        time.sleep(0.002)
+    process.signal(signal.SIGKILL)
+    process.wait()
+    need((run / "last.pt").exists(), f"no run to spoil: {process.said()[-300:]!r}")
+    run.rename(trial.kept / "begun")
