@@ -3,6 +3,7 @@
 import os
 import resource
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -52,13 +53,15 @@ def test_what_need_not_last_is_not_written_through(tmp_path, monkeypatch):
     assert (tmp_path / "heatmap.jpg").read_bytes() == b"x"
 
 
-@pytest.fixture
+@contextmanager
 def full():
-    """A disk where a file of 64 KiB has no room."""
+    """A disk where a file of 64 KiB has no room; for pytest's own output, too, so no fixture."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2**16, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX limits")
@@ -72,11 +75,11 @@ def full():
     ],
     ids=["torch", "safetensors", "bytes", "numpy"],
 )
-def test_on_a_full_disk_the_file_of_before_stays_and_the_reason_is_told(tmp_path, full, write):
+def test_on_a_full_disk_the_file_of_before_stays_and_the_reason_is_told(tmp_path, write):
     path = tmp_path / "weights.npz"
     path.write_text("of before")
     told = "weights.npz cannot be written: File too large"
-    with pytest.raises(WriteError, match=told), writing.whole(path) as aside:
+    with pytest.raises(WriteError, match=told), full(), writing.whole(path) as aside:
         write(aside)
     assert path.read_text() == "of before"
     assert [file.name for file in tmp_path.iterdir()] == ["weights.npz"]
