@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
+from PIL import Image
 from typer import testing
 from typer.main import get_command
 
 from dr_cli.cli import app
+from dr_cli.photographs import decoding
 from trials import Trial, fault, mutants, need
 from trials.mutants import NASTY, VALUES, Rng, change_bytes, change_record, change_text, encode
 
@@ -46,10 +48,21 @@ def at_most(seconds: float) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
+@contextmanager
+def own_limits() -> Iterator[None]:
+    """What a block sets for the whole process (--max-pixels, --timeout) ends with it."""
+    before, patience = Image.MAX_IMAGE_PIXELS, decoding._patience[0]
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
+        decoding.limit_seconds(patience)
+
+
 def call(*arguments: Any, **options: Any) -> Any:
     """What `dr arguments…` said, in this process. Lost where it did not end as it should."""
     told = " ".join(map(repr, map(str, arguments)))[:300]
-    with at_most(SECONDS):
+    with own_limits(), at_most(SECONDS):
         done = testing.CliRunner().invoke(app, [str(a) for a in arguments], **options)
     if done.exception is not None and not isinstance(done.exception, SystemExit):
         need(False, f"{type(done.exception).__name__}: {done.exception} of {told}")
@@ -113,7 +126,9 @@ def fuzz_photographs(rng: Rng, folder: Path, run: Path, count: int) -> int:
         else:
             well = error == " ".join(error.split()) and not _CONTROL.search(error)
             need(well, f"{name}: an error of more than a line: {error!r}")
-    _look_at(folder, names)
+    with own_limits():
+        decoding.limit_pixels(MOST_PIXELS)
+        _look_at(folder, names)
     return count
 
 
