@@ -178,8 +178,8 @@ def test_a_run_that_diverged_goes_on_with_a_smaller_rate_and_says_so(tmp_path, m
     monkeypatch.setenv("DR_RUNS", str(tmp_path))
     real, run = Learner.step, tmp_path / "run"
 
-    def diverging(self, epoch, *batch):
-        loss, hits = real(self, epoch, *batch)
+    def diverging(self, epoch, *batch, **more):
+        loss, hits = real(self, epoch, *batch, **more)
         bad = epoch == 2 and self.config.learning_rate == 1e-3
         return loss * (float("nan") if bad else 1), hits
 

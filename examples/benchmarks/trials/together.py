@@ -145,8 +145,8 @@ def slowed(trial: Trial) -> None:
 
         real, steps = Learner.step, itertools.count(1)
 
-        def step(self, *batch):
-            loss, hits = real(self, *batch)
+        def step(self, *batch, **more):
+            loss, hits = real(self, *batch, **more)
             return loss * (float("nan") if next(steps) >= bad else 1), hits
 
         Learner.step = step
