@@ -107,7 +107,7 @@ def test_interrupted_before_anything_is_saved_a_run_begins_anew(
 
 
 STOPS = {  # where a signal comes: what is patched, and at which of its calls
-    "in the second epoch": ("dr_cli.training.learner.augment", 9),
+    "in the second epoch": ("dr_cli.training.step.augment", 9),
     "while an epoch is judged": ("dr_cli.training.learner.logits_of", 3),
     "while pictures are made": ("dr_cli.training.pictures.make_pictures", 1),
     "while intervals are counted": ("dr_cli.training.trainer.evaluate_run", 2),
