@@ -13,7 +13,7 @@ from dr_cli.cli.resume import Begun
 from dr_cli.cli.rows import csv_line, print_records, to_row
 from dr_cli.errors import UsageError
 from dr_cli.formulas import defuse, defuse_path, plain, plain_path
-from dr_cli.network.grader import FIELDS
+from dr_cli.network.telling import FIELDS
 from dr_cli.runs import SPLITS, Run
 from tests.builders.photographs import picture
 from tests.builders.program import dr

@@ -1,8 +1,9 @@
 """Which photographs `dr predict` was given: files, folders, paths on stdin, as they come."""
 
+import math
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from dr_cli.errors import DrError
@@ -33,6 +34,12 @@ def list_photographs(
             yield from _walk(name, passed)
         else:
             yield name
+
+
+def count(names: Sequence[str]) -> float:
+    """How many photographs they are; inf where one stands for any number of them."""
+    several = any(name == "-" or named.is_named(name) or os.path.isdir(name) for name in names)
+    return math.inf if several else len(names)
 
 
 def _walk(top: str, passed: Passed) -> Iterator[str]:

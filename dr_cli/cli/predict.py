@@ -10,8 +10,8 @@ import typer
 
 from dr_cli.cli import options
 from dr_cli.cli.console import Console
-from dr_cli.cli.help import DATA, NETWORK
-from dr_cli.cli.inputs import Passed, list_photographs
+from dr_cli.cli.help import DATA, MACHINE, NETWORK
+from dr_cli.cli.inputs import Passed, count, list_photographs
 from dr_cli.cli.resume import Begun
 from dr_cli.cli.rows import Tally, print_records
 from dr_cli.cli.tables import while_read
@@ -22,6 +22,7 @@ from dr_cli.runs import Run, counted_split, find_newest_run, read_record
 
 if TYPE_CHECKING:
     from dr_cli.labels.owners import Whose
+    from dr_cli.network.grader import Grader
 
 Record = dict[str, Any]
 EXAMPLES = """dr predict image.jpeg
@@ -91,6 +92,16 @@ Timeout = Annotated[
     ),
 ]  # fmt: skip
 
+Engine = Annotated[
+    Literal["auto", "torch", "onnx"],  # engine.ENGINES
+    typer.Option(
+        rich_help_panel=MACHINE,
+        help="What runs the network; onnx is onnxruntime (the extra `onnx`), in fp32 on a CPU, "
+        "which auto takes where it is faster and pays: for a ResNet50 or deeper and 20 "
+        "photographs, or 200 where its file must first be made; a folder or stdin counts as many.",
+    ),
+]  # fmt: skip
+
 Pair = Annotated[
     bool,
     typer.Option(
@@ -125,6 +136,7 @@ def command(
     workers: options.Workers = None,
     device: options.Device = "auto",
     precision: options.Precision = "auto",
+    engine: Engine = "auto",
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
@@ -140,6 +152,8 @@ def command(
     names = _list_inputs(names, nul)
     if resume and form not in (None, "csv"):
         raise UsageError(f"--resume goes on with a table in csv: leave out --format {form}")
+    if explain and engine == "onnx":
+        raise UsageError("--explain looks into torch's pass: leave out --engine onnx")
     form = form or ("table" if sys.stdout.isatty() else "csv")
     whose = _find_owners(pair, labels, image_column, patient_column, resume)
     begun = Begun.read(resume) if resume else None
@@ -152,16 +166,22 @@ def command(
         listed = list_photographs(names, nul, passed)
         photographs = mind_drawn(listed, sources, bool(run), console)
         console.progress(GRADING, 0, None)
+        grader = _load(
+            sources, device=device, precision=precision, engine="torch" if explain else engine,
+            awaited=count(names), observer=console,
+        )  # fmt: skip
         records = predict(
-            photographs, sources, device=device, precision=precision, batch_size=batch_size,
-            workers=workers, tta=tta, explain=explain, max_pixels=max_pixels, timeout=timeout,
-            begun=begun, observer=console, pair=whose, ranks=ranks,
+            photographs, grader, batch_size=batch_size, workers=workers, tta=tta, explain=explain,
+            max_pixels=max_pixels, timeout=timeout, begun=begun, observer=console, pair=whose,
+            ranks=ranks,
         )  # fmt: skip
         if not ranks.first:  # what it grades is the first one's to tell
             list(records)
             return
         hidden = begun is not None or not sys.stdout.isatty()
-        watched = _watch(records, tally, sources, console, hidden)
+        graders = ", ".join(f"{source}{_doubt(source)}" for source in sources)
+        graders += ", with onnxruntime" if grader.engine == "onnx" else ""
+        watched = _watch(records, tally, graders, console, hidden)
         try:
             with while_read() as reader:
                 begun.append(watched) if begun else print_records(watched, form)
@@ -218,7 +238,7 @@ def _find_owners(
 def _watch(
     records: Iterable[Record],
     tally: Tally,
-    sources: Sequence[Path],
+    graders: str,
     console: Console,
     hidden: bool,
 ) -> Iterator[Record]:
@@ -227,7 +247,6 @@ def _watch(
     """
     for record in records:
         if not tally.total():
-            graders = ", ".join(f"{source}{_doubt(source)}" for source in sources)
             console.close()
             console.note(
                 f"graded by {graders}; referable from {record['referable_threshold']:.3g} on; "
@@ -256,12 +275,16 @@ def _judge(tally: Tally, passed: Passed, begun: Begun | None) -> None:
         raise DrError(f"{begun.path}: {begun.failed:,} rows of before have an error")
 
 
+def _load(sources: Sequence[Path], **how: Any) -> "Grader":
+    from dr_cli.network.grader import Grader  # on use: it brings torch
+
+    return Grader.load(sources, **how)
+
+
 def predict(
     photographs: Iterable[str | Path],
-    sources: Sequence[Path],
+    grader: "Grader",
     *,
-    device: str = "auto",
-    precision: str = "auto",
     max_pixels: int | None = None,
     timeout: float | None = None,
     tta: bool = False,
@@ -270,23 +293,21 @@ def predict(
     ranks: Ranks = ALONE,
     **how: Any,
 ) -> Iterator[Record]:
-    """A record a photograph, as they are known, by the mean of the runs `sources`.
+    """A record a photograph, as they are known.
 
     ranks: the processes that grade them together: the first one has all records.
 
     max_pixels, timeout: see `decoding.limit_pixels`, `limit_seconds`. begun: its rows' photographs
-    are passed over. how: what `Grader.predict` takes besides. Raises UsageError at once where a run
-    is no grader, or not that of the rows.
+    are passed over. how: what `Grader.predict` takes besides. Raises UsageError at once where the
+    grader is not that of the rows.
     """
     from dr_cli.grades import UNTRIED, Calibration
-    from dr_cli.network.grader import Grader
     from dr_cli.photographs.decoding import limit_pixels, limit_seconds
 
     if max_pixels is not None:
         limit_pixels(max_pixels)
     if timeout is not None:
         limit_seconds(timeout)
-    grader = Grader.load(sources, device=device, precision=precision)
     if begun:
         begun.check(grader.trained_on, grader.threshold)
         if begun.size:

@@ -41,7 +41,7 @@ class Begun:
     @classmethod
     def read(cls, path: Path) -> "Begun":
         """Changes nothing. Raises UsageError for what is no table of this program's predictions."""
-        from dr_cli.network.grader import FIELDS
+        from dr_cli.network.telling import FIELDS
 
         begun = cls(path, list(to_row(dict.fromkeys(FIELDS))))
         if path.exists():

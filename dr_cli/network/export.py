@@ -20,16 +20,14 @@ from torch import Tensor, nn
 from dr_cli.dataset.augment import normalise
 from dr_cli.errors import DrError
 from dr_cli.grades import NAMES, REFERABLE_FROM, referable_probability
+from dr_cli.network.engine import INPUT, ONNX_EXTRA, to_onnx
 from dr_cli.network.grader import Grader, Member
 from dr_cli.writing import whole
 
 SCHEMA = 1
-INPUT = "crops"  # uint8 [N, 3, S, S], RGB
 OUTPUTS = ("probabilities", "predicted", "expected_grade", "referable_probability", "referable")
-OPSET = 18
 METADATA = "dr.json"  # within a file of torch's; of ONNX the property "dr"
 TOLERANCE = 1e-4  # of a probability; measured: 2e-7
-ONNX_EXTRA = "pip install 'dr-cli[onnx]'"
 
 
 class Whole(nn.Module):
@@ -83,7 +81,7 @@ def export(sources: Sequence[Path], file: Path, form: str, crops: NDArray[np.uin
     different crops; DrError where what ONNX takes is not installed, or the file answers otherwise
     than PyTorch: then nothing is written.
     """
-    grader = Grader.load(sources, device="cpu", precision="fp32")
+    grader = Grader.load(sources, device="cpu", precision="fp32", engine="torch")
     size = grader.preprocessing.size
     expected = grader.probabilities([(torch.from_numpy(crops), torch.zeros(0), torch.zeros(0))])
     program = torch.export.export(
@@ -155,13 +153,6 @@ def _plain(member: Member) -> nn.Module:
 
 
 def _save_onnx(program: torch.export.ExportedProgram, file: Path, told: str) -> None:
-    try:
-        import onnxscript  # noqa: F401  what torch's exporter takes
-    except ImportError as error:
-        raise DrError(f"ONNX needs onnx and onnxscript: {ONNX_EXTRA}") from error
-    made = torch.onnx.export(
-        program, input_names=[INPUT], output_names=list(OUTPUTS), opset_version=OPSET, verbose=False
-    )
-    assert made is not None  # as no file was named
+    made = to_onnx(program, OUTPUTS)
     made.model.metadata_props["dr"] = told
     made.save(file)

@@ -1,9 +1,9 @@
 """What a `Grader` may be given, and what it makes of it before a network sees it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,10 +34,15 @@ class Decoded:
         return (self.crops[0].patient, self.crops[0].eye) if self.crops else (None, None)
 
 
-def is_one(given: object) -> bool:
-    """Whether it is a photograph, though it may be iterable, too: a name's letters are none."""
+def as_several(given: Photograph | Iterable[Photograph]) -> Iterable[Photograph]:
+    """Photographs, of one too, though it may be iterable itself: a name's letters are none. Raises
+    TypeError for what is neither."""
     kinds = (str, Path, Image.Image, np.ndarray, bytes)
-    return isinstance(given, kinds) or hasattr(given, "read")
+    if isinstance(given, kinds) or hasattr(given, "read"):
+        return [cast(Photograph, given)]
+    if not isinstance(given, Iterable):
+        raise TypeError(f"{type(given).__name__} is no photograph: give a path or picture")
+    return cast(Iterable[Photograph], given)
 
 
 def decode(photograph: Photograph, ways: Sequence[Preprocessing], show: bool) -> Decoded:

@@ -11,7 +11,6 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, cast
 from weakref import WeakSet
 
 import numpy as np
@@ -23,31 +22,23 @@ from dr_cli import machine, markup, runs, words
 from dr_cli.dataset.augment import normalise
 from dr_cli.device import Processor, choose
 from dr_cli.errors import UsageError
-from dr_cli.grades import (
-    NAMES,
-    REFERABLE_FROM,
-    Calibration,
-    expected_grade,
-    referable_probability,
-)  # fmt: skip
+from dr_cli.events import NOTHING, Observer
+from dr_cli.grades import Calibration
 from dr_cli.labels.owners import Whose
+from dr_cli.network import engine as engines
 from dr_cli.network.activation import STRIDE, Trace, Tracer
 from dr_cli.network.batching import in_batches
-from dr_cli.network.given import Decoded, Photograph, decode, is_one
-from dr_cli.network.novelty import Familiar
+from dr_cli.network.given import Decoded, Photograph, as_several, decode
+from dr_cli.network.novelty import Familiar, mean_novelty
 from dr_cli.network.pairs import OWNER, Pairs
 from dr_cli.network.records import Record
 from dr_cli.network.resnet import ResNet, build_resnet, inference_copy, name_architecture
-from dr_cli.photographs.crop import Crop, Preprocessing
+from dr_cli.network.telling import Telling
+from dr_cli.photographs.crop import Preprocessing
 from dr_cli.plots.heat import overlay
 from dr_cli.runs import TrainedOn
 from dr_cli.writing import whole
 
-FIELDS = (
-    "path", "predicted", "name", "probabilities", "expected_grade", "referable",
-    "referable_probability", "gradable", "quality", "verdict", "reason",
-    "error", "trained_on", "referable_threshold", "note", "heatmap", "novelty",
-)  # fmt: skip
 VIEWS = 8  # of --tta; on APTOS 1, 4 and 8 gave QWK .895, .904, .909 (after_training.py)
 _LONGEST_STEM = 60  # letters: in UTF-8 up to 240 of the 255 bytes that file systems allow
 
@@ -84,9 +75,13 @@ def _run(
     network: ResNet, pixels: Tensor, way: Preprocessing, processor: Processor, tta: bool
 ) -> Tensor:
     """Logits of uint8 [n, 3, S, S], as `Member.forward` gives them."""
-    views = [turn(pixels, view) for view in range(VIEWS if tta else 1)]
     with torch.inference_mode(), processor.autocast():
-        logits = [network(_make_ready(view, way, processor)).float() for view in views]
+        return _see(lambda view: network(_make_ready(view, way, processor)).float(), pixels, tta)
+
+
+def _see(one: Callable[[Tensor], Tensor], pixels: Tensor, tta: bool) -> Tensor:
+    """Logits of uint8 [n, 3, S, S], by `one` which gives those of one view."""
+    logits = [one(turn(pixels, view)) for view in range(VIEWS if tta else 1)]
     return _mean(logits) if tta else logits[0]
 
 
@@ -141,6 +136,8 @@ class Member:
     processor: Processor
     trained_on: TrainedOn | None = None
     familiar: Familiar | None = None
+    onnx: engines.OnnxPass | None = None
+    """What runs the network in torch's place; None where torch does."""
 
     def __post_init__(self) -> None:
         """The network is made ready, in place: moved, in eval mode, in fp32 a folded copy."""
@@ -170,10 +167,14 @@ class Member:
 
     def forward(self, pixels: Tensor, tta: bool = False) -> Tensor:
         """uint8 [n, 3, S, S] -> logits [n, 5] float32; tta: of the mean over VIEWS, see `turn`."""
-        return _run(self.network, pixels, self.preprocessing, self.processor, tta)
+        if self.onnx is None:
+            return _run(self.network, pixels, self.preprocessing, self.processor, tta)
+        return _see(lambda view: self.look(view)[0], pixels, tta)
 
     def look(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """The same without flips, and what the head sees: [n, C] float32."""
+        if self.onnx is not None:
+            return self.onnx(pixels)
         return _look(self.network, pixels, self.preprocessing, self.processor)
 
     @cached_property
@@ -182,7 +183,7 @@ class Member:
         return Tracer(self.network)
 
     def trace(self, pixels: Tensor) -> Trace:
-        """The same pass, of one view, to be looked back at."""
+        """The same pass, of one view, to be looked back at; by torch, whatever the engine."""
         with self.processor.autocast():
             ready = _make_ready(pixels, self.preprocessing, self.processor)
             return self.tracer.trace(ready)
@@ -194,7 +195,7 @@ class Grader:
     members: all on one processor. calibration: the run's own, or what was chosen on the
     mean of several; without, theirs pooled: see `Calibration.pooled`. threshold: the probability
     of grade 2 or more from which an eye is called referable, in [0, 1]. trained_on: the names
-    of what the members learned from.
+    of what the members learned from. engine: what runs them, "torch" or "onnx".
 
     >>> from dr_cli.device import choose
     >>> untrained = build_resnet("resnet18")
@@ -214,12 +215,14 @@ class Grader:
     def __init__(self, members: Sequence[Member], calibration: Calibration | None = None) -> None:
         self.members = list(members)
         self.processor = self.members[0].processor
+        self.engine = "onnx" if all(member.onnx for member in self.members) else "torch"
         pooled = Calibration.pooled([member.calibration for member in self.members])
         self.calibration = calibration or pooled
         point = self.calibration.operating_point
         self.threshold = point.referable.value if point else 0.5
         learned = [member.trained_on for member in self.members if member.trained_on]
         self.trained_on = ", ".join(dict.fromkeys(one.name for one in learned)) or None
+        self._telling = Telling(self.calibration, self.threshold, self.trained_on)
         self._asked: WeakSet[Generator[Record, None, None]] = WeakSet()
 
     def __enter__(self) -> "Grader":
@@ -242,18 +245,27 @@ class Grader:
         *,
         device: str = "auto",
         precision: str = "auto",
+        engine: str = "auto",
+        awaited: float = engines.KEPT_FROM,
+        observer: Observer = NOTHING,
     ) -> "Grader":
         """From a run folder or its model.safetensors, or a list of them.
 
-        Raises UsageError where one has no weights or is no grader.
+        engine: "torch", "onnx" (onnxruntime, in fp32 on a CPU) or "auto", the faster for as many
+        photographs as are awaited, see `engine.pays`; from 200 on it may make what onnxruntime
+        takes, of which observer is told. Raises UsageError where one has no weights or is no
+        grader, or the engine cannot be had; DrError where what it takes cannot be made.
         """
-        processor = choose(device, precision)
+        processor = choose(device, "fp32" if (engine, precision) == ("onnx", "auto") else precision)
+        engines.check(engine, processor)
         several = [source] if isinstance(source, (str, Path)) else list(source)
         folders = [folder for one in several for folder in runs.Run(Path(one)).networks()]
         alone = runs.Run(Path(several[0])) if len(several) == 1 else None
         # Of several seeds thresholds were chosen on their mean, and not one by one.
         chosen = alone.config().chosen if alone and alone.seeds() else None
-        return cls([Member.load(folder, processor) for folder in folders], chosen)
+        members = [Member.load(folder, processor) for folder in folders]
+        _equip(members, engine, awaited, observer)
+        return cls(members, chosen)
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -300,19 +312,14 @@ class Grader:
         photographs: one, or any number of them: see `Photograph`. The path of a picture in memory
         is its `filename`, of a file its `name`, or "". A file that cannot be read keeps its record,
         with `error` filled and the rest None. batch_size: at once; None is 64 on a GPU, 8 on a CPU.
-        explain: a folder for heatmaps; each record names its own. Photographs are walked in a
+        explain: a folder for heatmaps; each record names its own; there torch runs the first
+        network, whatever the engine. Photographs are walked in a
         thread, ahead of the network and decoded meanwhile, three batches at most: memory does not
         grow with them, and a slow source is answered at once. pair: what tells patient and eye of a
         path, such as `owners.by_name`; then records have both, and at last each patient has one of
         its own without a path, see `pairs`. Raises TypeError for anything else.
         """
-        if is_one(photographs):
-            photographs = [cast(Photograph, photographs)]
-        if not isinstance(photographs, Iterable):
-            raise TypeError(
-                f"{type(photographs).__name__} is no photograph: give a path or picture"
-            )
-        several = cast(Iterable[Photograph], photographs)
+        several = as_several(photographs)
         records = self._tell(self._predict(several, batch_size, workers, tta, explain), pair)
         self._asked.add(records)
         return records
@@ -326,7 +333,7 @@ class Grader:
             for one, record in records:
                 yield pairs.own(record, one.owner) if pairs else record
         if pairs:
-            yield from pairs.rows(self._blank() | dict.fromkeys(OWNER))
+            yield from pairs.rows(self._telling.blank() | dict.fromkeys(OWNER))
 
     def _predict(
         self,
@@ -345,15 +352,7 @@ class Grader:
                 good = [one for one in some if one.problem is None]
                 records = iter(self._grade(good, tta, explain) if good else ())
                 for one in some:
-                    yield one, next(records) if one.problem is None else self._fail(one)
-
-    def _blank(self) -> dict[str, Any]:
-        """The fields of a record, with those that every record has."""
-        always = {"trained_on": self.trained_on, "referable_threshold": self.threshold}
-        return dict.fromkeys(FIELDS) | always
-
-    def _fail(self, one: Decoded) -> Record:
-        return Record(self._blank(), path=one.path, error=one.problem)
+                    yield one, next(records) if one.problem is None else self._telling.fail(one)
 
     def _grade(self, good: Sequence[Decoded], tta: bool, explain: Path | None) -> list[Record]:
         stacks = [
@@ -372,17 +371,15 @@ class Grader:
             logits = [
                 m.forward(pixels, tta) for m, pixels in zip(self.members, stacks, strict=True)
             ]
-        rows = zip(
-            good, self._pool(logits), self._novelty([pooled for _, pooled in seen]), strict=True
+        novelty = mean_novelty(
+            [member.familiar for member in self.members], [one.cpu().numpy() for _, one in seen]
         )
-        records = [self._record(one.path, row, one.crops[0], far) for one, row, far in rows]
+        rows = zip(good, self._pool(logits), novelty, strict=True)
+        records = [self._telling.tell(one.path, row, one.crops[0], far) for one, row, far in rows]
         if traced and explain is not None:
             maps = traced.heat([record["predicted"] for record in records])
-            # 6 ms a photograph of 512 pixels, whose grading takes 118 on one core.
-            with ThreadPoolExecutor(machine.cores(), "dr-draw") as pool:
-                drawn = pool.map(partial(_draw, explain), good, maps)
-                for record, path in zip(records, drawn, strict=True):
-                    record["heatmap"] = str(path)
+            for record, path in zip(records, _draw_all(explain, good, maps), strict=True):
+                record["heatmap"] = str(path)
         return records
 
     def _pool(self, logits: list[Tensor]) -> NDArray[np.float64]:
@@ -391,44 +388,13 @@ class Grader:
         each = [member.calibration.probabilities(one.cpu().numpy()) for member, one in pairs]
         return np.mean(each, axis=0)
 
-    def _novelty(self, pooled: Sequence[Tensor]) -> list[float | None]:
-        """Mean over the members; None where one does not know what it learned from."""
-        each = [
-            member.familiar.novelty(one.cpu().numpy())
-            for member, one in zip(self.members, pooled, strict=True)
-            if member.familiar
-        ]
-        if len(each) < len(self.members):
-            return [None] * len(pooled[0])
-        return [round(float(value), 3) for value in np.mean(each, axis=0)]
 
-    def _record(
-        self, path: str, row: NDArray[np.float64], crop: Crop, novelty: float | None
-    ) -> Record:
-        seen, row = crop.judgement, row.round(6)  # as a run's prediction files hold them
-        predicted = int(self.calibration.decide(row[None])[0])
-        referable = float(referable_probability(row[None])[0])
-        expected = round(float(expected_grade(row[None])[0]), 4)
-        notes = (self._note(predicted, referable), crop.note)
-        values = (
-            path, predicted, NAMES[predicted], row.tolist(), expected, referable >= self.threshold,
-            round(referable, 6), seen.gradable, seen.quality, seen.verdict, seen.reason, None,
-            self.trained_on, self.threshold, "; ".join(filter(None, notes)), None, novelty,
-        )  # fmt: skip
-        return Record(zip(FIELDS, values, strict=True))
-
-    def _note(self, predicted: int, referable: float) -> str:
-        """Why grade and referral disagree, which they may: the operating point is mostly below
-        where grade 2 becomes the likeliest. "" where they agree."""
-        refer = referable >= self.threshold
-        if refer == (predicted >= REFERABLE_FROM):
-            return ""
-        what = "referable" if refer else "not referable"
-        than = "not below" if refer else "below"
-        return (
-            f"graded {predicted}, yet {what}: the probability of grade 2 or more, {referable:.3g}, "
-            f"is {than} the threshold {self.threshold:.3g}"
-        )
+def _equip(members: Sequence[Member], engine: str, awaited: float, observer: Observer) -> None:
+    """Has onnxruntime run the networks, where that is asked for or pays."""
+    models = [engines.Model(member.network, member.preprocessing) for member in members]
+    if engines.takes_onnx(engine, members[0].processor, models, awaited):
+        for member, model in zip(members, models, strict=True):
+            member.onnx = model.load(observer)
 
 
 def _describe(grader: Grader) -> dict[str, str]:
@@ -445,6 +411,14 @@ def _describe(grader: Grader) -> dict[str, str]:
         "decision": f"expected grade, cut at {cuts}" if cuts else "the likeliest grade",
         "referable from": f"{words.number(grader.threshold)} ({rule})",
     }
+
+
+def _draw_all(
+    folder: Path, photographs: Sequence[Decoded], maps: NDArray[np.float32]
+) -> list[Path]:
+    # 6 ms a photograph of 512 pixels, whose grading takes 118 on one core.
+    with ThreadPoolExecutor(machine.cores(), "dr-draw") as pool:
+        return list(pool.map(partial(_draw, folder), photographs, maps))
 
 
 def _draw(folder: Path, one: Decoded, cells: NDArray[np.float32]) -> Path:

@@ -8,7 +8,7 @@ of IDRiD from 298 that it was chosen on by AUC 0.858; with 8, 16, 64, 128 direct
 """
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,3 +87,15 @@ class Familiar:
         axes = np.frombuffer(base64.b64decode(record["axes"]), "<f2").astype(np.float64)
         shape = len(spread), len(mean)
         return cls(mean, axes.reshape(shape), spread, record["rest"], record["far"])
+
+
+def mean_novelty(
+    familiars: Sequence[Familiar | None], pooled: Sequence[Floats]
+) -> list[float | None]:
+    """Of each photograph, the mean over networks whose pooled features are [N, C] each; None where
+    one of them does not know what it learned from."""
+    known = [one for one in familiars if one]
+    if len(known) < len(familiars):
+        return [None] * len(pooled[0])
+    each = [one.novelty(features) for one, features in zip(known, pooled, strict=True)]
+    return [round(float(value), 3) for value in np.mean(each, axis=0)]

@@ -16,7 +16,7 @@ HEATMAP = 160  # pixels of the side that a notebook shows
 
 
 class Record(dict[str, Any]):
-    """One photograph's fields, see `grader.FIELDS`."""
+    """One photograph's fields, see `telling.FIELDS`."""
 
     def _repr_html_(self) -> str:
         return show([self])

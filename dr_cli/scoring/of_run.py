@@ -120,7 +120,7 @@ def evaluate(
     from dr_cli.network.grader import Grader
 
     data, chosen = Path(data), recalibrate(run, rules)
-    grader = Grader.load(run.folder, device=device, precision=precision)
+    grader = Grader.load(run.folder, device=device, precision=precision, engine="torch")
     ranks = Ranks.of_environment()
     with ranks.joined(grader.processor.device):
         read = ranks.in_turn(lambda: _read_data(run, data, layout, columns or {}, observer))

@@ -97,6 +97,7 @@ def test_each_odd_name_on_stdin_keeps_its_row(world, tmp_path):
 def test_a_photograph_that_vanishes_keeps_its_row(tmp_path, world):
     from dr_cli.cli.inputs import list_photographs
     from dr_cli.cli.predict import predict
+    from dr_cli.network.grader import Grader
 
     for name in ("a.png", "b.png", "c.png"):
         photographs.picture(1).save(tmp_path / name)
@@ -107,7 +108,7 @@ def test_a_photograph_that_vanishes_keeps_its_row(tmp_path, world):
                 os.unlink(path)
             yield path
 
-    records = list(predict(listed(), [world / "runs" / "first"], device="cpu"))
+    records = list(predict(listed(), Grader.load(world / "runs" / "first", device="cpu")))
     assert [record["error"] for record in records] == [None, "no such file", None]
 
 

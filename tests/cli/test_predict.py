@@ -14,6 +14,7 @@ from PIL import Image
 from dr_cli.cli import predict
 from dr_cli.cli.rows import to_row
 from dr_cli.grades import UNTRIED
+from dr_cli.network.grader import Grader
 from dr_cli.photographs import quality
 from tests.builders import photographs
 from tests.builders.program import dr
@@ -128,12 +129,12 @@ def test_a_heatmap_folder_that_is_a_file_is_refused_before_anything_is_graded(wo
 def test_photographs_are_graded_without_the_program_too(world):
     first, second = sorted((world / "data" / "test").iterdir())[:2]
     run = world / "runs" / "first"
-    (one, lost) = predict.predict([first, "absent.png"], [run], batch_size=1)
+    (one, lost) = predict.predict([first, "absent.png"], Grader.load(run), batch_size=1)
     assert one == json.loads(dr("predict", first, "--run", run, "--format", "jsonl").stdout)
     assert lost["error"]
     assert list(to_row(lost)) == list(to_row(one))
-    mean = next(predict.predict([second], [run, run]))
-    assert mean["probabilities"] == next(predict.predict([second], [run]))["probabilities"]
+    mean = next(predict.predict([second], Grader.load([run, run])))
+    assert mean["probabilities"] == next(Grader.load(run).predict(second))["probabilities"]
 
 
 def test_help_and_fields_speak_of_one_thing():

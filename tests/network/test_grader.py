@@ -16,8 +16,9 @@ from dr_cli import runs
 from dr_cli.device import choose
 from dr_cli.errors import UsageError
 from dr_cli.grades import Calibration, OperatingPoint, Threshold, softmax
-from dr_cli.network.grader import FIELDS, Grader, Member, logits_of
+from dr_cli.network.grader import Grader, Member, logits_of
 from dr_cli.network.resnet import ResNet, build_resnet
+from dr_cli.network.telling import FIELDS
 from dr_cli.photographs.crop import Preprocessing, load_crop
 from tests.builders.photographs import picture
 

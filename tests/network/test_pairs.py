@@ -7,9 +7,9 @@ from dr_cli.errors import UsageError
 from dr_cli.grades import Calibration, Fellow
 from dr_cli.labels.columns import Columns
 from dr_cli.labels.owners import by_name, read_owners
-from dr_cli.network.grader import FIELDS
 from dr_cli.network.pairs import OWNER, TOGETHER, Pairs
 from dr_cli.network.records import Record
+from dr_cli.network.telling import FIELDS
 
 EMPTY = dict.fromkeys((*FIELDS, *OWNER))
 

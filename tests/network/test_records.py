@@ -13,9 +13,10 @@ from PIL import Image
 
 from dr_cli.device import choose
 from dr_cli.grades import Calibration, OperatingPoint, Threshold
-from dr_cli.network.grader import FIELDS, Grader, Member
+from dr_cli.network.grader import Grader, Member
 from dr_cli.network.records import Record, Records
 from dr_cli.network.resnet import ARCHITECTURES, ResNet, build_resnet, name_architecture
+from dr_cli.network.telling import FIELDS
 from dr_cli.photographs.crop import Preprocessing
 from dr_cli.runs import TrainedOn
 from tests.builders.photographs import picture
