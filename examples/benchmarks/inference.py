@@ -58,7 +58,7 @@ def originals(folder: Path, count: int) -> list[Path]:
 
 
 def ours(run: Path, precision: str, files: list[Path]) -> Callable[[], object]:
-    grader = Grader.load(run, precision=precision)
+    grader = Grader.load(run, precision=precision, engine="torch")
     return lambda: list(grader.predict(files))
 
 
@@ -91,7 +91,7 @@ def agreement(
 ) -> dict[str, float]:
     """How a precision's answers differ from float32's."""
     exact, other = (
-        list(Grader.load(run, device=device, precision=one).predict(files))
+        list(Grader.load(run, device=device, precision=one, engine="torch").predict(files))
         for one in ("fp32", precision)
     )
     p, q = (np.array([r["probabilities"] for r in records]) for records in (exact, other))
@@ -120,31 +120,21 @@ def whole(run: Path, files: list[Path], options: argparse.Namespace) -> dict[str
 def engines(run: Path, files: list[Path], options: argparse.Namespace) -> dict[str, Any]:
     """The network by torch and by onnxruntime, on the crops of the files: what `compete` gives, and
     the agreement with the first."""
-    import onnxruntime
-
-    from dr_cli.network import export
-
     way = Preprocessing(options.size)
     distinct = {file: load_crop(file, way).pixels for file in set(files)}
     crops = np.stack([distinct[file] for file in files])
-    with tempfile.TemporaryDirectory() as name:
-        export.export([run], Path(name, "model.onnx"), "onnx", crops[:8])
-        told = onnxruntime.SessionOptions()
-        told.intra_op_num_threads = torch.get_num_threads()
-        session = onnxruntime.InferenceSession(
-            Path(name, "model.onnx"), told, providers=["CPUExecutionProvider"]
-        )
     batches = [crops[k : k + 8] for k in range(0, len(crops), 8)]
-    graders = {one: Grader.load(run, device="cpu", precision=one) for one in options.precisions}
+    graders = {
+        f"torch, {one}": Grader.load(run, device="cpu", precision=one, engine="torch")
+        for one in options.precisions
+    }
+    graders["onnxruntime, fp32"] = Grader.load(run, device="cpu", engine="onnx")
     answer: dict[str, Callable[[], Any]] = {
-        f"torch, {one}": lambda grader=grader: grader.probabilities(
+        one: lambda grader=grader: grader.probabilities(
             (torch.from_numpy(some), torch.zeros(0), torch.zeros(0)) for some in batches
         )
         for one, grader in graders.items()
     }
-    answer["onnxruntime, fp32"] = lambda: np.concatenate(
-        [session.run(["probabilities"], {export.INPUT: some})[0] for some in batches]
-    )
     clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
     table = compete(answer, len(crops), options.repeats, clock)
     first, *others = ((name, ask()) for name, ask in answer.items())
