@@ -42,7 +42,7 @@ def as_several(given: Photograph | Iterable[Photograph]) -> Iterable[Photograph]
         return [cast(Photograph, given)]
     if not isinstance(given, Iterable):
         raise TypeError(f"{type(given).__name__} is no photograph: give a path or picture")
-    return cast(Iterable[Photograph], given)
+    return given
 
 
 def decode(photograph: Photograph, ways: Sequence[Preprocessing], show: bool) -> Decoded:

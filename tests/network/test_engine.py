@@ -17,7 +17,6 @@ from dr_cli.network import engine
 from dr_cli.network.grader import Grader
 from dr_cli.network.resnet import ARCHITECTURES, Bottleneck, ResNet, build_resnet
 from dr_cli.photographs.crop import Preprocessing
-from tests.builders.photographs import picture
 from tests.builders.program import dr
 
 CPU = choose("cpu", "fp32")
@@ -47,14 +46,6 @@ def run(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(ARCHITECTURES, "tiny", (Bottleneck, (1, 1, 1, 1)))  # exported in a third
         yield save(tmp_path_factory.mktemp("run"), "tiny")
-
-
-@pytest.fixture(scope="module")
-def photographs(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("photographs")
-    for grade in range(5):
-        picture(grade, size=96).save(folder / f"{grade}.png")
-    return sorted(folder.iterdir())
 
 
 @pytest.fixture(scope="module")

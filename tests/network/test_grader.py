@@ -40,14 +40,6 @@ def save(folder, seed=0, way=WAY, temperature=1.0):
 
 
 @pytest.fixture(scope="module")
-def photographs(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("photographs")
-    for grade in range(5):
-        picture(grade, size=96).save(folder / f"{grade}.png")
-    return sorted(folder.iterdir())
-
-
-@pytest.fixture(scope="module")
 def pixels(photographs):
     crops = [load_crop(path, WAY).pixels for path in photographs]
     return torch.from_numpy(np.stack(crops))
