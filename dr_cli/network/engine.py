@@ -24,7 +24,6 @@ from dr_cli.device import Processor
 from dr_cli.errors import DrError, UsageError, WriteError
 from dr_cli.events import NOTHING, Observer
 from dr_cli.network.resnet import Bottleneck, ResNet
-from dr_cli.photographs import cache
 from dr_cli.photographs.crop import Preprocessing
 from dr_cli.writing import whole
 
@@ -163,7 +162,9 @@ class Model:
 
     @cached_property
     def _folder(self) -> Path:
-        return cache.folder() / "onnx"
+        from dr_cli.photographs.cache import folder  # on use: torch's grading needs none of it
+
+        return folder() / "onnx"
 
     @cached_property
     def kept(self) -> bytes | None:
