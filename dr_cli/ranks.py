@@ -92,14 +92,12 @@ class Ranks:
         attempt = _count_restarts() if self.beside == self.count else 0
         store = dist.PrefixStore(f"dr/{attempt}", shared)
         try:
-            dist.init_process_group(
-                backend,
-                store=store,
-                rank=self.rank,
-                world_size=self.count,
-                timeout=timedelta(seconds=seconds),
-            )
-            _patient.append(dist.new_group(backend="gloo", timeout=_LONG))
+            wait = timedelta(seconds=seconds)
+            with _stdout_kept():
+                dist.init_process_group(
+                    backend, store=store, rank=self.rank, world_size=self.count, timeout=wait
+                )
+                _patient.append(dist.new_group(backend="gloo", timeout=_LONG))
             yield
         except GeneratorExit:  # no error: who reads has enough
             raise
@@ -223,6 +221,18 @@ class Ranks:
 
 
 ALONE = Ranks()
+
+
+@contextmanager
+def _stdout_kept() -> Iterator[None]:
+    """What is written to stdout goes to stderr: Gloo of torch 2.9 tells there who is connected."""
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def _count_restarts() -> int:
