@@ -34,12 +34,13 @@ class Program(TyperGroup):
             DrError, KeyboardInterrupt, OSError, MemoryError, RuntimeError, ValueError, TypeError,
             LookupError,
         ) as error:  # fmt: skip
-            if sys.stderr is _MUTE and not is_spoken(error):
+            mine = not is_spoken(error)
+            if sys.stderr is _MUTE and mine:
                 sys.stderr = sys.__stderr__
             if ctx.meta.get(options.DEBUG):
                 raise
             told, code = _explain(error)
-            if not is_spoken(error):
+            if mine:
                 _say(f"dr: {told}", isinstance(error, KeyboardInterrupt))
             raise typer.Exit(code) from None
 

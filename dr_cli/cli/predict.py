@@ -295,11 +295,10 @@ def predict(
 ) -> Iterator[Record]:
     """A record a photograph, as they are known.
 
-    ranks: the processes that grade them together: the first one has all records.
-
     max_pixels, timeout: see `decoding.limit_pixels`, `limit_seconds`. begun: its rows' photographs
-    are passed over. how: what `Grader.predict` takes besides. Raises UsageError at once where the
-    grader is not that of the rows.
+    are passed over. ranks: the processes that grade them together; the first one has all. how:
+    what `Grader.predict` takes besides. Raises UsageError at once where the grader is not that of
+    the rows.
     """
     from dr_cli.grades import UNTRIED, Calibration
     from dr_cli.photographs.decoding import limit_pixels, limit_seconds

@@ -1,6 +1,6 @@
 """A network that several processes train together: each on its share of every batch.
 
-The gradients are added up by torch's DistributedDataParallel, while they are computed.
+The gradients are averaged by torch's DistributedDataParallel, while they are computed.
 """
 
 import inspect
@@ -18,25 +18,17 @@ SHARED_BELOW = 16
 
 
 def spread(network: nn.Module, device: torch.device, ranks: Ranks) -> nn.Module:
-    """The network's forward pass for one of several processes, whose gradients are added up. It
+    """The network's forward pass for one of several processes, whose gradients are averaged. It
     shares the network's weights, which are the first one's from now on."""
     if ranks.alone:
         return network
-    from torch.distributed import GradBucket, all_reduce
     from torch.nn.parallel import DistributedDataParallel
-
-    def add_up(_: object, bucket: GradBucket) -> torch.futures.Future[Tensor]:
-        done = all_reduce(bucket.buffer(), async_op=True).get_future()
-        return done.then(lambda future: future.value()[0])
 
     own = [device.index] if device.type == "cuda" else None
     known = inspect.signature(DistributedDataParallel).parameters  # renamed in torch 2.14
     buffers = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
     options: dict[str, Any] = {buffers: False, "gradient_as_bucket_view": True}
-    together = DistributedDataParallel(network, own, **options)
-    # Left to itself it divides them by the processes, 10 ms of a step on a CPU.
-    together.register_comm_hook(None, add_up)
-    return together
+    return DistributedDataParallel(network, own, **options)
 
 
 def share_statistics(network: nn.Module, device: torch.device) -> None:

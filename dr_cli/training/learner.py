@@ -147,7 +147,7 @@ class Learner(Stepper):
             if self.device.type == "cpu" or saving or now - shown > SHOW_EVERY:
                 check_losses(self, epoch, recent)
             with self.clock("metrics"):
-                totals += torch.stack([loss * count, hits])
+                totals += torch.stack([loss * count / self.ranks.count, hits])
                 if now - shown > SHOW_EVERY:
                     shown = now
                     means = _means(totals.tolist(), mine)

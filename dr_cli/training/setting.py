@@ -16,11 +16,7 @@ from dr_cli.labels.columns import Columns
 from dr_cli.labels.reading import Labels
 from dr_cli.photographs import cache
 from dr_cli.ranks import ALONE, TIMEOUT, Ranks
-from dr_cli.runs import (
-    LAUNCH,
-    Run,
-    counted_split,
-)
+from dr_cli.runs import LAUNCH, Run, counted_split
 from dr_cli.sample import drawn_set
 from dr_cli.training import crossval, saved, teacher, trainer
 from dr_cli.training.config import TrainConfig

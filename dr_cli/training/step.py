@@ -45,8 +45,8 @@ class Stepper:
     ) -> tuple[Tensor, Tensor]:
         """One update from uint8 [N, 3, H, W]; the loss and the number of right answers.
 
-        whole: how many images the step has in all processes, whose gradients are added up: each
-        gives its part of their mean loss.
+        whole: how many images the step has in all processes, each of which has `ranks.count` times
+        its part of their mean loss: so that the mean of their gradients is that of the whole batch.
         Where memory runs out the batch is computed in smaller parts, whose gradients add up to
         the same step but for batch statistics. Raises DrError where one image is too much.
         """
@@ -86,7 +86,7 @@ class Stepper:
             with self.clock("forward"), self.plan.processor.autocast():
                 logits = self.forward(part)
             with self.clock("forward"):
-                loss = self.loss(logits.float(), true) * (len(part) / whole)
+                loss = self.loss(logits.float(), true) * (len(part) * self.ranks.count / whole)
             with self.clock("backward"):
                 self.scaler.scale(loss).backward()
             sums += torch.stack([loss.detach(), (logits.detach().argmax(1) == true).sum()])
