@@ -68,6 +68,11 @@ class TrainedOn:
     drawn: bool
     """Whether it has seen eyes drawn by a program alone, and no photograph."""
 
+    def __post_init__(self) -> None:
+        """Raises TypeError where a name is no text: weights come from outside."""
+        if not _is_text(self.name) or not _is_text(self.fingerprint):
+            raise TypeError("trained_on")
+
 
 @dataclass(frozen=True)
 class DataRecord:
@@ -499,6 +504,11 @@ def read_record(source: Path) -> ModelRecord:
             )
         if not isinstance(record["arch"], str):
             raise TypeError(f"arch {record['arch']!r}")
+        if not isinstance(record["preprocessing"], Mapping):
+            raise TypeError(f"preprocessing {record['preprocessing']!r}")
+        epoch = record.get("epoch")
+        if epoch is not None and type(epoch) is not int:
+            raise TypeError(f"epoch {epoch!r}")
         calibration = Calibration.from_record(record)
         learned = record.get("trained_on")
         trained_on = TrainedOn(**learned) if learned else None
@@ -506,9 +516,19 @@ def read_record(source: Path) -> ModelRecord:
         raise UsageError(f"{path} is no whole safetensors file of dr: {error}") from error
     if trained_on is None and (source / "config.json").is_file():  # weights of before said nothing
         trained_on = Run(source).config().data.trained_on
-    way, epoch = record["preprocessing"], record.get("epoch")
-    familiar = record.get("familiar")
+    way, familiar = record["preprocessing"], record.get("familiar")
     return ModelRecord(record["arch"], way, calibration, epoch, trained_on, familiar)
+
+
+def count_parameters(source: Path) -> int:
+    """The learned numbers of a `model.safetensors`, or of the run folder that has one, without
+    reading them: all but what norms keep of their batches."""
+    from safetensors import safe_open
+
+    kept = ("running_mean", "running_var", "num_batches_tracked")
+    with safe_open(_model_file(source), "np") as file:
+        learned = [name for name in file.keys() if not name.endswith(kept)]  # noqa: SIM118
+        return sum(math.prod(file.get_slice(name).get_shape()) for name in learned)
 
 
 def _model_file(source: Path) -> Path:

@@ -11,6 +11,7 @@ import typer
 from dr_cli.cli import options
 from dr_cli.cli.help import DATA, EVALUATION
 from dr_cli.errors import UsageError
+from dr_cli.runs import MODEL
 
 Folder = Annotated[
     Path | None,
@@ -79,7 +80,7 @@ Card = Annotated[
     bool,
     typer.Option(
         "--card", rich_help_panel=EVALUATION,
-        help="Print the run's model card in their place, in Markdown, with these figures.",
+        help="Print the model card of a run, with these figures, or of weights alone: Markdown.",
     ),
 ]  # fmt: skip
 Tta = Annotated[
@@ -124,6 +125,8 @@ FailUnder = Annotated[
         help="Exit 3 below it (above it for an error); may be repeated.",
     ),
 ]  # fmt: skip
+BESIDE_WEIGHTS = ("run", "card", "quiet", "debug")
+OPTIONS = {"form": "format"}  # by what a person types
 NEEDS = {  # option -> what there must be for it to mean something: see `refuse_idle`
     "against": "a RUN without DATA",
     "decision": "a RUN",
@@ -155,7 +158,7 @@ def refuse_idle(
     if run is not None and run.is_file():
         raise UsageError(
             f"{run} is a file, and figures stand in the folder of its run: name that (dr predict "
-            "grades by the file alone)"
+            "grades by the file alone, and --card alone prints what it tells of itself)"
         )
     there = {
         "a RUN": run is not None,
@@ -169,6 +172,26 @@ def refuse_idle(
         given = ctx.get_parameter_source(name)
         if given is not None and given.name == "COMMANDLINE" and not there[need]:
             raise UsageError(f"--{name.replace('_', '-')} does nothing here: it is for {need}")
+
+
+def are_weights(run: Path | None) -> bool:
+    """Whether RUN is weights without their run: a file, or a folder that has them and no
+    config.json, which the folder of a run has from its first moment."""
+    if run is None or run.is_file():
+        return run is not None
+    return (run / MODEL).is_file() and not (run / "config.json").exists()
+
+
+def refuse_beside_weights(ctx: typer.Context) -> None:
+    """UsageError for anything that changes nothing of the card of weights alone."""
+    for name in ctx.params:
+        given = ctx.get_parameter_source(name)
+        if given is not None and given.name == "COMMANDLINE" and name not in BESIDE_WEIGHTS:
+            what = "DATA" if name == "data" else f"--{OPTIONS.get(name, name).replace('_', '-')}"
+            raise UsageError(
+                f"{what} does nothing beside --card of weights alone, which have no figures: name "
+                "the folder of their run, or leave it out"
+            )
 
 
 def refuse_beside_card(card: bool, others: Mapping[str, object]) -> None:

@@ -55,6 +55,10 @@ def command(
     debug: options.Debug = False,
 ) -> None:
     """Score a trained run: agreement, intervals, calibration, confusion, baselines."""
+    if card and run is not None and asked.are_weights(run):
+        asked.refuse_beside_weights(ctx)
+        _print_card_of_weights(run)
+        return
     asked.refuse_idle(ctx, run, data, predictions, labels)
     asked.refuse_beside_card(
         card, {"checklist": checklist, "format": form, "against": against, "by": by}
@@ -185,6 +189,15 @@ def _print_card(run: Path, record: dict[str, Any], elsewhere: bool) -> None:
     from dr_cli.report.card import write
 
     typer.echo(write(run, record, elsewhere), nl=False)
+
+
+def _print_card_of_weights(source: Path) -> None:
+    from dr_cli.report.card import write_of_weights
+
+    if Ranks.of_environment().first:
+        told = write_of_weights(source)
+        with tables.while_read():
+            typer.echo(told, nl=False)
 
 
 def _judge(record: dict[str, Any], limits: dict[str, float]) -> None:

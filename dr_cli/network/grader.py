@@ -29,7 +29,7 @@ from dr_cli.network import engine as engines
 from dr_cli.network.activation import STRIDE, Trace, Tracer
 from dr_cli.network.batching import in_batches
 from dr_cli.network.given import Decoded, Photograph, as_several, decode
-from dr_cli.network.novelty import Familiar, mean_novelty
+from dr_cli.network.novelty import Familiar, mean_novelty, read_familiar
 from dr_cli.network.pairs import OWNER, Pairs
 from dr_cli.network.records import Record
 from dr_cli.network.resnet import ResNet, build_resnet, inference_copy, name_architecture
@@ -159,10 +159,7 @@ class Member:
                 f"{source}: its weights are not those of a {record.arch}: train it again"
             ) from error
         way = Preprocessing.from_dict(record.preprocessing)
-        try:
-            familiar = Familiar.from_record(record.familiar) if record.familiar else None
-        except (ValueError, KeyError, TypeError) as error:
-            raise UsageError(f"{source}: what it learned from is damaged in it: {error}") from error
+        familiar = read_familiar(source, record)
         return cls(network, way, record.calibration, processor, record.trained_on, familiar)
 
     def forward(self, pixels: Tensor, tta: bool = False) -> Tensor:

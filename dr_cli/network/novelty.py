@@ -10,10 +10,14 @@ of IDRiD from 298 that it was chosen on by AUC 0.858; with 8, 16, 64, 128 direct
 import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from dr_cli.errors import UsageError
+from dr_cli.runs import ModelRecord
 
 DIRECTIONS = 32  # 34 kB of a ResNet18, 135 kB of a ResNet50
 ENOUGH = 20  # photographs of each that are needed
@@ -87,6 +91,17 @@ class Familiar:
         axes = np.frombuffer(base64.b64decode(record["axes"]), "<f2").astype(np.float64)
         shape = len(spread), len(mean)
         return cls(mean, axes.reshape(shape), spread, record["rest"], record["far"])
+
+
+def read_familiar(source: Path, record: ModelRecord) -> Familiar | None:
+    """What the weights of `source` say of what they learned from; None where they say nothing.
+    UsageError where that is damaged."""
+    if not record.familiar:
+        return None
+    try:
+        return Familiar.from_record(record.familiar)
+    except (ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{source}: what it learned from is damaged in it: {error}") from error
 
 
 def mean_novelty(

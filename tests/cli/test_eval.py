@@ -7,8 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
+from dr_cli import runs
+from dr_cli.grades import Calibration
+from dr_cli.network.novelty import Familiar
+from dr_cli.photographs.crop import Preprocessing
 from dr_cli.photographs.quality import Judgement
 from dr_cli.report import prose
 from tests.builders import photographs
@@ -275,9 +281,66 @@ def test_the_card_says_what_a_run_is_and_reaches_in_the_reports_words(world):
 
 
 def test_weights_alone_have_no_figures(world):
-    done = dr("eval", world / "runs" / "first" / "model.safetensors", "--card")
+    done = dr("eval", world / "runs" / "first" / "model.safetensors")
     assert done.exit_code == 2
     assert "name that" in done.stderr
+
+
+def test_the_card_of_weights_alone_holds_what_they_tell_and_names_what_they_do_not(world, tmp_path):
+    weights = world / "runs" / "first" / "model.safetensors"
+    done = dr("eval", weights, "--card")
+    assert (done.exit_code, done.stderr) == (0, "")
+    card, record = done.stdout, runs.read_record(weights)
+    assert card.startswith("# Model card: model.safetensors\n")
+    network = f"| network | resnet18, 11.2 M parameters, weights of epoch {record.epoch} |"
+    told = dr("eval", world / "runs" / "first", "--card", "--bootstrap", 0).stdout.splitlines()
+    shared = [line for line in told if line.startswith(("| input", "| output", "| temperature"))]
+    assert {network, *shared} <= set(card.splitlines())
+    point = record.calibration.operating_point.referable
+    assert f"| referable | from probability {point.value:.3f} ({point.rule}); sens" in card
+    assert f"data; fingerprint {record.trained_on.fingerprint}" in card
+    assert prose.INTENDED_USE in card
+    assert "it tells no novelty" in card  # of too few photographs
+    assert "an operating point" not in card
+    (tmp_path / "alone").mkdir()
+    shutil.copy(weights, tmp_path / "alone")
+    alone = dr("eval", tmp_path / "alone", "--card").stdout
+    assert alone.partition("\n")[2] == card.partition("\n")[2]
+
+
+def test_weights_that_tell_more_or_less_have_a_card_that_says_so(tmp_path):
+    way = Preprocessing(64).to_dict()
+    known = Familiar.fit(*np.random.default_rng(0).normal(size=(2, 40, 8)))
+    cuts = Calibration((0.5, 1.5, 2.5, 3.5), 1.25)
+    drawn = runs.TrainedOn("drawn <b>eyes", "f00", drawn=True)
+    for name, record in {
+        "less": runs.ModelRecord("resnet18", way, Calibration()),
+        "more": runs.ModelRecord("resnet18", way, cuts, 3, drawn, known.to_record()),
+        "worse": runs.ModelRecord("resnet18", way, cuts, 3, drawn, {"mean": "?"}),
+    }.items():
+        (tmp_path / name).mkdir()
+        runs.Run(tmp_path / name).save_model({"fc.weight": torch.zeros(5, 512)}, record)
+    less, more, worse = (dr("eval", tmp_path / x, "--card") for x in ("less", "more", "worse"))
+    for absent in ("the data set that", "the epoch that", "an operating point:", "no novelty"):
+        assert absent in less.stdout
+        assert (absent in more.stdout) == (absent == "an operating point:")
+    assert "## Data\n\nNot known.\n" in less.stdout
+    assert "| network | resnet18, 0.00256 M parameters |" in less.stdout
+    assert "at 0.500, 1.500, 2.500, 3.500, chosen for QWK |" in more.stdout
+    assert "7 directions" in more.stdout
+    assert "**Warning.** It has seen drawn eyes alone" in more.stdout
+    assert "drawn \\<b\\>eyes; fingerprint f00" in more.stdout
+    assert (worse.exit_code, worse.stdout) == (2, "")
+    assert "damaged" in worse.stderr
+
+
+@pytest.mark.parametrize(
+    "idle", [("data",), ("--bootstrap", "0"), ("--format", "json"), ("--tta",)]
+)
+def test_what_does_nothing_beside_the_card_of_weights_is_refused(world, idle):
+    done = dr("eval", world / "runs" / "first" / "model.safetensors", *idle, "--card")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert f"{idle[0].replace('data', 'DATA')} does nothing beside --card of" in done.stderr
 
 
 @pytest.mark.parametrize("idle", [("--format", "json"), ("--checklist",), ("--by", "eye")])
