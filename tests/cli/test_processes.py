@@ -17,6 +17,11 @@ ENV = os.environ | {"OMP_NUM_THREADS": "1"}
 TORCHRUN = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "--", "dr_cli")
 
 
+needs_proc = pytest.mark.skipif(
+    not Path("/proc/self/environ").exists(), reason="processes are found in /proc"
+)
+
+
 def program(*arguments, **options):
     command = [sys.executable, *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=300, **options)
@@ -32,23 +37,39 @@ def find_process(variable: str, folder: Path) -> int | None:
     return None
 
 
-@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="processes are found in /proc")
-def test_a_process_that_is_killed_is_started_again_and_the_one_run_goes_on(world, tmp_path):
-    options = ("--size", 32, "--epochs", 4, "--batch-size", 8, "--name", "two")
-    command = ["train", world / "data", *options, "--processes", 2, "--max-restarts", 1]
-    runs = tmp_path / "runs"
-    with subprocess.Popen(
-        [sys.executable, "-m", "dr_cli", *map(str, command)],
-        env=ENV | {"DR_RUNS": str(runs)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    ) as training:  # fmt: skip
-        while not (runs / "two" / "metrics.csv").exists():
-            assert training.poll() is None, training.communicate()
+@pytest.fixture
+def training(world, tmp_path):
+    """Two processes of one training of which an epoch is done, as a function of further options."""
+    started = []
+
+    def begin(*more):
+        options = ("--size", 32, "--epochs", 4, "--batch-size", 8, "--name", "two")
+        command = ["-m", "dr_cli", "train", world / "data", *options, "--processes", 2, *more]
+        process = subprocess.Popen(
+            [sys.executable, *map(str, command)], env=ENV | {"DR_RUNS": str(tmp_path / "runs")},
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        started.append(process)
+        while not (tmp_path / "runs" / "two" / "metrics.csv").exists():
+            assert process.poll() is None, process.communicate()
             time.sleep(0.02)
-        second = find_process("RANK=1", runs)
-        assert second
-        os.kill(second, signal.SIGKILL)
-        said, told = training.communicate(timeout=300)
-    assert training.returncode == 0, told
+        return process
+
+    yield begin
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+@needs_proc
+def test_a_process_that_is_killed_is_started_again_and_the_one_run_goes_on(training, tmp_path):
+    runs = tmp_path / "runs"
+    started = training("--max-restarts", 1)
+    second = find_process("RANK=1", runs)
+    assert second
+    os.kill(second, signal.SIGKILL)
+    said, told = started.communicate(timeout=300)
+    assert started.returncode == 0, told
     assert said == f"{runs / 'two'}\n"
     assert "going on with" in told
     assert [path.name for path in runs.iterdir()] == ["two"]
@@ -56,6 +77,32 @@ def test_a_process_that_is_killed_is_started_again_and_the_one_run_goes_on(world
     assert [line.split(",")[0] for line in epochs] == ["1", "2", "3", "4"]
     assert (runs / "two" / "summary.json").exists()
     assert not (runs / "two" / LAUNCH).exists()
+
+
+@needs_proc
+def test_a_process_that_is_killed_is_named_and_ends_the_others(training, tmp_path):
+    started = training()
+    second = find_process("RANK=1", tmp_path / "runs")
+    assert second
+    os.kill(second, signal.SIGKILL)
+    said, told = started.communicate(timeout=60)
+    assert (started.returncode, said) == (1, "")
+    assert told.count("process 1 of 2 was killed (SIGKILL)") == 1
+    assert "Traceback" not in told
+    assert not find_process("RANK=0", tmp_path / "runs")
+
+
+@needs_proc
+def test_a_signal_to_the_launcher_is_handed_on_and_the_run_goes_on_later(training, tmp_path):
+    run = tmp_path / "runs" / "two"
+    started = training()
+    started.terminate()
+    said, told = started.communicate(timeout=60)
+    assert (started.returncode, said) == (143, "")
+    assert told.count(f"--resume {run}") == 1, told
+    assert not [rank for rank in "01" if find_process(f"RANK={rank}", run.parent)]
+    assert dr("train", "--resume", run).exit_code == 0
+    assert (run / "summary.json").exists()
 
 
 def test_what_none_can_do_is_said_once():

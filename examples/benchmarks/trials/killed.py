@@ -1,5 +1,6 @@
 """Killed, with nothing that could be heard: SIGKILL, a power cut."""
 
+import contextlib
 import os
 import signal
 import time
@@ -42,6 +43,39 @@ def cut(trial: Trial) -> None:
     go_on(trial, cache, reference)
 
 
+@fault("one of two processes of a training is killed, with --max-restarts 1", tries=10)
+def kill_rank(trial: Trial) -> None:
+    """All begin again, and go on from last.pt, or anew where there is none yet."""
+    two = "--processes", 2
+    reference, seconds = runs.reference(trial, *two)
+    cache, rank = trial.kept / "cache", trial.rng.integers(2)
+    process = runs.train(trial, cache, *two, "--max-restarts", 1, "--save-every", 0)
+    own = f"DR_RUNS={trial.folder / 'runs'}"
+    moment = process.begun + float(trial.rng.uniform(0.1, 1) * seconds)
+    while not process.ended():
+        if time.perf_counter() > moment and (found := find(f"RANK={rank}", own)):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(found[0], signal.SIGKILL)
+            break
+        time.sleep(0.01)
+    code = process.wait()
+    need(code == 0, f"it ended with {code}: {process.said().strip()[-300:]!r}")
+    need(not find(own), "processes outlive the training")
+    runs.need_whole(trial.folder / "runs" / "run")
+    runs.need_equal(trial.folder / "runs" / "run", reference)
+
+
+def find(*variables: str) -> list[int]:
+    """The processes whose environment has all of these."""
+    wanted = {variable.encode() for variable in variables}
+    entries = Path("/proc").glob("[0-9]*/environ")
+    return [
+        int(entry.parent.name)
+        for entry in entries
+        if wanted <= set(_environment(entry).split(b"\0"))
+    ]
+
+
 def kill_at(process: program.Process, moment: float) -> None:
     """SIGKILL so many seconds after it began, unless it has ended."""
     while not process.ended() and time.perf_counter() - process.begun < moment:
@@ -67,9 +101,9 @@ def go_on(trial: Trial, cache: Path, reference: Path) -> None:
 
 def _none_left(cache: Path, seconds: float = 20) -> bool:
     """Whether no process that was started for this cache is there any more, soon."""
-    until, own = time.perf_counter() + seconds, f"DR_CACHE={cache}".encode()
+    until = time.perf_counter() + seconds
     while time.perf_counter() < until:
-        if not any(own in _environment(entry) for entry in Path("/proc").glob("[0-9]*/environ")):
+        if not find(f"DR_CACHE={cache}"):
             return True
         time.sleep(0.2)
     return False

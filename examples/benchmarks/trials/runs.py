@@ -64,21 +64,21 @@ def resume(trial: Trial, cache: Path, *more: object) -> str:
     return process.said()
 
 
-def reference(trial: Trial) -> tuple[Path, float]:
+def reference(trial: Trial, *more: object) -> tuple[Path, float]:
     """The run that nothing happens to, made once for all trials, and the seconds that it took; its
-    eyes were drawn before."""
-    whole, cache = Trial(trial.rng, trial.kept, trial.kept, 0), trial.kept / "cache"
-    run, took = trial.kept / "runs" / "run", trial.kept / "seconds"
-    if not took.exists():
+    eyes were drawn before. more: further options, which make it another one."""
+    cache, home = trial.kept / "cache", trial.kept / "".join(map(str, more))
+    if not (trial.kept / "drawing").exists():
         drawing = program.Process(lambda: draw(cache), trial.folder / "drawn.txt", {})
         need(drawing.wait() == 0, f"no eyes were drawn: {drawing.said()[-300:]}")
         (trial.kept / "drawing").write_text(str(time.perf_counter() - drawing.begun))
-        process = train(whole, cache)
+    if not (took := home / "seconds").exists():
+        process = train(Trial(trial.rng, home, trial.kept, 0), cache, *more)
         code = process.wait()
         seconds = time.perf_counter() - process.begun
         need(code == 0, f"the run without a fault ended with {code}: {process.said()[-300:]}")
         took.write_text(str(seconds))
-    return run, float(took.read_text())
+    return home / "runs" / "run", float(took.read_text())
 
 
 def drawing_seconds(trial: Trial) -> float:
