@@ -2,13 +2,14 @@
 
 onnxruntime takes a file that torch's exporter makes, in seconds. It is made once for a set of
 weights and kept in the cache, whole or not at all, under a digest of what it came from and one of
-what it holds: a damaged one is made anew.
+what it holds: a damaged one is made anew. Those not used for longest go as new ones come.
 """
 
 import copy
 import hashlib
 import importlib.util
 import json
+import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -38,6 +39,7 @@ _EXPORTER = ("onnx", "onnxscript")  # what torch's exporter takes
 # Photographs that pay for the start: of a ResNet50 at 224 px it saves 0.033 s of a core each, and
 # takes 0.6 s more to load, 6.5 s to make.
 KEPT_FROM, MADE_FROM = 20, 200
+MOST = 4 * 2**30  # bytes of all files: 45 of a ResNet50, 18 of a ResNet152
 VERSION = 1  # of what the file does: another is another file
 
 
@@ -118,7 +120,9 @@ class Forward(nn.Module):
 class OnnxPass:
     """A network's pass by onnxruntime, on as many threads as torch has. Threads may share it."""
 
-    def __init__(self, model: bytes) -> None:
+    def __init__(self, model: Path | bytes) -> None:
+        """model: a file, which may go as soon as this is made; bytes onnxruntime holds for good, of
+        a ResNet50 94 MB."""
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -145,7 +149,11 @@ class Model:
     def load(self, observer: Observer = NOTHING) -> OnnxPass:
         """From the cache, else made and kept there. DrError where it cannot be made."""
         if self.kept:
-            return OnnxPass(self.kept)
+            try:
+                return OnnxPass(self.kept)
+            except Exception:  # onnxruntime's are of no other kind
+                if self.kept.exists():
+                    raise
         observer.note("onnxruntime: making what it takes of the network, once; it takes seconds")
         return OnnxPass(self._make())
 
@@ -167,20 +175,21 @@ class Model:
         return folder() / "onnx"
 
     @cached_property
-    def kept(self) -> bytes | None:
-        """What its file in the cache holds, if that is whole; a damaged one is removed."""
+    def kept(self) -> Path | None:
+        """Its file in the cache, if that is whole, as used just now; a damaged one is removed."""
         for file in sorted(self._folder.glob(f"{self._key}-*.onnx")):
             with suppress(OSError):  # it cannot be read, or not removed
-                model = file.read_bytes()
-                if file.name == self._name(model):
-                    return model
+                if file.name == self._name(file.read_bytes()):
+                    with suppress(OSError):  # another's
+                        os.utime(file)
+                    return file
                 file.unlink()
         return None
 
     def _name(self, model: bytes) -> str:
         return f"{self._key}-{hashlib.blake2b(model, digest_size=16).hexdigest()}.onnx"
 
-    def _make(self) -> bytes:
+    def _make(self) -> Path | bytes:
         """Made, compared with torch, and kept where the cache can be written to."""
         crops = torch.randint(0, 256, (2, 3, self.way.size, self.way.size), dtype=torch.uint8,
                               generator=torch.Generator().manual_seed(0))  # fmt: skip
@@ -195,12 +204,22 @@ class Model:
                 f"onnxruntime answers otherwise than torch: a logit differs by {apart:.1g} of the "
                 "largest; grade with --engine torch"
             )
-        file = self._folder / self._name(model)
         with suppress(OSError, WriteError):
-            file.parent.mkdir(parents=True, exist_ok=True)
-            with whole(file, lasting=False) as aside:
-                aside.write_bytes(model)
+            return self._keep(model) or model
         return model
+
+    def _keep(self, model: bytes) -> Path | None:
+        """Its file in the cache; None where there is no room for it."""
+        from dr_cli.photographs.cache import make_room
+
+        self._folder.mkdir(parents=True, exist_ok=True)
+        files = self._folder.glob("*.onnx")  # with those that killed processes left aside
+        if make_room(self._folder, files, len(model), MOST) < len(model):
+            return None
+        file = self._folder / self._name(model)
+        with whole(file, lasting=False) as aside:
+            aside.write_bytes(model)
+        return file
 
     def _export(self) -> bytes:
         size = self.way.size

@@ -37,7 +37,7 @@ import sys
 import time
 import zlib
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from functools import partial
@@ -517,26 +517,40 @@ def _index(where: Path, size: int) -> dict[bytes, tuple[Path, int, float, int]]:
 
 
 def _make_room(where: Path, count: int, size: int, keep: set[Path]) -> int:
-    """Remove the least recently used shards until there is room for so many crops of so many
-    bytes; for how many there is."""
+    """Makes room for so many crops of so many bytes among all shards; for how many there is."""
     each = size + 64  # with its entry and its part of an end
-    needed = count * each
-    shards = []
-    for shard in where.parent.glob(f"*/*{_SUFFIX}"):
+    return make_room(where, where.parent.glob(f"*/*{_SUFFIX}"), count * each, keep=keep) // each
+
+
+def make_room(
+    where: Path,
+    files: Iterable[Path],
+    needed: int,
+    most: int | None = None,
+    keep: Container[Path] = (),
+) -> int:
+    """Remove the least recently used of these files until there is room for so many bytes beside
+    the others; how many of them have room.
+
+    where: a folder of the disk. most: bytes that all may take, where `limit` allows more. keep:
+    files that stay. Who has one open, or mapped, still reads it.
+    """
+    known = []
+    for file in files:
         with suppress(OSError):
-            status = shard.stat()
-            shards.append((status.st_mtime_ns, status.st_size, shard))
-    used = sum(size for _, size, _ in shards)
+            status = file.stat()
+            known.append((status.st_mtime_ns, status.st_size, file))
+    used = sum(size for _, size, _ in known)
     free = shutil.disk_usage(where).free
-    room = min(limit(used, free) - used, free - 2**28)  # a quarter GiB is left to everybody else
-    idle = sorted(entry for entry in shards if entry[2] not in keep)
-    for _, length, shard in idle:
+    allowed = limit(used, free) if most is None else min(most, limit(used, free))
+    room = min(allowed - used, free - 2**28)  # a quarter GiB is left to everybody else
+    for _, length, file in sorted(entry for entry in known if entry[2] not in keep):
         if room >= needed:
             break
         with suppress(OSError):  # Windows keeps what another process reads
-            shard.unlink()
+            file.unlink()
             room += length
-    return max(0, min(room, needed)) // each
+    return max(0, min(room, needed))
 
 
 @contextmanager

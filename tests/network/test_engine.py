@@ -1,6 +1,7 @@
 """onnxruntime in torch's place: the same records, where it is had and where it pays."""
 
 import math
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -85,12 +86,13 @@ def test_it_is_made_once_and_said(run, made, cache, no_export):
     assert [said for said in made[1] if "onnxruntime" in said] == made[1]
     assert len(made[1]) == 1
     (file,) = (cache / "onnx").iterdir()
-    before, notes = file.stat().st_mtime_ns, Notes()
+    before, notes = file.stat(), Notes()
     asked = {"device": "cpu", "precision": "fp32", "observer": notes}
     assert Grader.load(run, **asked).engine == "onnx"
     assert notes.said == []
     assert list((cache / "onnx").iterdir()) == [file]
-    assert file.stat().st_mtime_ns == before
+    assert file.stat().st_ino == before.st_ino
+    assert file.stat().st_mtime_ns > before.st_mtime_ns  # it is in use: others go first
 
 
 @pytest.mark.parametrize("tta", [False, True])
@@ -157,6 +159,54 @@ def test_a_cache_that_cannot_be_written_stops_nobody(run, cache, tmp_path, monke
     monkeypatch.setenv("DR_CACHE", str(tmp_path))
     monkeypatch.setattr(engine.Model, "_export", lambda model: file.read_bytes())
     assert Grader.load(run, device="cpu", engine="onnx").engine == "onnx"
+
+
+@pytest.mark.parametrize(("most", "stay"), [(4, "bc"), (3, "c"), (1, "")])
+def test_files_not_used_for_longest_go_as_a_new_one_comes(
+    run, cache, tmp_path, monkeypatch, most, stay
+):
+    model = next((cache / "onnx").iterdir()).read_bytes()
+    for age, name in enumerate("cba"):
+        file = tmp_path / "onnx" / f"{name}.onnx"
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(bytes(len(model)))
+        os.utime(file, (1e9 - age, 1e9 - age))
+    monkeypatch.setenv("DR_CACHE", str(tmp_path))
+    monkeypatch.setattr(engine, "MOST", most * len(model) - len(model) // 2)
+    monkeypatch.setattr(engine.Model, "_export", lambda model_of: model)
+    with (tmp_path / "onnx" / "a.onnx").open("rb") as read:  # by another process
+        grader = Grader.load(run, device="cpu", engine="onnx")
+        assert len(read.read()) == len(model)
+    assert grader.engine == "onnx"
+    left = {file.stem for file in (tmp_path / "onnx").iterdir()}
+    assert {name for name in left if len(name) == 1} == set(stay)
+    assert len(left) == len(stay) + (most > 1)
+
+
+def test_a_cache_that_may_hold_nothing_gets_no_file(run, cache, tmp_path, monkeypatch):
+    model = next((cache / "onnx").iterdir()).read_bytes()
+    monkeypatch.setenv("DR_CACHE", str(tmp_path))
+    monkeypatch.setenv("DR_CACHE_MAX", "0")
+    monkeypatch.setattr(engine.Model, "_export", lambda model_of: model)
+    assert Grader.load(run, device="cpu", engine="onnx").engine == "onnx"
+    assert list((tmp_path / "onnx").iterdir()) == []
+
+
+def test_nothing_holds_the_file_s_bytes_once_it_is_loaded(both):
+    held = vars(both[1].members[0].onnx.session).values()
+    assert not [one for one in held if isinstance(one, bytes)]
+
+
+def test_a_file_that_is_removed_before_it_is_read_is_made_anew(run, cache, monkeypatch):
+    (file,) = (cache / "onnx").iterdir()
+    model = file.read_bytes()
+    monkeypatch.setattr(engine.Model, "_export", lambda model_of: model)
+    known = engine.Model(Grader.load(run, device="cpu", precision="fp32", engine="torch")
+                         .members[0].network, Preprocessing(32, illumination="evened"))  # fmt: skip
+    assert known.kept == file
+    file.unlink()
+    assert known.load()
+    assert file.read_bytes() == model
 
 
 RULE = {
