@@ -239,8 +239,9 @@ def _square(picture: Image.Image, box: Box, preprocessing: Preprocessing) -> Squ
     part = picture.resize((width, height), filtered, source, reducing_gap=2.0)
     x, y = (size - width) // 2, (size - height) // 2
     pixels = np.zeros((3, size, size), np.uint8)
-    for channel, band in zip(pixels, part.split(), strict=True):  # half the time of transposing
-        channel[y : y + height, x : x + width] = np.asarray(band)
+    for channel, band in zip(pixels, "RGB", strict=True):  # a quarter of the time of transposing
+        plane = np.frombuffer(part.tobytes("raw", band), np.uint8)
+        channel[y : y + height, x : x + width] = plane.reshape(height, width)
     return Square(pixels, left - x * scale, top - y * scale, scale)
 
 

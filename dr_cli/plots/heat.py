@@ -4,7 +4,7 @@ from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageChops
+from PIL import Image
 
 # Every seventeenth entry of viridis (Smith, van der Walt; CC0), which rises evenly in lightness
 # and reads the same to the colour-blind. Its blues and greens stand out from a fundus's oranges.
@@ -24,18 +24,20 @@ def upsample(
     that cell i of a map at 1/16 looks at pixel 16·i of the input and around it. An ordinary resize
     would place it at 16·i + 7.5, half a cell too far.
     """
-    return np.asarray(_enlarge(cells, height, width, pitch))
+    return np.asarray(_enlarge(cells.astype(np.float32), (0, 0, width, height), pitch))
 
 
-def _enlarge(cells: NDArray[np.floating], height: int, width: int, pitch: float) -> Image.Image:
+def _enlarge(
+    cells: NDArray[np.float32 | np.uint8], place: tuple[int, int, int, int], pitch: float
+) -> Image.Image:
+    """place: left, top, right, bottom of what is wanted, in pixels shown."""
     # By Pillow, as exact as weights in matrices (2e-7), and on one thread: those of numpy's
     # products wait for each other, which took 4 to 10 ms a picture where others work beside.
-    padded = np.pad(
-        cells.astype(np.float32), (0, 1), mode="edge"
-    )  # beyond the last cell, that cell
+    padded = np.pad(cells, (0, 1), mode="edge")  # beyond the last cell, that cell
     start = 0.5 - 0.5 / pitch  # a pixel's and a cell's middle are at their halves
-    box = (start, start, start + width / pitch, start + height / pitch)
-    return Image.fromarray(padded).resize((width, height), _BILINEAR, box)
+    left, top, right, bottom = place
+    box = (start + left / pitch, start + top / pitch, start + right / pitch, start + bottom / pitch)
+    return Image.fromarray(padded).resize((right - left, bottom - top), _BILINEAR, box)
 
 
 def field_of(pixels: NDArray[np.uint8]) -> NDArray[np.bool_]:
@@ -69,6 +71,13 @@ def colours() -> NDArray[np.uint8]:
     return np.rint(np.stack(table, axis=1)).astype(np.uint8)
 
 
+@cache
+def _palette() -> bytes:
+    """Of each strength the colour and its opacity: 256 times RGBA."""
+    opacity = np.rint(STRONGEST * np.arange(256)).astype(np.uint8)
+    return np.column_stack([colours(), opacity]).tobytes()
+
+
 def overlay(pixels: NDArray[np.uint8], cells: NDArray[np.floating], pitch: float) -> Image.Image:
     """The crop with the map over it, as opaque as the evidence is strong; none beyond the field.
 
@@ -79,16 +88,21 @@ def overlay(pixels: NDArray[np.uint8], cells: NDArray[np.floating], pitch: float
     field = field_of(pixels[:, ::_COARSE, ::_COARSE])
     rows, columns = field.shape
     within = upsample(cells, rows, columns, pitch / _COARSE) * field
-    level = _enlarge(cells * (255 / max(float(within.max()), 1e-30)), height, width, pitch)
-    # Mixed by Pillow, three times as fast as by numpy.
-    inside = Image.fromarray(field.astype(np.uint8) * 255).resize(level.size, _BILINEAR)
-    level = ImageChops.multiply(level.convert("L"), inside)
-    opacity = level.point([round(STRONGEST * k) for k in range(256)])
-    level.putpalette(colours().tobytes())
+    strength = np.rint(within * (255 / max(float(within.max()), 1e-30))).astype(np.uint8)
     picture = Image.merge("RGB", [Image.fromarray(channel) for channel in pixels])
-    picture.paste(level.convert("RGB"), mask=opacity)
+    if found := Image.fromarray(strength).getbbox():
+        left, top = (max(0, end - 1) * _COARSE for end in found[:2])
+        right, bottom = ((end + 1) * _COARSE for end in found[2:])
+        place = (left, top, min(width, right), min(height, bottom))
+        # Coloured and mixed by Pillow, three times as fast as by numpy.
+        over = _enlarge(strength, place, _COARSE)
+        over.putpalette(_palette(), "RGBA")
+        over = over.convert("RGBA")
+        picture.paste(over, place, over)
     return picture
 
 
-_COARSE = 4  # pixels: the field's rim is not told finer, and is blurred, at a third of the cost
+# Pixels. The field's rim is not told finer, and is blurred; a map, linear over 16 pixels or more,
+# is the same within 4% at its peaks and 1% elsewhere. At a pixel's own scale it took twice as long.
+_COARSE = 4
 _BILINEAR = Image.Resampling.BILINEAR

@@ -79,3 +79,20 @@ def test_a_dim_picture_has_a_field_and_a_black_one_has_none():
     assert not heat.field_of(pixels).any()
     pixels[:, 8:24, 8:24] = 20
     assert heat.field_of(pixels).sum() == 256
+
+
+@pytest.mark.parametrize("size", [(64, 64), (409, 341)])
+def test_a_map_lies_where_its_cells_look(size):
+    """Its brightest pixel is the strongest cell's, to the pixel, and it falls off evenly."""
+    width, height = size
+    cells = np.zeros((3, 3), np.float32)
+    cells[1, 1] = 1
+    pitch = width / 3
+    shown = np.asarray(heat.overlay(np.full((3, height, width), 90, np.uint8), cells, pitch))
+    changed = np.abs(shown.astype(int) - 90).sum(axis=2)
+    over = changed > 0
+    middle = [float(np.flatnonzero(over.any(axis=axis))[[0, -1]].mean()) for axis in (0, 1)]
+    assert middle == pytest.approx([pitch, pitch], abs=2)
+    reach = [int(over.any(axis=axis).sum()) for axis in (0, 1)]
+    assert reach[0] == pytest.approx(2 * pitch, abs=6)
+    assert reach[1] == pytest.approx(min(2 * pitch, height), abs=6)
