@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from dr_cli.network.resnet import build_resnet
-from dr_cli.runs import SCHEMA
+from dr_cli.runs import SCHEMA, Run, read_record
 from tests.builders import photographs
 from tests.builders.program import dr
 from tests.builders.runs import edit
@@ -110,6 +110,13 @@ def test_one_that_was_killed_in_its_second_epoch_is_gone_on_with(kept, clinic, t
     assert metrics.startswith(first)
     assert len(metrics.splitlines()) == 3
     assert json.loads((run / "summary.json").read_text(encoding="utf-8"))["test"]["n"] == 12
+    assert read_record(run).preprocessing["field"] == "runs-1"  # its pixels stay what they were
+    assert (
+        Run(run).config().preprocessing
+        == json.loads((kept / "unfinished" / "config.json").read_text(encoding="utf-8"))[
+            "preprocessing"
+        ]
+    )
 
 
 @pytest.mark.parametrize("schema", [SCHEMA + 1, 1000])

@@ -269,9 +269,11 @@ class Grader:
         """What the pixels of all members go through. UsageError where those differ."""
         first, *others = dict.fromkeys(member.preprocessing for member in self.members)
         if others:
+            one, other = first.to_dict(), others[0].to_dict()
+            name = next(name for name in one if one[name] != other[name])
             raise UsageError(
-                "these networks were trained on crops made in different ways, such as of "
-                f"{first.size} and of {others[0].size} px: look at one of them at a time"
+                "these networks were trained on crops made in different ways, such as with "
+                f"{name} {one[name]} and {other[name]}: look at one of them at a time"
             )
         return first
 

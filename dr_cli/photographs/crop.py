@@ -32,8 +32,9 @@ class Preprocessing:
     decoding: str = "draft"
     """"draft": a JPEG is decoded at 1/2, 1/4 or 1/8 (scaled DCT) while enough pixels are left;
     "full": always at its own size."""
-    field: str = "runs-1"
-    """How the field is found: `find_field`, version 1; or "whole": no cropping."""
+    field: str = "runs-2"
+    """How the field is found: the `rim` of `find_field`; "runs-1": its `box`, with the blur and the
+    glow round a field; "whole": no cropping."""
     resize: str = "bicubic"
     """The antialiased filter that makes the crop."""
     mean: tuple[float, float, float] = IMAGENET_MEAN
@@ -68,6 +69,7 @@ class Preprocessing:
         if unknown or "size" not in values:
             what = f"unknown {', '.join(sorted(unknown))}" if unknown else "no size"
             raise DrError(f"preprocessing record with {what}: made by a newer dr? upgrade it")
+        values = {"field": "runs-1", **values}  # all that there was once
         plain: Any = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
         try:
             made = cls(**plain)
@@ -84,7 +86,7 @@ _LARGEST = 16_384  # pixels of a crop's side; a larger one is a record gone wron
 _RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 _KNOWN = {
     "decoding": ("draft", "full"),
-    "field": ("runs-1", "whole"),
+    "field": ("runs-2", "runs-1", "whole"),
     "resize": tuple(_RESAMPLING),
     "illumination": ("kept", "evened"),
 }
@@ -138,9 +140,10 @@ def load_crop(
     full = preprocessing.decoding == "full"
     opened = decode(root, path, None if full else at_least)
     found = find_field(opened.picture)
-    if found.box.side < preprocessing.size and opened.picture.size != opened.size:
+    side = _field_box(found, preprocessing).side
+    if side < preprocessing.size and opened.picture.size != opened.size:
         # A small field in a large picture: decoded again, larger by what it lacks.
-        larger = -(-at_least * preprocessing.size // found.box.side)
+        larger = -(-at_least * preprocessing.size // side)
         opened = decode(root, path, larger)
         found = find_field(opened.picture)
     return _cut(opened, found, preprocessing, show)
@@ -154,7 +157,7 @@ def from_image(image: Image.Image, preprocessing: Preprocessing, show: int = 0) 
 
 def cut_field(picture: Image.Image, preprocessing: Preprocessing) -> "Square":
     """The crop of an RGB picture that needs no judgement, as of a drawn eye: faster by that."""
-    return _square(picture, find_field(picture).box, preprocessing)
+    return _square(picture, _field_box(find_field(picture), preprocessing), preprocessing)
 
 
 def measure_field(path: Path | str, root: Path | str = Path()) -> tuple[int, int]:
@@ -163,7 +166,7 @@ def measure_field(path: Path | str, root: Path | str = Path()) -> tuple[int, int
     picture, original = opened.picture, opened.size
     if packed.inside(path):  # cut to the field already; the last rows of its disc are field, too
         return original
-    box = find_field(picture).box
+    box = find_field(picture).rim
     scale = original[0] / picture.width
     return round((box.right - box.left) * scale), round((box.bottom - box.top) * scale)
 
@@ -181,11 +184,15 @@ def choose_size(sizes: Sequence[tuple[int, int]]) -> int:
     return int(np.clip(median // 32 * 32, 32, 512))
 
 
+def _field_box(found: Field, preprocessing: Preprocessing) -> Box:
+    return found.rim if preprocessing.field == "runs-2" else found.box
+
+
 def _cut(opened: Opened, found: Field, preprocessing: Preprocessing, show: int) -> Crop:
     """The square round the field, at the wanted size."""
     picture, original = opened.picture, opened.size
     whole = preprocessing.field == "whole"
-    box = Box(0, 0, *picture.size) if whole else found.box
+    box = Box(0, 0, *picture.size) if whole else _field_box(found, preprocessing)
     cut = _square(picture, box, preprocessing)
     shown = cut.pixels if show else None
     if (side := min(show, box.side)) > preprocessing.size:

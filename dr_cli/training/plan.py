@@ -119,6 +119,7 @@ def make_plans(
     workers: int | None = None,
     cache: bool = True,
     begun: pd.DataFrame | None = None,
+    way: Preprocessing | None = None,
     observer: Observer = NOTHING,
 ) -> list[Plan]:
     """The plan of a run; with `folds` one for each part that is held out as test, with `seeds`
@@ -126,8 +127,8 @@ def make_plans(
 
     Looks at every photograph once, splits the data, fills the crop cache, decides every `auto`.
     cache: False leaves the crops unmade, for a dry run. begun: splits.csv of a run that is gone
-    on with, whose rows stay where they stood. Raises UsageError where what is left cannot be
-    trained on, or begun is of other rows.
+    on with, whose rows stay where they stood, and way what its pixels went through. Raises
+    UsageError where what is left cannot be trained on, or begun is of other rows.
     """
     config = replace(config, lr=config.learning_rate)
     if config.weights:
@@ -150,7 +151,7 @@ def make_plans(
         observer.note(f"size {config.size} px: never larger than the photographs, at most 512")
     assert config.size is not None
     paths, grades = usable["path"], usable["grade"]
-    way = Preprocessing(size=config.size, illumination=config.illumination)
+    way = way or Preprocessing(size=config.size, illumination=config.illumination)
     dataset = FundusDataset(
         labels.root, paths, grades, way, cache=cache, observer=observer, workers=workers
     )

@@ -13,6 +13,7 @@ from dr_cli.errors import UsageError
 from dr_cli.events import NOTHING, Observer
 from dr_cli.labels.columns import Columns
 from dr_cli.labels.reading import Labels
+from dr_cli.photographs.crop import Preprocessing
 from dr_cli.ranks import Ranks
 from dr_cli.runs import (
     Run,
@@ -84,13 +85,14 @@ def _go_on(
     # The run's own precision, unless a person asks for another.
     if setting.precision == "auto" and choose(setting.device).precision != made.precision:
         setting = dataclasses.replace(setting, precision=made.precision)
+    way = Preprocessing.from_dict(made.preprocessing)  # of before, where a new run has another
     labels = ranks.in_turn(lambda: setting.read(Path(made.data.source), observer))
     _check_data(run, made, labels)
     if config.folds or config.seeds:
         _check_members(run, config, epochs, changes)
         members = [Run(run.folder / f"seed-{seed}") for seed in config.list_seeds()]
         begun = next((b for b in map(_read_splits, members) if b is not None), None)
-        plans = setting.plan(config, labels, observer, ranks=ranks, begun=begun)
+        plans = setting.plan(config, labels, observer, ranks=ranks, begun=begun, way=way)
         for plan in plans:
             _check_splits(Run(run.folder / str(plan.member)), plan)
         observer.run(run)
@@ -103,7 +105,9 @@ def _go_on(
     if not state and config.start != "drawn":
         network = ranks.in_turn(lambda: trainer.start_network(config, observer))
     begun = ranks.from_first(lambda: _read_splits(run))
-    plan = setting.plan(config, labels, observer, ranks=ranks, begun=begun, start=not state)[0]
+    (plan,) = setting.plan(
+        config, labels, observer, ranks=ranks, begun=begun, way=way, start=not state
+    )
     if ranks.first:
         run["summary.json"].unlink(missing_ok=True)  # not finished any more
         run.write_config(_tell_changes(made, before if state else config, plan, done))

@@ -15,6 +15,7 @@ from dr_cli.labels import reading
 from dr_cli.labels.columns import Columns
 from dr_cli.labels.reading import Labels
 from dr_cli.photographs import cache
+from dr_cli.photographs.crop import Preprocessing
 from dr_cli.ranks import ALONE, TIMEOUT, Ranks
 from dr_cli.runs import LAUNCH, Run, counted_split
 from dr_cli.sample import drawn_set
@@ -67,6 +68,7 @@ class Setting:
         ranks: Ranks = ALONE,
         cache: bool = True,
         begun: pd.DataFrame | None = None,
+        way: Preprocessing | None = None,
         start: bool = True,
     ) -> list[Plan]:
         """See `make_plans`; device and precision are what they come to on this machine. start:
@@ -78,8 +80,9 @@ class Setting:
 
         def make() -> list[Plan]:
             plans = make_plans(
-                config, labels, found, workers=workers, cache=cache, begun=begun, observer=observer
-            )
+                config, labels, found, workers=workers, cache=cache, begun=begun, way=way,
+                observer=observer,
+            )  # fmt: skip
             return [self._take_start(plan, observer) for plan in plans] if start else plans
 
         plans = ranks.in_turn(make)

@@ -94,7 +94,7 @@ def test_a_file_that_answers_otherwise_is_not_kept(pair, crops, tmp_path, monkey
 
 def test_networks_of_different_crops_are_refused(pair, crops, tmp_path):
     other = save(tmp_path / "other", 3, 1.0, size=96)
-    with pytest.raises(UsageError, match="64 and of 96 px"):
+    with pytest.raises(UsageError, match="size 64 and 96"):
         export.export([pair[0], other], tmp_path / "model.pt2", "torch", crops)
 
 

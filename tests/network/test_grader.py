@@ -179,8 +179,13 @@ def test_members_that_crop_alike_say_how_and_others_are_refused(tmp_path):
     runs_of_64 = [save(tmp_path / str(k), k) for k in range(2)]
     assert Grader.load(runs_of_64, device="cpu").preprocessing == WAY
     mixed = Grader.load([*runs_of_64, save(tmp_path / "large", way=Preprocessing(96))])
-    with pytest.raises(UsageError, match="64 and of 96 px"):
+    with pytest.raises(UsageError, match="with size 64 and 96:"):
         _ = mixed.preprocessing
+    older = Grader.load(
+        [*runs_of_64, save(tmp_path / "old", way=Preprocessing(64, field="runs-1"))]
+    )
+    with pytest.raises(UsageError, match="with field runs-2 and runs-1:"):
+        _ = older.preprocessing
 
 
 def test_one_photograph_is_one_whatever_it_comes_as(photographs, tmp_path):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFilter
 
 from dr_cli.errors import DrError
 from dr_cli.photographs import decoding
@@ -148,13 +148,13 @@ def test_a_small_picture_is_enlarged_when_asked():
 def test_preprocessing_survives_json_and_refuses_what_it_does_not_know():
     way = Preprocessing(320, decoding="full", field="whole")
     assert Preprocessing.from_dict(json.loads(json.dumps(way.to_dict()))) == way
-    for wrong in ({"field": "runs-2"}, {"colour": "lab"}, {"resize": "nearest"}, {"size": 0}):
+    for wrong in ({"field": "runs-9"}, {"colour": "lab"}, {"resize": "nearest"}, {"size": 0}):
         with pytest.raises(DrError):
             Preprocessing.from_dict(way.to_dict() | wrong)
     with pytest.raises(DrError, match="no size"):
         Preprocessing.from_dict({"decoding": "draft"})
     with pytest.raises(DrError, match="newer dr"):
-        Preprocessing.from_dict(way.to_dict() | {"field": "runs-2"})
+        Preprocessing.from_dict(way.to_dict() | {"field": "runs-9"})
 
 
 @pytest.mark.parametrize(
@@ -201,3 +201,14 @@ def test_what_is_shown_is_the_same_square_and_nothing_is_decoded_again(tmp_path,
     assert np.abs(crop.shown.astype(float) - wanted).mean() < 3
     with Image.open(path) as image:
         assert from_image(image, Preprocessing(64), 400).shown.shape == (3, 400, 400)
+
+
+def test_weights_of_before_get_the_crops_that_they_learned_from():
+    """The box with its blur; what a record without a field says, is that."""
+    blurred = Image.fromarray(eye(400, 300, radius=120)).filter(ImageFilter.GaussianBlur(5))
+    new, old = (from_image(blurred, Preprocessing(64, field=name)) for name in ("runs-2", "runs-1"))
+    assert old.box.side > new.box.side + 6
+    assert (new.judgement, new.original_size) == (old.judgement, old.original_size)
+    assert Preprocessing.from_dict({"size": 64}) == Preprocessing(64, field="runs-1")
+    assert Preprocessing(64).recipe() != Preprocessing(64, field="runs-1").recipe()
+    assert Preprocessing(64).field == "runs-2"
