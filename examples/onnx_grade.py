@@ -6,35 +6,25 @@ python examples/onnx_grade.py model.onnx photographs/*.jpg
 
 import json
 import sys
+from typing import Any
 
 import onnxruntime
 
 from dr_cli.photographs.crop import Preprocessing, load_crop
 from dr_cli.photographs.decoding import UnreadableImage
 
-
-def grade(model: str, paths: list[str]):
-    """A record a photograph: the fields of `dr predict --format jsonl` that tell its grade."""
-    session = onnxruntime.InferenceSession(model)
-    told = json.loads(session.get_modelmeta().custom_metadata_map["dr"])
-    way = Preprocessing.from_dict(told["preprocessing"])
-    for path in paths:
-        try:
-            crop = load_crop(path, way)
-        except UnreadableImage as error:
-            yield {"path": path, "error": error.reason}
-            continue
+session = onnxruntime.InferenceSession(sys.argv[1])
+told = json.loads(session.get_modelmeta().custom_metadata_map["dr"])
+way = Preprocessing.from_dict(told["preprocessing"])
+for path in sys.argv[2:]:
+    record: dict[str, Any] = {"path": path}  # fields of `dr predict --format jsonl`
+    try:
+        crop = load_crop(path, way)
         found = session.run(told["outputs"], {"crops": crop.pixels[None]})
-        values = {name: value[0] for name, value in zip(told["outputs"], found, strict=True)}
-        yield {
-            "path": path,
-            "gradable": crop.judgement.gradable,
-            "name": told["grades"][values["predicted"]],
-            "referable_threshold": told["referable_threshold"],
-            **{name: value.tolist() for name, value in values.items()},
-        }
-
-
-if __name__ == "__main__":
-    for record in grade(sys.argv[1], sys.argv[2:]):
-        print(json.dumps(record))
+        record |= {name: one[0].tolist() for name, one in zip(told["outputs"], found, strict=True)}
+        record["name"] = told["grades"][record["predicted"]]
+        record["gradable"] = crop.judgement.gradable
+        record["referable_threshold"] = told["referable_threshold"]
+    except UnreadableImage as error:
+        record["error"] = error.reason
+    print(json.dumps(record))
