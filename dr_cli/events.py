@@ -57,8 +57,8 @@ class Observer:
     ) -> None:
         """`done` of `total` images of a phase ("train", "val", "test") of an epoch, from 1."""
 
-    def epoch(self, row: Mapping[str, Any], best: bool) -> None:
-        """A finished epoch: a row of metrics.csv, and whether it is the best so far."""
+    def epoch(self, row: Mapping[str, Any], kept: bool) -> None:
+        """A finished epoch: a row of metrics.csv, and whether it is the one that is kept so far."""
 
 
 NOTHING = Observer()

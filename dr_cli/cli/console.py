@@ -112,8 +112,8 @@ class Console(Observer):
         end = self._horizon.tell(epoch, phase, done) if self._horizon else ""
         self._show(f"epoch {epoch}/{self._epochs or '?'} {phase}", done, total, end, *told)
 
-    def epoch(self, row: Mapping[str, Any], best: bool) -> None:
-        """A row of the growing table; the best epoch so far has a colour."""
+    def epoch(self, row: Mapping[str, Any], kept: bool) -> None:
+        """A row of the growing table; one that is kept so far has a colour."""
         first = max(len("epoch"), 2 * len(str(self._epochs)) + 1)
         if not self._header:
             self._header = self._choose_columns(row, first)
@@ -124,7 +124,7 @@ class Console(Observer):
             for name, head, figure in self._header
         ]
         number = f"{row['epoch']}/{self._epochs or '?'}".rjust(first)
-        self.note(" ".join([number, *cells]), "green" if best else None)
+        self.note(" ".join([number, *cells]), "green" if kept else None)
 
     def _choose_columns(self, row: Mapping[str, Any], first: int) -> list[tuple[str, str, str]]:
         """Those of the table that are known, and on a terminal have room."""

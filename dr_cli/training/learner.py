@@ -27,6 +27,8 @@ from dr_cli.network.grader import logits_of
 from dr_cli.network.resnet import ResNet
 from dr_cli.ranks import ALONE, Ranks
 from dr_cli.scoring import metrics
+from dr_cli.scoring.influence import of_counts
+from dr_cli.scoring.predictions import number_units
 from dr_cli.training import saved
 from dr_cli.training.clock import Clock
 from dr_cli.training.config import TrainConfig
@@ -35,6 +37,9 @@ from dr_cli.training.plan import Plan
 from dr_cli.training.step import Stepper
 
 SHOW_EVERY = 0.25  # seconds between readings of loss and accuracy: each waits for the GPU
+# Standard errors by which an epoch must be better than a later one to be preferred to it:
+# examples/recipes.md, "Which epoch is kept".
+SLACK = 2.0
 
 
 @dataclass(frozen=True)
@@ -56,8 +61,8 @@ class Epoch:
     """As metrics.csv holds it."""
     network: ResNet
     """What was judged: the average where there is one, else the network itself."""
-    best: bool
-    """Whether it is the best so far."""
+    kept: bool
+    """Whether it takes the place of the one that was kept so far."""
 
 
 class Learner(Stepper):
@@ -70,14 +75,18 @@ class Learner(Stepper):
         self.steps = plan.steps  # an epoch
         self.rows: list[dict[str, Any]] = []
         self.part = Part()
-        self.best_epoch = 0
-        self.best: tuple[float, ...] = (-math.inf, -math.inf)
+        self.best_epoch = 0  # the one that is kept
+        self.peak_epoch = 0  # the one of the highest merit
+        self.best: tuple[float, ...] = (
+            -math.inf,
+            -math.inf,
+        )  # that, and the least to be kept
 
     @property
     def done(self) -> bool:
         """Whether every epoch is there, or patience has run out."""
         epochs, patience = len(self.rows), self.config.patience
-        waited = epochs - self.best_epoch
+        waited = epochs - self.peak_epoch
         return epochs >= self.config.epochs or (patience is not None and 0 < patience <= waited)
 
     # -- one epoch
@@ -107,14 +116,39 @@ class Learner(Stepper):
         for split, values in logits.items():
             row |= score(split, values, self.plan.grades(split), self.config.loss)
         row["seconds"] = round(time.perf_counter() - start, 3)
-        merit = judge(row)
-        if merit is None:
-            self.observer.warning(f"epoch {epoch} is not kept: its predictions are no numbers")
-        if best := merit is not None and merit > self.best:
-            self.best, self.best_epoch = merit, epoch
+        kept = self.weigh(judge(row), logits.get("val"))
+        self.best_epoch = epoch if kept else self.best_epoch
         self.rows.append(row)
         self.part = Part()
-        return Epoch(row, network, best)
+        return Epoch(row, network, kept)
+
+    def weigh(self, merit: float | None, logits: NDArray[np.float32] | None) -> bool:
+        """Whether an epoch of this merit is kept in place of the one before: the best is, and any
+        later one that is not worse by more than chance explains.
+
+        With 45 validation photographs the highest of twenty epochs is mostly luck, and an earlier
+        one, while the rate still falls, is as a rule a worse network.
+        """
+        if merit is None:
+            self.observer.warning(
+                f"epoch {len(self.rows) + 1} is not kept: its predictions are no numbers"
+            )
+            return False
+        if merit > self.best[0]:
+            self.peak_epoch = len(self.rows) + 1
+            self.best = merit, merit - SLACK * self._error(logits)
+        return merit >= self.best[1]
+
+    def _error(self, logits: NDArray[np.float32] | None) -> float:
+        """Standard error of validation's QWK over patients; 0 where it is undefined."""
+        if logits is None:
+            return 0.0
+        grade, predicted = self.plan.grades("val"), logits.argmax(1)
+        unit = number_units(self.plan.rows.iloc[self.plan.indices("val")])[0]
+        figure = metrics.quadratic_weighted_kappa_of
+        moved = of_counts(figure, grade, predicted, NUM_GRADES, unit)
+        error = float(np.sqrt(np.square(moved).sum()))
+        return error if math.isfinite(error) else 0.0
 
     def train_once(self, epoch: int, keep: Callable[[], None] = lambda: None) -> dict[str, float]:
         """Every batch of the epoch from where `self.part` stands; figures of the whole of it."""
@@ -192,6 +226,7 @@ class Learner(Stepper):
             "rows": self.rows,
             "part": asdict(self.part),
             "best_epoch": self.best_epoch,
+            "peak_epoch": self.peak_epoch,
             "best": list(self.best),
         }
 
@@ -206,6 +241,7 @@ class Learner(Stepper):
                 self.average.load(state, self.network)
             self.rows, self.part = state["rows"], Part(**state["part"])
             self.best_epoch = state["best_epoch"]
+            self.peak_epoch = state.get("peak_epoch", self.best_epoch)  # of before: they were one
             self.best = tuple(state["best"])
         except saved.FOREIGN as error:
             raise saved.refuse(error) from error
@@ -247,8 +283,8 @@ def diverged(learner: Learner, what: str, first: str = "") -> DivergedError:
     return DivergedError(f"{what}; {kept}: {first}try {ways}")
 
 
-def judge(row: Mapping[str, Any]) -> tuple[float, float] | None:
-    """What the kept epoch has most of: validation QWK, then less loss; else the last one.
+def judge(row: Mapping[str, Any]) -> float | None:
+    """What an epoch is weighed by: validation QWK; without validation its number.
 
     None where the predictions are no numbers, as after few steps, before the batch statistics
     have settled: such an epoch is never kept.
@@ -257,9 +293,9 @@ def judge(row: Mapping[str, Any]) -> tuple[float, float] | None:
     if not math.isfinite(row[f"{judged}_loss"]):
         return None
     if judged == "test":
-        return float(row["epoch"]), 0.0
+        return float(row["epoch"])
     qwk = row["val_qwk"]
-    return (-1.0 if qwk is None else qwk), -row["val_loss"]
+    return -1.0 if qwk is None else float(qwk)
 
 
 def _means(totals: Sequence[float], done: int) -> dict[str, float]:

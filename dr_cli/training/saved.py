@@ -50,7 +50,7 @@ def _check_progress(state: Mapping[str, Any]) -> None:
     part, rows, best = state["part"], state["rows"], state["best"]
     if type(rows) is not list or len(part["totals"]) != 2 or len(best) != 2:
         raise TypeError("rows of another kind")
-    counts = [part["step"], state["best_epoch"]]
+    counts = [part["step"], state["best_epoch"], state.get("peak_epoch", 0)]
     if not all(type(count) is int and count >= 0 for count in counts):
         raise TypeError("a count that is none")
     numbers = [*part["totals"], part["seconds"], part.get("seen"), *best]

@@ -137,13 +137,13 @@ def _train_epochs(plan: Plan, run: runs.Run, learner: Learner, observer: Observe
                 keep()
                 raise
             with learner.clock("saving"):
-                if epoch.best and plan.ranks.first:
+                if epoch.kept and plan.ranks.first:
                     save_model(run, plan, epoch.network, learner.best_epoch)
                 if plan.ranks.first:
                     write_csv(run["metrics.csv"], runs.METRICS, learner.rows)
                 keep()
             learner.hear()
-            observer.epoch(epoch.row, epoch.best)
+            observer.epoch(epoch.row, epoch.kept)
 
 
 # ---------------------------------------------------------------------------- its start
@@ -195,13 +195,15 @@ def outline(plan: Plan) -> Outline:
 
 
 def tell_kept(plan: Plan) -> str:
-    """Which epoch is kept, a sentence."""
-    if plan.config.val == "test":
-        return "the epoch with the best QWK on test is kept, as --val test asks"
+    """Which epoch is kept, a sentence; see `Learner.weigh`."""
     if "val" not in plan.evaluated:
         return "no validation images: the last epoch is kept"
-    shown = "; test figures are shown, never used to choose" * ("test" in plan.evaluated)
-    return f"the epoch with the best validation QWK is kept{shown}"
+    on_test = plan.config.val == "test"
+    chosen_on = "test" if on_test else "validation"
+    kept = f"kept: the last epoch whose {chosen_on} QWK is within two standard errors of the best"
+    if on_test:
+        return f"{kept}, as --val test asks"
+    return kept + "; test figures are shown, never used to choose" * ("test" in plan.evaluated)
 
 
 def describe_run(plan: Plan) -> runs.RunConfig:
@@ -265,11 +267,11 @@ def save_model(
 def finish_run(
     plan: Plan, run: runs.Run, learner: Learner, observer: Observer = NOTHING
 ) -> dict[str, Any]:
-    """The best epoch's weights calibrated, its predictions, their record and figures. Of several
+    """The kept epoch's weights calibrated, its predictions, their record and figures. Of several
     processes the first one finishes alone, once all have predicted their share."""
 
     def watch(split: str, done: int, total: int) -> None:
-        observer.progress(f"best epoch, {split}", done, total)
+        observer.progress(f"kept epoch, {split}", done, total)
 
     network = learner.network
     if plan.ranks.first:

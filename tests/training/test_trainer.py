@@ -19,6 +19,7 @@ from dr_cli.grades import Calibration
 from dr_cli.labels import reading as labels
 from dr_cli.network.resnet import build_resnet
 from dr_cli.photographs.crop import Preprocessing
+from dr_cli.scoring import metrics
 from dr_cli.training import learner as learning
 from dr_cli.training import saved, trainer
 from dr_cli.training.average import Average
@@ -285,7 +286,7 @@ def fresh(tmp_path):
 def test_a_photograph_that_is_lost_in_mid_run_is_left_out_and_listed(fresh, tmp_path):
     lost = []
 
-    def epoch(row, best):
+    def epoch(row, kept):
         if row["epoch"] == 1:
             lost.extend(lose(fresh, "train") + lose(fresh, "val") + lose(fresh, "test"))
 
@@ -311,7 +312,7 @@ def test_a_photograph_that_is_lost_in_mid_run_is_left_out_and_listed(fresh, tmp_
 
 
 def test_above_max_bad_it_stops_and_says_so(fresh, tmp_path):
-    def epoch(row, best):
+    def epoch(row, kept):
         lose(fresh, "train", 4)
 
     run = new_run(fresh, tmp_path / "runs")
@@ -359,9 +360,28 @@ def test_val_on_the_test_set_is_predicted_once(planned):
     assert len(found["test"]) == 10
 
 
+def test_a_later_epoch_is_kept_unless_it_is_worse_by_more_than_chance(planned):
+    one, true = learner(planned), planned.grades("val")
+
+    def weigh(predicted):
+        qwk = metrics.quadratic_weighted_kappa(true, predicted)
+        kept = one.weigh(qwk, np.eye(5, dtype=np.float32)[predicted])
+        one.rows.append({})
+        return kept
+
+    near = np.where(np.arange(len(true)) % 3, true, np.clip(true + 1, 0, 4))
+    nearer = np.where(np.arange(len(true)) % 5, true, np.clip(true + 1, 0, 4))
+    assert weigh(near)
+    assert weigh(nearer)
+    assert weigh(near)  # ten photographs do not tell the two apart
+    assert not weigh(np.zeros_like(true))
+    assert not one.weigh(None, None)
+    assert one.peak_epoch == 2
+
+
 def test_patience_ends_a_run(planned):
     one = learner(planned, patience=2, epochs=50)
-    one.best_epoch, one.rows = 3, [{}] * 4
+    one.peak_epoch, one.rows = 3, [{}] * 4
     assert not one.done
     one.rows.append({})
     assert one.done
@@ -410,7 +430,7 @@ def test_the_average_is_built_once_an_epoch(planned, monkeypatch):
     rows = plan.rows.assign(split=plan.rows["split"].where(np.arange(30) % 4 != 0, "val"))
     epoch = learner(dataclasses.replace(plan, rows=rows)).epoch()
     assert built == [1]
-    assert epoch.best
+    assert epoch.kept
     assert {"val_qwk", "test_qwk"} <= epoch.row.keys()
 
 
