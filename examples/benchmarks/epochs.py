@@ -5,8 +5,8 @@
 
 Each seed trains on so many photographs, some of which are its validation. Every epoch is judged on
 600 others, which choose nothing, by cuts chosen on validation: their QWK by the epoch that is kept
-where a later one may be worse by so many standard errors (0 keeps the best, inf the last). The fifth
-of APTOS that `drawn.py` holds out is not touched.
+where a later one may be worse by so many standard errors (0 keeps the best, inf the last). The
+fifth of APTOS that `drawn.py` holds out is not touched.
 """
 
 import argparse
