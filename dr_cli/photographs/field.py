@@ -88,6 +88,8 @@ def find_field(picture: Image.Image) -> Field:
 def _find_rim(grey: NDArray[np.uint8], mask: NDArray[np.bool_], box: Box) -> Box:
     """The box in a small picture [H, W], drawn in where its sides are blurred."""
     deep, (height, width) = max(3, int(_DEEPEST * box.side)), mask.shape
+    if min(box.right - box.left, box.bottom - box.top) < 3 * deep:  # a field of a few pixels
+        return box
     across, lit = grey.T, mask.T
     return Box(
         box.left + _blurred_by(across, lit, box.left, deep),
