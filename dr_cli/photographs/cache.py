@@ -314,7 +314,7 @@ class Crops:
         if self._look_up(where):
             try:
                 where.mkdir(parents=True, exist_ok=True)
-                with _alone(where, observer):
+                with alone(where, "filling the same cache", observer):
                     missing = self._look_up(where)  # another build may have had the lock
                     fits = _make_room(where, len(missing), self._bytes, set(self._shards))
                     self._to_disk(missing[:fits], where, observer)
@@ -554,12 +554,13 @@ def make_room(
 
 
 @contextmanager
-def _alone(where: Path, observer: Observer) -> Iterator[None]:
+def alone(where: Path, doing: str, observer: Observer) -> Iterator[None]:
     """One build at a time in a folder, so that runs started together share the work.
 
-    The system frees the lock of a process that dies. Where there are no locks, as on some network
-    drives, builds go side by side: that repeats work and harms nothing. A marker file in place of
-    a lock (`fallback_to_soft`) would outlive a killed build. OSError in a read-only folder.
+    doing: what is said of another process that has the folder. The system frees the lock of a
+    process that dies. Where there are no locks, as on some network drives, builds go side by side:
+    that repeats work and harms nothing. A marker file in place of a lock (`fallback_to_soft`) would
+    outlive a killed build. OSError in a read-only folder.
     """
     (where / "building").touch()
     lock = FileLock(where / "building", fallback_to_soft=False, poll_interval=0.1)
@@ -567,7 +568,7 @@ def _alone(where: Path, observer: Observer) -> Iterator[None]:
         try:
             lock.acquire(blocking=False)
         except Timeout:
-            observer.note("another process is filling the same cache: waiting for it")
+            observer.note(f"another process is {doing}: waiting for it")
             lock.acquire()
     try:
         yield

@@ -1,6 +1,7 @@
 """`--start drawn`: weights that drawn eyes taught, for those who have none of ImageNet.
 
-Made once a machine for an architecture and what the pixels go through, then taken from the cache.
+Made once a machine for an architecture and what the pixels go through, then taken from the cache;
+broken off, it is gone on with.
 The eyes are a stream, never the same twice. Beside the grade the network learns where each kind
 of lesion lies, by a head on the map before its last stage, which is thrown away at the end: what is
 kept is a plain ResNet. Measured in examples/recipes.md.
@@ -8,17 +9,13 @@ kept is a plain ResNet. Measured in examples/recipes.md.
 
 import hashlib
 import json
-import os
+import math
 import platform
-import secrets
-import shutil
 import time
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -36,9 +33,12 @@ from dr_cli.photographs.crop import Preprocessing
 from dr_cli.runs import MODEL, ModelRecord, Run, TrainedOn
 from dr_cli.sample import drawn_set
 from dr_cli.scoring import metrics
-from dr_cli.writing import write_json
+from dr_cli.training import saved
+from dr_cli.writing import whole, write_json
 
 RECORD = "start.json"
+UNFINISHED = "unfinished.pt"
+SAVE_EVERY = 600  # seconds
 TEACHING = "teaching with drawn eyes"
 
 
@@ -94,7 +94,8 @@ def ensure(
     if not (folder / RECORD).is_file():
         observer.note(
             f"start: {words.count(recipe.eyes, 'drawn eye')} teach a {arch} of {way.size} px "
-            f"first, once on this machine (kept in {folder.parent})"
+            f"first, once on this machine (kept in {folder.parent}; interrupted, the same command "
+            "goes on with it)"
         )
         try:
             _make(folder, arch, way, processor, recipe, asked, workers, observer)
@@ -126,35 +127,21 @@ def _make(
     workers: int | None,
     observer: Observer,
 ) -> None:
-    """Teaches aside; the folder is whole or absent, and the first of two makers wins."""
-    aside = folder.with_name(f".{folder.name}-{os.getpid()}-{secrets.token_hex(4)}")
-    _sweep(folder.parent)
-    aside.mkdir(parents=True)
-    try:
-        began = time.perf_counter()
-        network = teach(arch, way, processor, recipe, workers=workers, observer=observer)
-        seconds = time.perf_counter() - began
+    """By one process at a time, which goes on where another was ended; the record comes last."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with cache.alone(folder, "making the same start", observer):
+        if (folder / RECORD).is_file():
+            return
+        lesson = Lesson(arch, way, processor, recipe, folder / UNFINISHED)
+        network = lesson.teach(workers, observer)
         figures = judge(network, way, processor, recipe)
         seen = TrainedOn("drawn eyes", f"stream of seed {recipe.seed}", drawn=True)
         tensors = {name: value.cpu() for name, value in network.state_dict().items()}
-        Run(aside).save_model(tensors, ModelRecord(arch, way.to_dict(), Calibration(), None, seen))
-        made = {"figures": figures, "seconds": seconds, "device": processor.reason}
+        Run(folder).save_model(tensors, ModelRecord(arch, way.to_dict(), Calibration(), None, seen))
+        made = {"figures": figures, "seconds": lesson.seconds, "device": processor.reason}
         made |= {"machine": platform.machine(), "torch": torch.__version__}
-        write_json(aside / RECORD, asked | made)
-        aside.rename(folder)
-    except OSError:
-        if not (folder / RECORD).is_file():
-            raise
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-
-
-def _sweep(starts: Path) -> None:
-    """Removes what was left by processes killed while they taught, a day ago or more."""
-    for left in starts.glob(".*-*"):
-        with suppress(OSError):
-            if time.time() - left.stat().st_mtime > 24 * 3600:
-                shutil.rmtree(left)
+        write_json(folder / RECORD, asked | made)
+        (folder / UNFINISHED).unlink(missing_ok=True)
 
 
 class Pupil(nn.Module):
@@ -171,48 +158,91 @@ class Pupil(nn.Module):
         return self.network.classify(self.network.layer4(before)), self.head(before)
 
 
-def teach(
-    arch: str,
-    way: Preprocessing,
-    processor: Processor,
-    recipe: Recipe,
-    *,
-    workers: int | None = None,
-    observer: Observer = NOTHING,
-) -> ResNet:
-    """A network that has seen `recipe.eyes` drawn eyes once each. Raises DrError where the loss is
-    no number."""
-    torch.manual_seed(recipe.seed)
-    network = build_resnet(arch)
-    pupil = Pupil(network).to(processor.device).to(memory_format=processor.memory_format)
-    decayed = {"params": [p for p in pupil.parameters() if p.ndim > 1]}
-    other: dict[str, Any] = {"params": [p for p in pupil.parameters() if p.ndim <= 1]}
-    optimizer = torch.optim.AdamW(
-        [decayed, other | {"weight_decay": 0.0}],
-        recipe.lr,
-        weight_decay=recipe.weight_decay,
-        fused=True,
-    )
-    scaler = processor.scaler()
-    stream = Stream(recipe.seed, way)
-    steps, count = -(-recipe.eyes // recipe.batch_size), workers or machine.cores()
-    drawn = batches(stream, recipe.eyes, recipe.batch_size, count, observer=observer)
-    pupil.train()
-    for step, batch in enumerate(drawn):
-        interrupts.check()
+class Lesson:
+    """A network that learns from `recipe.eyes` drawn eyes, once each."""
+
+    def __init__(
+        self, arch: str, way: Preprocessing, processor: Processor, recipe: Recipe, file: Path
+    ) -> None:
+        """file: where what was learnt stands while it is not the end."""
+        self.way, self.processor, self.recipe, self.file = way, processor, recipe, file
+        torch.manual_seed(recipe.seed)
+        pupil = Pupil(build_resnet(arch)).to(processor.device)
+        self.pupil = pupil.to(memory_format=processor.memory_format)
+        decayed = {"params": [p for p in self.pupil.parameters() if p.ndim > 1]}
+        other: dict[str, Any] = {"params": [p for p in self.pupil.parameters() if p.ndim <= 1]}
+        self.optimizer = torch.optim.AdamW(
+            [decayed, other | {"weight_decay": 0.0}],
+            recipe.lr,
+            weight_decay=recipe.weight_decay,
+            fused=True,
+        )
+        self.scaler = processor.scaler()
+        self.eyes, self.seconds = 0, 0.0
+
+    def teach(self, workers: int | None, observer: Observer) -> ResNet:
+        """The network at the end, to the same bits wherever it was gone on with.
+
+        A signal ends it in order, and a file tells what was learnt. Raises DrError where the loss
+        is no number.
+        """
+        self._go_on(observer)
+        recipe, before, count = self.recipe, self.seconds, workers or machine.cores()
+        stream, rest = Stream(recipe.seed, self.way), recipe.eyes - self.eyes
+        drawn = batches(stream, rest, recipe.batch_size, count, start=self.eyes, observer=observer)
+        began = kept = time.perf_counter()
+        with interrupts.deferred():
+            for batch in drawn:
+                self._step(batch)
+                now = time.perf_counter()
+                self.seconds = before + now - began
+                observer.progress(TEACHING, self.eyes, recipe.eyes)
+                if interrupts.asked() or now - kept > SAVE_EVERY:
+                    kept = now
+                    self._save()
+                    interrupts.check()
+        return self.pupil.network
+
+    def _step(self, batch: Taught) -> None:
+        recipe, optimizer, scaler = self.recipe, self.optimizer, self.scaler
+        step, steps = self.eyes // recipe.batch_size, -(-recipe.eyes // recipe.batch_size)
         rate = recipe.lr * min(1, (step + 1) / recipe.warmup)
         for group in optimizer.param_groups:
-            group["lr"] = rate * 0.5 * (1 + np.cos(np.pi * step / steps))
-        loss = _loss(pupil, batch, way, processor, recipe)
+            group["lr"] = rate * 0.5 * (1 + math.cos(math.pi * step / steps))
+        self.pupil.train()
+        loss = _loss(self.pupil, batch, self.way, self.processor, recipe)
         optimizer.zero_grad(set_to_none=True)
         scaler.scale(loss).backward()
         scaler.step(optimizer)
         scaler.update()
         if not torch.isfinite(loss):
             raise DrError(f"the loss of the drawn start is {loss.item()} in step {step + 1}")
-        done = min(recipe.eyes, (step + 1) * recipe.batch_size)
-        observer.progress(TEACHING, done, recipe.eyes)
-    return network
+        self.eyes += len(batch.grades)
+
+    def _save(self) -> None:
+        learnt = {
+            "pupil": self.pupil.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "eyes": self.eyes,
+            "seconds": self.seconds,
+        }
+        with whole(self.file) as aside:
+            torch.save(learnt, aside)
+
+    def _go_on(self, observer: Observer) -> None:
+        """Takes what `_save` kept, if it did. Raises DrError where the file is something else."""
+        if not self.file.is_file():
+            return
+        try:
+            learnt = torch.load(self.file, map_location="cpu", weights_only=True)
+            self.pupil.load_state_dict(learnt["pupil"])
+            saved.load_optimizer(self.optimizer, learnt["optimizer"], "adamw")
+            self.scaler.load_state_dict(learnt["scaler"])
+            self.eyes, self.seconds = int(learnt["eyes"]), float(learnt["seconds"])
+        except Exception as error:  # a foreign pickle raises what it likes
+            raise DrError(f"{self.file} is no unfinished start: remove it") from error
+        observer.note(f"start: gone on with after {words.count(self.eyes, 'drawn eye')}")
 
 
 def _loss(

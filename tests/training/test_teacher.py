@@ -2,13 +2,16 @@
 
 import dataclasses
 import json
+import signal
 
 import numpy as np
 import pytest
 import torch
 
-from dr_cli import device, runs
+from dr_cli import device, interrupts, runs
 from dr_cli.dataset.drawn_stream import KINDS, Stream, batches
+from dr_cli.errors import DrError
+from dr_cli.events import NOTHING
 from dr_cli.network.grader import Grader
 from dr_cli.photographs.crop import Preprocessing
 from dr_cli.sample import drawn_set
@@ -95,7 +98,7 @@ def test_a_start_is_a_whole_grader_that_says_what_it_saw(cache):
 def test_it_is_made_once_and_anew_for_another_way(cache, monkeypatch):
     folder, start = cache
     monkeypatch.setenv("DR_CACHE", str(folder))
-    monkeypatch.setattr(teacher, "teach", lambda *_, **__: pytest.fail("taught again"))
+    monkeypatch.setattr(teacher, "Lesson", lambda *_, **__: pytest.fail("taught again"))
     again = teacher.ensure("resnet18", WAY, device.choose("cpu"), SMALL)
     assert again == start
     for way, recipe in (
@@ -104,14 +107,47 @@ def test_it_is_made_once_and_anew_for_another_way(cache, monkeypatch):
     ):
         with pytest.raises(pytest.fail.Exception, match="taught again"):
             teacher.ensure("resnet18", way, device.choose("cpu"), recipe)
-    assert [p.name for p in (folder / "start").iterdir()] == [start.folder.name]
+    whole = [file.parent for file in (folder / "start").rglob(teacher.RECORD)]
+    assert whole == [start.folder]
 
 
-def test_the_same_seed_gives_the_same_start(cache):
+def make_again(observer=NOTHING):
+    return teacher.ensure(
+        "resnet18", WAY, device.choose("cpu"), SMALL, workers=1, observer=observer
+    )
+
+
+def test_broken_off_it_is_gone_on_with_to_the_same_bits(cache, tmp_path, monkeypatch):
     _, start = cache
-    again = teacher.teach("resnet18", WAY, device.choose("cpu"), SMALL, workers=1).state_dict()
-    tensors, _ = runs.read_model(start.weights)
-    assert all(torch.allclose(tensors[key], value.cpu(), atol=1e-4) for key, value in again.items())
+    monkeypatch.setenv("DR_CACHE", str(tmp_path))
+    monkeypatch.setattr(interrupts, "_asked", None)
+
+    def stop(what, done, total):
+        if done == 16:
+            interrupts.hear(signal.SIGINT)
+
+    stopped = Listener(progress=stop)
+    with pytest.raises(interrupts.Interrupted):
+        make_again(stopped)
+    assert stopped.steps[-1] == (teacher.TEACHING, 16, 24)
+    monkeypatch.setattr(interrupts, "_asked", None)
+    later = Listener()
+    again = make_again(later)
+    assert later.notes[-1] == "start: gone on with after 16 drawn eyes"
+    assert later.steps == [(teacher.TEACHING, 24, 24)]
+    (tensors, _), (whole, _) = (runs.read_model(one.weights) for one in (again, start))
+    assert all(torch.equal(tensors[name], value) for name, value in whole.items())
+    assert not (again.folder / teacher.UNFINISHED).exists()
+
+
+def test_what_no_start_left_is_named(cache, tmp_path, monkeypatch):
+    _, start = cache
+    monkeypatch.setenv("DR_CACHE", str(tmp_path))
+    file = tmp_path / "start" / start.folder.name / teacher.UNFINISHED
+    file.parent.mkdir(parents=True)
+    torch.save({"pupil": {}}, file)
+    with pytest.raises(DrError, match=r"unfinished\.pt is no unfinished start: remove it"):
+        make_again()
 
 
 def test_a_run_on_photographs_starts_from_it_and_is_not_called_drawn(cache, tmp_path, monkeypatch):
