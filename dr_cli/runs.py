@@ -437,6 +437,8 @@ class Run:
         """splits.csv or a predictions file, from a table that has these columns."""
         shown = defuse_table(table.loc[:, list(columns)])
         text = shown.to_csv(index=False, lineterminator="\n")
+        if "\r" in text:  # before Python 3.13 a cell that holds one alone is not quoted, and is two
+            text = shown.to_csv(index=False, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
         write_text(self[name], text)
 
 

@@ -4,6 +4,7 @@ import json
 import os
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 
@@ -33,6 +34,20 @@ def test_a_config_is_read_as_it_was_written(tmp_path, chosen):
     run.write_config(config)
     assert run.config() == config
     assert ("chosen" in json.loads(run["config.json"].read_text())) == (chosen is not None)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r", "\r\n"])
+def test_an_end_of_line_within_a_name_ends_no_row(tmp_path, end):
+    run, reason = runs.Run(tmp_path), float("nan")
+    rows = [
+        [f"two{end}lines.png", 2, "p", "L", "test", reason],
+        ["b.png", 0, "q", "", "val", reason],
+    ]
+    run.write_table("splits.csv", runs.SPLITS, pd.DataFrame(rows, columns=runs.SPLITS))
+    found = run.splits()
+    assert found["path"].tolist() == [f"two{end}lines.png", "b.png"]
+    assert found["grade"].tolist() == [2, 0]
+    assert found["reason"].isna().all()
 
 
 @pytest.mark.parametrize(
