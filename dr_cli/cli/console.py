@@ -49,6 +49,7 @@ class Console(Observer):
         self._live: Live | None = None
         self._task: tuple[str, int, int | None, tuple[str, ...]] = ("", 0, None, ())
         self._since = self._last_line = time.monotonic()
+        self._from = 0
         self._header: list[tuple[str, str, str]] = []
         self._horizon: Horizon | None = None
         self._epochs = 0
@@ -159,11 +160,12 @@ class Console(Observer):
             return
         now = time.monotonic()
         if what != self._task[0]:
-            self._since = now
-        if (seconds := now - self._since) > 1 and done:  # of less it would be a guess
-            left = seconds / done * ((total or done) - done)
+            self._since, self._from = now, done  # which is more than none where it is gone on with
+        new = done - self._from
+        if (seconds := now - self._since) > 1 and new:  # of less it would be a guess
+            left = seconds / new * ((total or done) - done)
             ends = () if parts or not left else (f"ends in {words.duration(left)}",)
-            parts = (*parts, *ends, f"{done / seconds:.1f} img/s")
+            parts = (*parts, *ends, f"{new / seconds:.1f} img/s")
         self._task = (what, done, total, parts)
         if not self.rich.is_terminal:
             if now - self._last_line > LINE_EVERY:

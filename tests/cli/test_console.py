@@ -38,6 +38,16 @@ def test_a_bar_of_nobody_knows_how_many_counts(terminal):
     assert "1234/?" in shown.getvalue()
 
 
+def test_what_was_done_before_is_no_speed(terminal, monkeypatch):
+    console, _ = terminal
+    now = 100.0
+    monkeypatch.setattr("dr_cli.cli.console.time.monotonic", lambda: now)
+    console.progress("teaching", 4000, 5000)  # gone on with
+    now += 10
+    console.progress("teaching", 4100, 5000)
+    assert console._task[3] == ("ends in 2 min", "10.0 img/s")  # 900 are left, 90 s
+
+
 @pytest.mark.parametrize("width", [20, 40, 60, 80, 140])
 def test_a_bar_s_most_important_parts_are_the_last_to_go(width):
     parts = ("run ends in 12 min", "loss 1.203", "accuracy 0.412", "10.4 img/s")
