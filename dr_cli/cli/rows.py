@@ -143,13 +143,16 @@ class _Echo:
         return line
 
 
-_writer = csv.writer(_Echo(), lineterminator="\n")
+# Before Python 3.13 a cell with a carriage return is put in quotes only where lines end in one, and
+# without them every reader takes it for two rows.
+_END = "\r\n"
+_writer = csv.writer(_Echo(), lineterminator=_END)
 
 
 def csv_line(cells: Iterable[Any]) -> str:
     """One line of a table, with its end."""
     line: Any = _writer.writerow(cells)  # what `_Echo.write` gave
-    return str(line)
+    return str(line).removesuffix(_END) + "\n"
 
 
 # --- on a terminal ------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from dr_cli.cli.resume import Begun
+from dr_cli.cli.rows import csv_line
 from tests.builders.program import dr
 
 
@@ -125,18 +126,15 @@ def test_only_csv_is_gone_on_with(world, names, tmp_path):
     assert not (tmp_path / "g.csv").exists()
 
 
-def test_an_end_of_line_within_a_name_ends_no_row(tmp_path):
+@pytest.mark.parametrize("name", ["two\nlines.jpg", "two\rlines.jpg", "two\r\nlines.jpg"])
+def test_an_end_of_line_within_a_name_ends_no_row(tmp_path, name):
     path = tmp_path / "grades.csv"
     columns = list(Begun.read(path).columns)
-    row = ["two\nlines.jpg", *[""] * (len(columns) - 1)]
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerows([columns, row])
-        end = file.tell()
-        file.write('"two\n')
+    whole = csv_line(columns) + csv_line([name, *[""] * (len(columns) - 1)])
+    path.write_bytes(whole.encode() + b'"two\n')
     begun = Begun.read(path)
-    assert begun.end == end
-    assert list(begun.pass_over(["two\nlines.jpg", "two\nlines.jpg"])) == ["two\nlines.jpg"]
+    assert begun.end == len(whole)
+    assert list(begun.pass_over([name, name])) == [name]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="SIGKILL is POSIX's")
