@@ -50,7 +50,12 @@ class Begun:
             with path.open("rb") as file:
                 begun._measure(file)
             with path.open("rb") as file:
-                begun._collect(file)
+                try:
+                    begun._collect(file)
+                except csv.Error as error:
+                    raise UsageError(
+                        f"{path}: no table that can be read ({error}): mend it, or name another"
+                    ) from error
         return begun
 
     def _measure(self, lines: Iterable[bytes]) -> None:

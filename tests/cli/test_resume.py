@@ -100,12 +100,14 @@ def test_half_a_header_is_none(world, names, whole, tmp_path):
         (lambda text: text.replace(",note,", ",remark,", 1), "remove its column remark"),
         (lambda text: text.replace(",note,", ",reason,", 1), "stands there twice"),
         (lambda text: text.replace(text.splitlines()[2], "a,b"), "line 3"),
+        (lambda text: text.replace(text.splitlines()[2], "a\rb" + text.splitlines()[2]), "mend it"),
+        (lambda text: text + "x" * 200_000 + ",,\n", "mend it"),
         (lambda text: text.replace(text.splitlines()[1], other(text.splitlines()[1])), "another"),
     ],
 )
 def test_what_is_no_table_of_this_run_is_refused_and_left(world, names, table, change, said):
     path = table(2)
-    path.write_text(change(path.read_text()))
+    path.write_bytes(change(path.read_text()).encode())
     before = path.read_bytes()
     done = dr(*ask(world), *names, "--resume", path)
     assert done.exit_code == 2
