@@ -28,5 +28,5 @@ def _is_marked(folder: Path) -> bool:
     try:
         with open(folder / "README.txt", "rb") as file:
             return file.read(len(_BEGINS)) == _BEGINS
-    except OSError:
+    except (OSError, ValueError):  # a NUL in a name
         return False

@@ -15,5 +15,5 @@ def test_the_sample_set_is_marked_and_nothing_else_is(tmp_path: Path) -> None:
     alone = tmp_path / "photographs" / picture.name
     alone.parent.mkdir()
     alone.write_bytes(picture.read_bytes())
-    for photograph in (tmp_path, alone.parent, alone, tmp_path / "nothing.jpg"):
+    for photograph in (tmp_path, alone.parent, alone, tmp_path / "nothing.jpg", "a\0.jpg"):
         assert not is_drawn(photograph), photograph
