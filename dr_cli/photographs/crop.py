@@ -15,7 +15,7 @@ from PIL import Image
 
 from dr_cli.errors import DrError
 from dr_cli.photographs import packed, quality
-from dr_cli.photographs.decoding import Opened, decode, to_rgb
+from dr_cli.photographs.decoding import Opened, decode, take
 from dr_cli.photographs.field import Box, Field, find_field
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -151,8 +151,8 @@ def load_crop(
 
 def from_image(image: Image.Image, preprocessing: Preprocessing, show: int = 0) -> Crop:
     """As `load_crop`, of a picture that is already in memory, in any Pillow mode."""
-    picture = to_rgb(image)
-    return _cut(Opened(picture, picture.size), find_field(picture), preprocessing, show)
+    opened = take(image)
+    return _cut(opened, find_field(opened.picture), preprocessing, show)
 
 
 def cut_field(picture: Image.Image, preprocessing: Preprocessing) -> "Square":

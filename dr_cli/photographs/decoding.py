@@ -120,6 +120,19 @@ def decode(
         raise UnreadableImage(file, _reason(file, problem)) from problem
 
 
+def take(image: Image.Image) -> Opened:
+    """A picture that a program has opened itself, in any mode, as it lies. Raises UnreadableImage,
+    because Pillow reads a file only when its pixels are asked for, and that may be damaged."""
+    try:
+        if not all(image.size):
+            raise DrError("a picture without a pixel")
+        picture = to_rgb(image)
+    except Exception as problem:  # as in `decode`
+        name = str(getattr(image, "filename", ""))
+        raise UnreadableImage(name, _reason(None, problem)) from problem
+    return Opened(picture, picture.size)
+
+
 def digest_file(root: Path | str, path: Path | str) -> bytes | None:
     """16 bytes that the same content has wherever it lies; None of what is no file, or cannot be
     read in time. About 1 GB a second a core."""

@@ -232,6 +232,23 @@ def test_a_files_content_is_a_photograph_too(photographs, tmp_path):
         assert record["predicted"] is None
 
 
+def test_a_picture_that_gives_no_pixels_keeps_its_record(photographs, tmp_path):
+    """Pillow reads a file when its pixels are asked for: what it raised then ended all of it."""
+    grader = Grader.load(save(tmp_path / "run"), device="cpu", precision="fp32")
+    data = photographs[2].read_bytes()
+    closed = Image.open(photographs[2])
+    closed.close()
+    broken = {
+        "truncated": Image.open(io.BytesIO(data[: len(data) // 2])),
+        "closed": closed,
+        "without a pixel": np.zeros((0, 5, 3), np.uint8),
+    }
+    *failed, good = grader.predict([*broken.values(), photographs[2]])
+    for said, record in zip(broken, failed, strict=True):
+        assert said in record["error"]
+    assert good["error"] is None
+
+
 def test_a_heatmap_is_named_by_its_photograph_and_as_large_as_that_allows(tmp_path):
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
