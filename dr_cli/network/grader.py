@@ -40,7 +40,9 @@ from dr_cli.runs import TrainedOn
 from dr_cli.writing import whole
 
 VIEWS = 8  # of --tta; on APTOS 1, 4 and 8 gave QWK .895, .904, .909 (after_training.py)
-_LONGEST_STEM = 60  # letters: in UTF-8 up to 240 of the 255 bytes that file systems allow
+# Letters: in UTF-8 up to 220 of the 255 bytes that file systems allow; 27 are what `_draw` and
+# `whole`, which writes it aside, put round them.
+_LONGEST_STEM = 55
 
 
 def logits_of(
@@ -421,11 +423,11 @@ def _describe(grader: Grader) -> dict[str, str]:
 
 def _draw(folder: Path, one: Decoded, cells: NDArray[np.float32]) -> Path:
     """The heatmap over the photograph. Its name holds the photograph's, and what tells equal names
-    apart; the same photograph gives the same name again."""
+    apart; the same photograph gives the same name again. Of an upload it may hold anything."""
     crop = one.crops[0]
     assert crop.shown is not None
     told = one.path.encode(errors="surrogateescape") or crop.shown.tobytes()
-    stem = Path(one.path).stem[:_LONGEST_STEM] or "photograph"
+    stem = Path(one.path).stem.replace("\0", "")[:_LONGEST_STEM] or "photograph"
     path = folder / f"{stem}-{hashlib.blake2b(told, digest_size=4).hexdigest()}.jpg"
     folder.mkdir(parents=True, exist_ok=True)
     with whole(path, lasting=False) as aside:  # it can be drawn again

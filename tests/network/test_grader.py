@@ -271,6 +271,17 @@ def test_a_heatmap_is_named_by_its_photograph_and_as_large_as_that_allows(tmp_pa
         assert record["probabilities"] == before["probabilities"]
 
 
+@pytest.mark.parametrize(
+    "name", ["a\0b.jpg", "\0", "../../up.jpg", "..", 60 * "\U0001f441"], ids=ascii
+)
+def test_a_heatmap_is_drawn_whatever_a_content_is_called(photographs, tmp_path, name):
+    grader = Grader.load(save(tmp_path / "run"), device="cpu", precision="fp32")
+    upload = io.BytesIO(photographs[2].read_bytes())
+    upload.name = name
+    (record,) = grader.predict(upload, explain=tmp_path / "heat")
+    assert [str(path) for path in (tmp_path / "heat").iterdir()] == [record["heatmap"]]
+
+
 def test_at_32_pixels_a_heatmap_is_more_than_one_colour(tmp_path):
     picture(2, size=64).save(tmp_path / "eye.png")
     grader = Grader.load(save(tmp_path / "run", way=Preprocessing(32)), device="cpu")
