@@ -21,8 +21,13 @@ def arrivals(folder: Path, known: set[str], looks: int | None = None) -> Iterato
     """Files that are new and no longer grow, by name; looks: how often to look, None: for ever."""
     sizes: dict[Path, int] = {}
     while looks is None or looks > 0:
-        for path in sorted(p for p in folder.iterdir() if p.is_file() and p.name[0] != "."):
-            size = path.stat().st_size
+        for path in sorted(p for p in folder.iterdir() if p.name[0] != "."):
+            try:
+                if not path.is_file():
+                    continue
+                size = path.stat().st_size
+            except FileNotFoundError:  # moved away since the look began: grading makes it last
+                continue
             if str(path) not in known and sizes.get(path) == size:
                 known.add(str(path))
                 yield path

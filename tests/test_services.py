@@ -130,3 +130,23 @@ def test_a_watched_folder_is_graded_as_files_arrive(run, photographs, tmp_path, 
     watch.main(str(run), str(inbox), str(grades), looks=2)
     listed = [json.loads(line)["path"] for line in grades.read_text().splitlines()]
     assert [Path(path).name for path in listed] == sorted(photographs)
+
+
+def test_a_file_that_is_moved_away_ends_no_watch(tmp_path, monkeypatch):
+    """Between the look that found it and its turn, and between two questions about it."""
+    watch = load("watch_folder")
+    monkeypatch.setattr(watch, "EVERY", 0.0)
+    for name in "abc":
+        (tmp_path / name).write_bytes(b"photograph")
+    seen = watch.arrivals(tmp_path, set(), looks=3)
+    assert next(seen).name == "a"
+    ask = Path.is_file
+
+    def asked(path, **how):
+        found = ask(path, **how)
+        if path.name == "b":
+            path.unlink(missing_ok=True)
+        return found
+
+    monkeypatch.setattr(Path, "is_file", asked)
+    assert [path.name for path in seen] == ["c"]
