@@ -37,9 +37,11 @@ def arrivals(folder: Path, known: set[str], looks: int | None = None) -> Iterato
 
 
 def main(run: str, folder: str, grades: str, looks: int | None = None) -> None:
-    with open(grades, "a+", encoding="utf-8") as listed:
+    with open(grades, "a+", encoding="utf-8", newline="\n") as listed:
         listed.seek(0)
-        known = {json.loads(line)["path"] for line in listed if line.endswith("\n")}
+        lines = [line for line in listed if line.endswith("\n")]
+        listed.truncate(sum(map(len, lines)))  # a half-written last line; all is ASCII
+        known = {json.loads(line)["path"] for line in lines}
         for record in Grader.load(run).predict(arrivals(Path(folder), known, looks)):
             listed.write(json.dumps(record) + "\n")
             listed.flush()

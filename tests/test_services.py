@@ -150,3 +150,21 @@ def test_a_file_that_is_moved_away_ends_no_watch(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Path, "is_file", asked)
     assert [path.name for path in seen] == ["c"]
+
+
+def test_a_half_written_line_of_a_watch_is_cut_off(run, photographs, tmp_path, monkeypatch):
+    """As a full disk or a power cut leaves it: the next record stood behind it on its line, and
+    from then on the list could not be read."""
+    watch = load("watch_folder")
+    monkeypatch.setattr(watch, "EVERY", 0.0)
+    inbox, grades = tmp_path / "inbox", tmp_path / "grades.jsonl"
+    inbox.mkdir()
+    for name in ("1.png", "2.png", "\N{EYE}.png"):
+        (inbox / name).write_bytes(photographs["1.png"])
+    watch.main(str(run), str(inbox), str(grades), looks=2)
+    whole = grades.read_bytes()
+    for cut in (5, len(whole) - 5):
+        grades.write_bytes(whole[:cut])
+        watch.main(str(run), str(inbox), str(grades), looks=2)
+        paths = [json.loads(line)["path"] for line in grades.read_text().splitlines()]
+        assert paths == [json.loads(line)["path"] for line in whole.splitlines()]
