@@ -16,7 +16,7 @@ import io
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import Future
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from itertools import count
 from pathlib import Path
 from queue import SimpleQueue
@@ -40,6 +40,7 @@ class Desk:
         self.uploads: SimpleQueue[io.BytesIO | None] = SimpleQueue()
         self.waiting: deque[tuple[str, Future[dict[str, Any]]]] = deque()
         self.numbers = count()
+        self.stopped = False
         self.thread = Thread(target=self._work, name="desk")
 
     def grade(self, photograph: bytes, name: str) -> "Future[dict[str, Any]]":
@@ -47,10 +48,27 @@ class Desk:
         upload, answer = io.BytesIO(photograph), Future[dict[str, Any]]()
         upload.name = f"{next(self.numbers)}-{name}"  # equal names would share a heatmap's file
         self.waiting.append((name, answer))
-        self.uploads.put(upload)
+        if self.stopped:
+            self._refuse()
+        else:
+            self.uploads.put(upload)
         return answer
 
     def _work(self) -> None:
+        try:
+            self._answer()
+        finally:  # after a fault, as of a full disk, nobody should wait for what will not come
+            self.stopped = True
+            self._refuse()
+
+    def _refuse(self) -> None:
+        with suppress(IndexError):  # none waits any more
+            while True:
+                _, answer = self.waiting.popleft()
+                if answer.set_running_or_notify_cancel():
+                    answer.set_exception(HTTPException(500, "the grader has stopped: start anew"))
+
+    def _answer(self) -> None:
         with TemporaryDirectory() as folder:
             for record in self.grader.predict(self._come(), explain=Path(folder)):
                 if record["heatmap"]:
@@ -59,7 +77,7 @@ class Desk:
                     record["heatmap"] = f"data:image/jpeg;base64,{data}"
                     drawn.unlink()
                 name, answer = self.waiting.popleft()
-                if not answer.cancelled():  # who has gone away
+                if answer.set_running_or_notify_cancel():  # else its client has gone away
                     answer.set_result(record | {"path": name})
 
     def _come(self) -> Iterator[io.BytesIO]:

@@ -7,6 +7,7 @@ import io
 import json
 import threading
 import time
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
@@ -113,6 +114,56 @@ def test_a_full_desk_says_come_again(run, photographs, monkeypatch):
     answer = asyncio.run(send())
     assert answer.status_code == 503
     assert answer.headers["retry-after"] == "5"
+
+
+class Leaving(Future):
+    """Its client goes away just when somebody has looked whether it has."""
+
+    def cancelled(self):
+        gone = super().cancelled()
+        self.cancel()
+        return gone
+
+
+def test_who_goes_away_at_the_last_moment_stops_nobody(run, photographs, monkeypatch):
+    service = load("service")
+    desk = service.Desk(Grader.load(run))
+    desk.thread.start()
+    monkeypatch.setattr(service, "Future", Leaving)
+    desk.grade(photographs["1.png"], "1.png")
+    monkeypatch.undo()
+    try:
+        assert desk.grade(photographs["2.png"], "2.png").result(60)["path"] == "2.png"
+    finally:
+        desk.close()
+
+
+def test_a_fault_of_the_grader_leaves_nobody_waiting(run, photographs, monkeypatch):
+    """As of a disk that is full, where heatmaps go."""
+    service = load("service")
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)
+
+    class Full:
+        def predict(self, uploads, **how):
+            for _ in uploads:
+                raise OSError("No space left on device")
+
+    monkeypatch.setattr(service.Grader, "load", lambda run: Full())
+    app = service.make_app(str(run))
+
+    async def send():
+        transport = httpx.ASGITransport(app)
+        async with (
+            app.router.lifespan_context(app),
+            httpx.AsyncClient(transport=transport, base_url="http://desk") as client,
+        ):
+            files = {"photograph": photographs["1.png"]}
+            return [
+                (await asyncio.wait_for(client.post("/grade", files=files), 20)).status_code
+                for _ in range(2)
+            ]
+
+    assert asyncio.run(send()) == [500, 500]
 
 
 def test_a_watched_folder_is_graded_as_files_arrive(run, photographs, tmp_path, monkeypatch):
