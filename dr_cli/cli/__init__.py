@@ -114,6 +114,9 @@ def main() -> None:
     """The `dr` script. File names go in and out as the system has them, whatever the locale."""
     if os.environ.get("LOCAL_RANK", "0") != "0":
         sys.stderr = _MUTE
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # closed by the caller, as by `<&-`
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115  for as long as it runs
     for stream in (sys.stdin, sys.stdout):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(

@@ -1,5 +1,6 @@
 """What holds for all commands: what they load, and how they refuse."""
 
+import os
 import subprocess
 import sys
 import typing
@@ -91,3 +92,23 @@ def test_an_unknown_word_is_refused_in_typers_own_form(world):
     assert (done.exit_code, done.stdout) == (2, "")
     assert "--arch" in done.stderr
     assert "resnet18" in done.stderr
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a POSIX shell closes the streams")
+@pytest.mark.parametrize(
+    ("closed", "code", "says"),
+    [
+        ("<&-", 2, "no photograph in -"),
+        (">&- </dev/null", 2, "no photograph in -"),
+        ("2>&-", 2, ""),
+    ],
+)
+def test_a_stream_that_the_caller_closed_is_no_fault(world, closed, code, says):
+    line = f'"$0" -m dr_cli predict - --run "$1" {closed}'
+    done = subprocess.run(
+        ["sh", "-c", line, sys.executable, world / "runs" / "first"],
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (code, "")
+    assert says in done.stderr
+    assert len(done.stderr.splitlines()) <= 2
