@@ -3,6 +3,7 @@
 import os
 from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import Path
 
 
 @dataclass
@@ -28,15 +29,18 @@ class Entered:
     is entered once."""
 
     def __init__(self, top: str | os.PathLike[str]) -> None:
-        self.known = {os.path.realpath(top)}
+        self.known = {Path(top).resolve()}
 
     def is_new(self, folder: str) -> bool:
         """Whether to go in; remembers it."""
         if not os.path.islink(folder):
             return True
-        count = len(self.known)
-        self.known.add(os.path.realpath(folder))
-        return len(self.known) > count
+        target, above = Path(folder).resolve(), Path(folder).parent.resolve()
+        if target in self.known:
+            return False
+        known = any(target.is_relative_to(one) for one in self.known)
+        self.known.add(target)
+        return not (known and above.is_relative_to(target))  # else the walk is in there
 
 
 def is_hidden(name: str) -> bool:

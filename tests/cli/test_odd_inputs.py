@@ -134,6 +134,7 @@ def test_linked_folders_are_followed_once(world, tmp_path):
     photographs.picture(1).save(tmp_path / "set" / "inner" / "b.png")
     (tmp_path / "set" / "linked").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "set" / "inner" / "back").symlink_to(tmp_path / "set")
+    (tmp_path / "set" / "inner" / "itself").symlink_to(tmp_path / "set" / "inner")
     (tmp_path / "elsewhere" / "again").symlink_to(tmp_path / "elsewhere")
     done = dr("predict", tmp_path / "set", "--run", world / "runs" / "first", "--format", "csv")
     assert done.exit_code == 0, done.output
