@@ -14,7 +14,7 @@ mkdir -p "$out/referable"
 
 echo "1. Names with blanks and line ends pass between NULs; one start of dr for all of them."
 find "$photographs" -type f -name '*.jp*g' -print0 | dr predict -0 --quiet --format jsonl \
-    > "$out/grades.jsonl"
+    > "$out/grades.jsonl" || [ -s "$out/grades.jsonl" ] # some failed: each has a row that says why
 
 echo "2. What jq counts: photographs of each predicted grade."
 jq -r '.predicted // "error"' "$out/grades.jsonl" | sort | uniq -c

@@ -63,13 +63,14 @@ def test_pipelines(world, tmp_path):
     names.mkdir()
     for k, picture in enumerate(sorted((world["data"] / "images").iterdir())[:4]):
         shutil.copy(picture, names / f"a name\nof {k}.jpg")
+    (names / "broken.jpg").touch()
     shutil.copy(world["data"] / "README.txt", names)  # by which drawn eyes are known
     done = started(SH, "examples/pipelines.sh", names, OUT=tmp_path / "out", **world["environment"])
     assert done.returncode == 0, done.stderr
     text = (tmp_path / "out" / "grades.jsonl").read_text(encoding="utf-8")
     records = [json.loads(line) for line in text.splitlines()]
-    assert len(records) == 4
-    assert all(r["error"] is None for r in records)
+    assert len(records) == 5
+    assert [Path(r["path"]).name for r in records if r["error"]] == ["broken.jpg"]
     copied = {path.name for path in (tmp_path / "out" / "referable").iterdir()}
     assert copied == {Path(r["path"]).name for r in records if r["referable"]}
     assert done.stdout.count("\npath,predicted,name") == 1
