@@ -318,8 +318,11 @@ class Grader:
         thread, ahead of the network and decoded meanwhile, three batches at most: memory does not
         grow with them, and a slow source is answered at once. pair: what tells patient and eye of a
         path, such as `owners.by_name`; then records have both, and at last each patient has one of
-        its own without a path, see `pairs`. Raises TypeError for anything else.
+        its own without a path, see `pairs`. Raises TypeError for anything else, ValueError for a
+        batch of none.
         """
+        if batch_size is not None and batch_size < 1:
+            raise ValueError(f"batch_size is {batch_size}: at least 1 photograph at once")
         several = as_several(photographs)
         records = self._tell(self._predict(several, batch_size, workers, tta, explain), pair)
         self._asked.add(records)

@@ -84,14 +84,17 @@ def read_predictions(
     The text is CSV with commas, semicolons or tabs, a JSON list or JSON lines. Columns: an image
     (`path`, or what other people call it), its true `grade` (or `referable` 0/1), and `p0 … p4`,
     `predicted`, or `referable_probability`; optional `patient`, `eye`, `split`, `gradable`, and any
-    others, kept as they are. columns: names that a person gave, by "image", "grade", "patient",
-    "split". labels: the true grades, where another table has them; then a lone column of grades
-    (`id_code,diagnosis`) is what was predicted, and rows are joined by their images' names.
+    others, kept as they are. The patients' rows of `dr predict --pair` are passed over. columns:
+    names that a person gave, by "image", "grade", "patient", "split". labels: the true grades,
+    where another table has them; then a lone column of grades (`id_code,diagnosis`) is what was
+    predicted, and rows are joined by their images' names.
 
     Raises UsageError, naming file, line and column, for a table that cannot be read or scored.
     """
     name = "stdin" if str(source) == STDIN else str(source)
     table, lines = _parse(_read_text(source, name), name, dict(columns or {}), labels is not None)
+    patients = _are_patients(table)
+    table, lines = table[~patients].reset_index(drop=True), lines[~patients]
     failed = np.zeros(len(table), bool)
     if {"error", "predicted"} <= {*table}:
         failed = table["error"].notna().to_numpy() & (table["error"] != "").to_numpy()
@@ -101,6 +104,14 @@ def read_predictions(
     if labels is not None:
         table, warnings = _join(table, labels, name)
     return Theirs(name, table, int(failed.sum()), warnings)
+
+
+def _are_patients(table: "pd.DataFrame") -> NDArray[np.bool_]:
+    """bool [rows]: those that `dr predict --pair` adds, of a patient and no photograph."""
+    if not {"path", "patient", "p0"} <= {*table}:
+        return np.zeros(len(table), bool)
+    alone = table["path"].isna() & table["p0"].isna() & table["patient"].notna()
+    return alone.to_numpy()
 
 
 # --- text to rows

@@ -205,6 +205,8 @@ def test_one_photograph_is_one_whatever_it_comes_as(photographs, tmp_path):
     assert [r["path"] for r in grader.predict([named, grey])] == ["", ""]
     with pytest.raises(TypeError, match="int is no photograph"):
         grader.predict(3)
+    with pytest.raises(ValueError, match="at least 1 photograph"):
+        grader.predict("1.png", batch_size=-1)
     with pytest.raises(TypeError, match="NoneType is no photograph"):
         list(grader.predict([None]))
     with pytest.raises(TypeError, match=r"float64 \[4, 4, 3\] is no picture"):

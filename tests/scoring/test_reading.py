@@ -221,8 +221,9 @@ def test_a_submission_is_joined_with_its_labels(graded, tmp_path):
         evaluate_table(tmp_path / "submission.csv")
 
 
+@pytest.mark.parametrize("pair", [False, True])
 @pytest.mark.parametrize("form", ["csv", "json", "jsonl"])
-def test_what_predict_prints_is_joined_with_labels(graded, tmp_path, form):
+def test_what_predict_prints_is_joined_with_labels(graded, tmp_path, form, pair):
     rows, truth = graded
     said = [
         {
@@ -234,6 +235,10 @@ def test_what_predict_prints_is_joined_with_labels(graded, tmp_path, form):
         for row in rows.itertuples()
     ]  # fmt: skip
     said.insert(3, dict.fromkeys(said[0]) | {"path": "/photos/x.jpg", "error": "no such file"})
+    if pair:  # --pair: each photograph's patient, and at last a row of the patient's own
+        said = [s | {"patient": f"clinic/{str(s['path'])[15:].split('_')[0]}"} for s in said]
+        worst = {"predicted": 4, "name": "x", "referable": True, "gradable": True}
+        said.append(dict.fromkeys(said[0]) | worst | {"patient": said[0]["patient"]})
     path = tmp_path / "grades"
     if form == "csv":
         flat = [s | dict(zip(P, s["probabilities"] or [None] * 5, strict=True)) for s in said]
