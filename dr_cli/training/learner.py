@@ -163,15 +163,14 @@ class Learner(Stepper):
         mine = done * begun_by
         shown = kept = time.perf_counter()
         rest = readable_batches(self.plan, order[begun:], self.batch_size, self.ranks)
-        lr = self.optimizer.param_groups[0]["lr"]
+        lr, least = self.optimizer.param_groups[0]["lr"], self.plan.least
         for step, batch in enumerate(self.clock.each("data", rest), self.part.step):
             lr = schedule_rate(self.config, epoch - 1 + step / self.steps, self.steps)
             for group in self.optimizer.param_groups:
                 group["lr"] = lr
             counts = [count for (count,) in self.ranks.gather_numbers(len(batch[2]))]
             count = sum(counts)
-            # Of the others lost: one has no batch statistics, and none nothing to share.
-            if count < min(2, self.batch_size) or not all(counts):
+            if min(counts) < least:  # of the others lost
                 continue
             loss, hits = self.step(epoch, *batch, whole=count)
             recent.append((loss, batch[2]))

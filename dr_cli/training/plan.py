@@ -18,6 +18,7 @@ from dr_cli.labels.columns import Columns
 from dr_cli.labels.layouts import DEFAULT_VAL
 from dr_cli.labels.reading import Labels, leave_out, need_images
 from dr_cli.labels.reading import read as read_labels
+from dr_cli.network.together import SHARED_BELOW
 from dr_cli.photographs.crop import Preprocessing
 from dr_cli.ranks import ALONE, Ranks
 from dr_cli.runs import FURTHER
@@ -83,11 +84,33 @@ class Plan:
 
     @property
     def steps(self) -> int:
-        """Steps of an epoch, whether begun or gone on with; a last single photograph takes none:
-        it has no batch statistics; nor do fewer than there are processes, which could not share
-        them."""
+        """Steps of an epoch, whether begun or gone on with; a last batch that leaves a process
+        with less than `least` takes none."""
         whole, rest = divmod(len(self.placed("train")), self.batch_size)
-        return max(1, whole + (rest >= max(2, self.ranks.count)))
+        return max(1, whole + (rest >= max(2, self.ranks.count * self.least)))
+
+    @property
+    def shares_statistics(self) -> bool:
+        """Whether norms take their statistics from what all processes hold."""
+        largest = min(self.batch_size, len(self.placed("train")))
+        return not self.ranks.alone and largest < SHARED_BELOW * self.ranks.count
+
+    @property
+    def least(self) -> int:
+        """Photographs that a process must have for a step: a single one has no batch statistics of
+        its own, and none nothing to share."""
+        return 1 if self.shares_statistics else min(2, self.batch_size)
+
+    def spread(self, ranks: Ranks) -> "Plan":
+        """The same for processes that train its network together. Raises UsageError where no batch
+        has a photograph for each."""
+        largest = min(self.batch_size, len(self.placed("train")))
+        if not ranks.alone and largest < ranks.count:
+            raise UsageError(
+                f"{ranks.count} processes cannot share batches of "
+                f"{words.count(largest, 'photograph')}: start fewer, or give a larger --batch-size"
+            )
+        return replace(self, ranks=ranks)
 
     def check_lost(self) -> None:
         """Raises DrError where more photographs became unreadable than --max-bad allows."""

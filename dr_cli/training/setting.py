@@ -86,7 +86,7 @@ class Setting:
             return [self._take_start(plan, observer) for plan in plans] if start else plans
 
         plans = ranks.in_turn(make)
-        return plans if plans[0].member else [dataclasses.replace(plans[0], ranks=ranks)]
+        return plans if plans[0].member else [plans[0].spread(ranks)]
 
     def _take_start(self, plan: Plan, observer: Observer) -> Plan:
         """The plan with its drawn start; made on the first use of an architecture and a way of the

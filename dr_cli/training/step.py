@@ -12,7 +12,7 @@ from dr_cli.errors import DrError
 from dr_cli.events import Observer
 from dr_cli.grades import NUM_GRADES
 from dr_cli.network.resnet import ResNet
-from dr_cli.network.together import SHARED_BELOW, share_statistics, spread
+from dr_cli.network.together import share_statistics, spread
 from dr_cli.training.average import Average
 from dr_cli.training.clock import Clock
 from dr_cli.training.config import TrainConfig
@@ -26,7 +26,7 @@ class Stepper:
     def __init__(self, network: ResNet, plan: Plan, clock: Clock, observer: Observer) -> None:
         self.plan, self.config, self.observer = plan, plan.config, observer
         self.device, self.ranks, self.clock = plan.processor.device, plan.ranks, clock
-        if not self.ranks.alone and plan.batch_size < SHARED_BELOW * self.ranks.count:
+        if plan.shares_statistics:
             share_statistics(network, self.device)
         self.network = network.to(self.device).to(memory_format=plan.processor.memory_format)
         self.batch_size = plan.batch_size

@@ -6,6 +6,7 @@ from dr_cli import device
 from dr_cli.errors import UsageError
 from dr_cli.labels import reading
 from dr_cli.photographs import duplicates
+from dr_cli.ranks import ALONE, Ranks
 from dr_cli.runs import FURTHER, SPLITS, Run
 from dr_cli.training import trainer
 from dr_cli.training.config import TrainConfig
@@ -101,3 +102,21 @@ def test_a_start_on_other_photographs_or_on_the_same_split_is_free(data, start, 
     assert any("not known" in note for note in heard.notes)
     other = photographs.course(tmp_path / "other", train=22, test=10, size=70)
     assert plan(other, weights=str(start.folder))[0].start == {"test": 0, "val": 0}
+
+
+def test_a_last_batch_takes_a_step_where_each_process_has_its_least(tmp_path):
+    """Of two processes those that have 16 photographs each take batch statistics of their own."""
+    data = photographs.course(tmp_path / "course", train=34, test=5)
+    found = {
+        (size, count): plan(data, val="test", batch_size=size)[0].spread(
+            Ranks(0, count, 0, count) if count > 1 else ALONE
+        )
+        for size, count in ((32, 1), (32, 2), (30, 2), (1, 1))
+    }
+    told = {each: (one.steps, one.least) for each, one in found.items()}
+    assert told == {(32, 1): (2, 2), (32, 2): (1, 2), (30, 2): (2, 1), (1, 1): (34, 1)}
+
+
+def test_batches_that_not_all_processes_have_a_part_of_are_refused(data):
+    with pytest.raises(UsageError, match="2 processes cannot share batches of 1 photograph"):
+        plan(data, batch_size=1)[0].spread(Ranks(0, 2, 0, 2))
