@@ -55,6 +55,11 @@ class Ranks:
                 f"WORLD_SIZE is {told[1]}, but {missing[0]} does not say which process this is: "
                 "start them with torchrun"
             )
+        if missing := [name for name in ("MASTER_ADDR", "MASTER_PORT") if not os.environ.get(name)]:
+            raise UsageError(
+                f"WORLD_SIZE is {told[1]}, but {missing[0]} does not say where the others are: "
+                "start them with torchrun"
+            )
         return cls(*(int(text) for text in told))
 
     @property

@@ -194,3 +194,13 @@ def test_half_of_what_torchrun_tells_is_refused(monkeypatch):
     monkeypatch.delenv("RANK", raising=False)
     with pytest.raises(UsageError, match="start them with torchrun"):
         Ranks.of_environment()
+
+
+def test_processes_that_are_told_of_others_but_not_where_are_refused(monkeypatch):
+    for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"):
+        monkeypatch.setenv(name, "2")
+    for name in ("RANK", "LOCAL_RANK"):
+        monkeypatch.setenv(name, "0")
+    monkeypatch.delenv("MASTER_ADDR", raising=False)
+    with pytest.raises(UsageError, match="MASTER_ADDR does not say where"):
+        Ranks.of_environment()

@@ -6,6 +6,7 @@ import shutil
 import sys
 import textwrap
 import time
+from contextlib import suppress
 from typing import Annotated, Any
 
 import typer
@@ -16,8 +17,8 @@ from dr_cli.cli import eval as _eval
 from dr_cli.cli import export as _export
 from dr_cli.cli import help as _help
 from dr_cli.cli import options, predict, report, train
-from dr_cli.errors import DrError
-from dr_cli.ranks import GRACE, is_spoken
+from dr_cli.errors import DrError, UsageError
+from dr_cli.ranks import GRACE, Ranks, is_spoken
 from dr_cli.words import visible_line
 
 
@@ -112,8 +113,9 @@ _MUTE = io.StringIO()  # what all but the first of several processes on a machin
 
 def main() -> None:
     """The `dr` script. File names go in and out as the system has them, whatever the locale."""
-    if os.environ.get("LOCAL_RANK", "0") != "0":
-        sys.stderr = _MUTE
+    with suppress(UsageError):  # which the command says
+        if Ranks.of_environment().local:  # LOCAL_RANK alone may be left over from elsewhere
+            sys.stderr = _MUTE
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:  # closed by the caller, as by `<&-`
             setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115  for as long as it runs

@@ -7,7 +7,7 @@ import typing
 
 import pytest
 
-from dr_cli import device
+from dr_cli import cli, device
 from dr_cli.cli import options
 from dr_cli.errors import UsageError
 from tests.builders.program import dr
@@ -112,3 +112,14 @@ def test_a_stream_that_the_caller_closed_is_no_fault(world, closed, code, says):
     assert (done.returncode, done.stdout) == (code, "")
     assert says in done.stderr
     assert len(done.stderr.splitlines()) <= 2
+
+
+def test_a_local_rank_that_was_left_over_silences_nobody(monkeypatch):
+    seen = []
+    monkeypatch.setattr(sys, "stderr", sys.stderr)
+    monkeypatch.setattr(cli, "app", lambda prog_name: seen.append(sys.stderr))
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    before = sys.stderr
+    cli.main()
+    assert seen == [before]
