@@ -14,10 +14,11 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from dr_cli import interrupts
-from dr_cli.errors import PartedError, UsageError
+from dr_cli.errors import DrError, PartedError, UsageError
 
 if TYPE_CHECKING:
     import numpy as np
+    import pandas as pd
     import torch
 
 T = TypeVar("T")
@@ -189,6 +190,20 @@ class Ranks:
         if not self.local:
             self.wait()
         return found
+
+    def agree(self, rows: "pd.DataFrame") -> None:
+        """Raises DrError unless all have found the same photographs: each takes its share by
+        number, and of other photographs it would be a share of something else."""
+        if self.alone:
+            return
+        from pandas.util import hash_pandas_object
+
+        numbers = hash_pandas_object(rows, index=False).to_numpy()
+        if len(set(self.gather(numbers.tobytes()))) > 1:
+            raise DrError(
+                f"the {self.count} processes have not found the same photographs: see that all are "
+                "there on every machine, and start again"
+            )
 
     def align(self, network: "torch.nn.Module") -> None:
         """The first one's weights and batch statistics for all."""

@@ -346,6 +346,9 @@ def _grade_rows(
     dataset = ranks.in_turn(
         lambda: FundusDataset(read.root, paths, grades, way, observer=observer, workers=workers)
     )
+    ranks.agree(rows[["path", "grade"]])
+    for reasons in ranks.gather(dataset.reasons):
+        dataset.hear_failed(reasons)
     good = ranks.share(dataset.readable)
     own = grader.probabilities(
         batches(dataset, good, batch_size or grader.processor.inference_batch),

@@ -86,6 +86,9 @@ class Setting:
             return [self._take_start(plan, observer) for plan in plans] if start else plans
 
         plans = ranks.in_turn(make)
+        ranks.agree(plans[0].table[["path", "grade", "split"]])
+        for reasons in ranks.gather(plans[0].dataset.reasons):
+            plans[0].dataset.hear_failed(reasons)
         return plans if plans[0].member else [plans[0].spread(ranks)]
 
     def _take_start(self, plan: Plan, observer: Observer) -> Plan:
