@@ -32,7 +32,9 @@ def in_rounds(
         try:
             while some := ranks.from_first(lambda: next(rounds, [])):
                 own = ranks.share(some)
-                for found in ranks.gather(list(work(own)) if own else []):
+                done = list(work(own)) if own else []
+                ranks.wait()  # each file of a share that hangs may take a minute
+                for found in ranks.gather(done):
                     yield from found if ranks.first else ()
         except GeneratorExit:  # nobody reads on, as behind `| head`: the others end, too
             with suppress(RuntimeError):

@@ -355,6 +355,7 @@ def _grade_rows(
         lambda done: observer.progress("photographs graded", done, len(good)),
         tta,
     )
+    ranks.wait()  # of hours of grading the shares may end minutes apart
     found = ranks.gather((own, dataset.reasons))
     for _, reasons in found:
         dataset.hear_failed(reasons)
