@@ -3,7 +3,7 @@
 import dataclasses
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pandas as pd
@@ -117,12 +117,9 @@ def find_data(workers: int | None, observer: Observer) -> Path:
 @contextmanager
 def at_work(run: Run, ranks: Ranks = ALONE) -> Iterator[None]:
     """See `Run.hold`; where the disk is full, what was saved is there to go on with. Of several
-    processes the first one holds it."""
-    if not ranks.first:
-        yield
-        return
+    processes the first one holds it, and whichever fails tells the way on."""
     try:
-        with run.hold():
+        with run.hold() if ranks.first else nullcontext():
             yield
     except (DrError, OSError) as error:
         if not run["config.json"].is_file():

@@ -10,7 +10,7 @@ import pytest
 from dr_cli.errors import DrError, UsageError, WriteError
 from dr_cli.events import NOTHING
 from dr_cli.labels import reading
-from dr_cli.ranks import Ranks
+from dr_cli.ranks import ALONE, Ranks
 from dr_cli.runs import Run, check_name
 from dr_cli.training import setting
 from dr_cli.training.config import TrainConfig
@@ -25,17 +25,18 @@ def run(tmp_path):
     return Run(tmp_path / "run")
 
 
-def at_work(run, work):
-    with setting.at_work(run):
+def at_work(run, work, ranks=ALONE):
+    with setting.at_work(run, ranks):
         work()
 
 
-def test_a_full_disk_is_told_with_the_way_on(run, monkeypatch):
+@pytest.mark.parametrize("ranks", [ALONE, Ranks(1, 2, 1, 2)])
+def test_a_full_disk_is_told_with_the_way_on(run, ranks):
     def work():
         raise WriteError("last.pt cannot be written: No space left on device")
 
     with pytest.raises(DrError, match=r"No space left on device; once .* dr train --resume .*run"):
-        at_work(run, work)
+        at_work(run, work, ranks)
 
 
 def test_a_run_folder_that_was_removed_is_told_and_not_made_anew(run):
