@@ -618,6 +618,12 @@ def find_launched(root: Path, launch: str) -> Run | None:
     return Run(max(found)[1]) if found else None
 
 
+def forget_launched(root: Path, launch: str) -> None:
+    """From now on no run in `root` is of this launch: a new one of its name has begun none yet."""
+    while run := find_launched(root, launch):
+        run[LAUNCH].unlink(missing_ok=True)
+
+
 def _rename(folder: Path, to: Path) -> bool:
     """The rename decides: two processes never share a folder. False where another one was first."""
     try:

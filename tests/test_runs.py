@@ -219,3 +219,12 @@ def test_the_run_that_a_launch_has_begun_last_is_found(tmp_path):
     assert found
     assert found.name == "second"
     assert runs.find_launched(tmp_path, "job-8") is None
+
+
+def test_a_launch_of_a_name_that_was_used_before_does_not_go_on_with_the_run_of_then(tmp_path):
+    """multi_node.sh calls every launch `dr` unless JOB says otherwise."""
+    for name, launch in (("first", "dr"), ("second", "dr"), ("other", "job-8")):
+        runs.new_run(tmp_path, name, "run", CONFIG, launch)
+    runs.forget_launched(tmp_path, "dr")
+    assert runs.find_launched(tmp_path, "dr") is None
+    assert runs.find_launched(tmp_path, "job-8")

@@ -17,6 +17,7 @@ from dr_cli.runs import (
     Run,
     check_name,
     find_launched,
+    forget_launched,
     new_run,
     runs_folder,
 )
@@ -60,7 +61,10 @@ def train(
     folder = runs_folder() if runs is None else Path(runs)
     with setting.together(observer) as (ranks, told):
         find = partial(find_launched, folder, ranks.launch)
-        if ranks.were_restarted() and (begun := ranks.from_first(find)):
+        again = ranks.were_restarted()
+        if not (again or ranks.alone):  # --rdzv-id may be that of a launch that was broken off
+            ranks.from_first(lambda: forget_launched(folder, ranks.launch))
+        if again and (begun := ranks.from_first(find)):
             over = ranks.from_first(lambda: begun.finished)
             return begun if over else take_up(begun, setting, ranks, told)
         ranks.from_first(lambda: check_name(folder, name))
