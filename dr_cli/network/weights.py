@@ -171,7 +171,10 @@ def _fill(network: nn.Module, state: State, where: str) -> str:
             raise UsageError(f"{where} does not fit: {key} is {shapes}")
         if tensor.is_complex():
             raise UsageError(f"{where} holds complex numbers, in {key}")
-        if not tensor.isfinite().all():
+        if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta:
+            raise UsageError(f"{where} holds no plain numbers, in {key}: save them as float32")
+        start[key] = tensor.to(own[key].dtype)  # as they will be: what is finite in 64 bits may not
+        if not start[key].isfinite().all():
             raise UsageError(f"{where} holds numbers that are not finite, in {key}")
     network.load_state_dict({**own, **start})
     if keeps_head:

@@ -166,6 +166,18 @@ def infinite(state, file):
     torch.save({**state, "conv1.weight": state["conv1.weight"] / 0}, file)
 
 
+def too_large(state, file):
+    torch.save({**state, "conv1.weight": state["conv1.weight"].double() * 1e300}, file)
+
+
+def sparse(state, file):
+    torch.save({**state, "conv1.weight": state["conv1.weight"].to_sparse()}, file)
+
+
+def without_data(state, file):
+    torch.save({**state, "conv1.weight": state["conv1.weight"].to("meta")}, file)
+
+
 def foreign(state, file):
     torch.save(torch.nn.Linear(2, 2).state_dict(), file)
 
@@ -187,6 +199,9 @@ DEFECTS = [
     (misnamed, r"unknown layer9\.0\.conv1\.weight"),
     (misshapen, r"layer2\.0\.conv1\.weight is \[8, 4, 5, 5\] where .* \[8, 4, 3, 3\]"),
     (infinite, r"not finite, in conv1\.weight"),
+    (too_large, r"not finite, in conv1\.weight"),
+    (sparse, r"no plain numbers, in conv1\.weight"),
+    (without_data, r"no plain numbers, in conv1\.weight"),
     (foreign, "no weights of a ResNet"),
 ]
 
@@ -306,6 +321,14 @@ def test_a_body_without_a_head_is_enough(tmp_path, imagenet):
     network = thin("resnet18")
     assert "no head" in load_start(network, file)
     assert_body(network, imagenet)
+
+
+def test_weights_of_eight_bits_are_numbers_too(tmp_path, imagenet):
+    file = tmp_path / "start.pth"
+    torch.save({**imagenet, "conv1.weight": imagenet["conv1.weight"].to(torch.float8_e4m3fn)}, file)
+    network = thin("resnet18")
+    load_start(network, file)
+    torch.testing.assert_close(network.conv1.weight, imagenet["conv1.weight"], rtol=0.1, atol=0.01)
 
 
 def test_a_safetensors_file_cut_off_is_refused(tmp_path, imagenet):
