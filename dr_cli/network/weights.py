@@ -100,7 +100,7 @@ def _read(file: Path) -> State:
         if file.suffix == ".safetensors":
             from safetensors.torch import load_file
 
-            return load_file(file)
+            return _rename(load_file(file))
         with warnings.catch_warnings(action="ignore"):  # torch's doubts about foreign pickles
             return _unwrap(torch.load(file, map_location="cpu", weights_only=True))
     except Exception as error:  # safetensors, zipfile, pickle and torch each raise their own

@@ -331,6 +331,14 @@ def test_weights_of_eight_bits_are_numbers_too(tmp_path, imagenet):
     torch.testing.assert_close(network.conv1.weight, imagenet["conv1.weight"], rtol=0.1, atol=0.01)
 
 
+def test_safetensors_may_have_a_prefix_as_any_other(tmp_path, imagenet):
+    file = tmp_path / "start.safetensors"
+    save_file({f"backbone.{key}": value for key, value in imagenet.items()}, file)
+    network = thin("resnet18")
+    load_start(network, file)
+    assert_body(network, imagenet)
+
+
 def test_a_safetensors_file_cut_off_is_refused(tmp_path, imagenet):
     file = tmp_path / "start.safetensors"
     save_file(imagenet, file)
