@@ -241,7 +241,8 @@ class Learner(Stepper):
             self.rows, self.part = state["rows"], Part(**state["part"])
             self.best_epoch = state["best_epoch"]
             self.peak_epoch = state.get("peak_epoch", self.best_epoch)  # of before: they were one
-            self.best = tuple(state["best"])
+            best, least = state["best"]  # of before: its QWK, and less its loss
+            self.best = best, least if "peak_epoch" in state else best
         except saved.FOREIGN as error:
             raise saved.refuse(error) from error
         if not are_finite(self.network):

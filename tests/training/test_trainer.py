@@ -379,6 +379,16 @@ def test_a_later_epoch_is_kept_unless_it_is_worse_by_more_than_chance(planned):
     assert one.peak_epoch == 2
 
 
+def test_the_least_that_is_kept_of_a_run_of_before_is_its_best(planned):
+    """Its `best` was the QWK and, negative, the loss, under which nearly every epoch is above."""
+    one = learner(planned)
+    old = one.state() | {"best_epoch": 2, "best": [0.8, -1.2]}
+    del old["peak_epoch"]
+    one.load(old)
+    assert not one.weigh(0.1, None)
+    assert one.weigh(0.8, None)
+
+
 def test_patience_ends_a_run(planned):
     one = learner(planned, patience=2, epochs=50)
     one.peak_epoch, one.rows = 3, [{}] * 4
