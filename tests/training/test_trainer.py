@@ -389,6 +389,15 @@ def test_the_least_that_is_kept_of_a_run_of_before_is_its_best(planned):
     assert one.weigh(0.8, None)
 
 
+def test_of_validation_of_one_grade_an_epoch_without_a_mistake_is_the_best():
+    zeros = np.zeros(6, np.int64)
+    right, wrong = np.eye(5, dtype=np.float32)[[zeros, [0, 0, 0, 0, 0, 3]]]
+    rows = [{"epoch": 1} | learning.score("val", logits, zeros, "ce") for logits in (right, wrong)]
+    assert [row["val_qwk"] for row in rows] == [None, 0]
+    perfect, other = map(learning.judge, rows)
+    assert perfect > other
+
+
 def test_patience_ends_a_run(planned):
     one = learner(planned, patience=2, epochs=50)
     one.peak_epoch, one.rows = 3, [{}] * 4
