@@ -30,7 +30,7 @@ from dr_cli.grades import REFERABLE_FROM, Calibration, referable_probability
 from dr_cli.network.resnet import ResNet, build_resnet
 from dr_cli.photographs import cache
 from dr_cli.photographs.crop import Preprocessing
-from dr_cli.runs import MODEL, ModelRecord, Run, TrainedOn
+from dr_cli.runs import MODEL, ModelRecord, Run, TrainedOn, read_record
 from dr_cli.sample import drawn_set
 from dr_cli.scoring import metrics
 from dr_cli.training import saved
@@ -86,7 +86,7 @@ def ensure(
 ) -> Start:
     """The start of an architecture for crops that go this way, made if it is not in the cache yet.
 
-    Raises DrError where it cannot be written.
+    Raises DrError where it cannot be written, or what is there is damaged.
     """
     asked = {"arch": arch, "preprocessing": way.to_dict(), "recipe": asdict(recipe)}
     key = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:12]
@@ -104,7 +104,21 @@ def ensure(
                 f"cannot write the start to {folder}: {error.strerror or error}; free some space "
                 "there, or set DR_CACHE to another folder"
             ) from error
-    return Start(folder, json.loads((folder / RECORD).read_text(encoding="utf-8")))
+    return _read(folder)
+
+
+def _read(folder: Path) -> Start:
+    """The start there. Raises DrError where its files are not as `_make` wrote them."""
+    try:
+        start = Start(folder, json.loads((folder / RECORD).read_text(encoding="utf-8")))
+        tell(start)
+        read_record(start.weights)
+    except (DrError, LookupError, TypeError, ValueError) as error:
+        raise DrError(
+            f"the drawn start in {folder} is damaged: remove that folder, and the same command "
+            "makes it anew"
+        ) from error
+    return start
 
 
 def tell(start: Start) -> str:

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import os
+import shutil
 import signal
 
 import numpy as np
@@ -147,6 +149,23 @@ def test_what_no_start_left_is_named(cache, tmp_path, monkeypatch):
     file.parent.mkdir(parents=True)
     torch.save({"pupil": {}}, file)
     with pytest.raises(DrError, match=r"unfinished\.pt is no unfinished start: remove it"):
+        make_again()
+
+
+@pytest.mark.parametrize(
+    ("name", "left"),
+    [(teacher.RECORD, 0), (teacher.RECORD, 40), (runs.MODEL, 1000), (runs.MODEL, None)],
+)
+def test_a_start_that_is_damaged_in_the_cache_is_named(cache, tmp_path, monkeypatch, name, left):
+    """left: bytes of the file; None where it is gone."""
+    _, start = cache
+    monkeypatch.setenv("DR_CACHE", str(tmp_path))
+    folder = shutil.copytree(start.folder, tmp_path / "start" / start.folder.name)
+    if left is None:
+        (folder / name).unlink()
+    else:
+        os.truncate(folder / name, left)
+    with pytest.raises(DrError, match=f"{folder} is damaged: remove that folder"):
         make_again()
 
 
