@@ -290,12 +290,21 @@ class Grader:
         batches: (pixels uint8 [n, 3, S, S] made as `preprocessing` says, grades, indices), walked
         once. progress: told how many are done. tta: as in `Member.forward`.
         """
+        return self.probabilities_of_each(batches, progress, tta).mean(axis=0)
+
+    def probabilities_of_each(
+        self,
+        batches: Iterable[tuple[Tensor, Tensor, Tensor]],
+        progress: Callable[[int], None] = lambda done: None,
+        tta: bool = False,
+    ) -> NDArray[np.float64]:
+        """What `probabilities` is the mean of: [members, N, 5]."""
         logits = [  # of each batch, of each member
             [member.forward(pixels, tta) for member in self.members]
             for pixels in _watch(batches, progress)
         ]
         each = [torch.cat(found) for found in zip(*logits, strict=True)]
-        return self._pool(each) if each else np.zeros((0, 5))
+        return self._calibrate(each) if each else np.zeros((len(self.members), 0, 5))
 
     def predict(
         self,
@@ -395,9 +404,14 @@ class Grader:
 
     def _pool(self, logits: list[Tensor]) -> NDArray[np.float64]:
         """The members' logits, [n, 5] each -> the mean of their calibrated probabilities."""
+        return self._calibrate(logits).mean(axis=0)
+
+    def _calibrate(self, logits: list[Tensor]) -> NDArray[np.float64]:
+        """The members' logits, [n, 5] each -> their calibrated probabilities, [members, n, 5]."""
         pairs = zip(self.members, logits, strict=True)
-        each = [member.calibration.probabilities(one.cpu().numpy()) for member, one in pairs]
-        return np.mean(each, axis=0)
+        return np.stack(
+            [member.calibration.probabilities(one.cpu().numpy()) for member, one in pairs]
+        )
 
 
 def _equip(members: Sequence[Member], engine: str, awaited: float, observer: Observer) -> None:

@@ -131,11 +131,14 @@ def evaluate(
             grader, read, rows, workers, batch_size, tta, ranks, observer
         )
     failed, untried = context.failed + len(rows) - len(seen), [UNTRIED] if tta else []
-    decisions = _decide_each(run, lambda rules, one: tabulate(seen, probabilities, one))
+    heard = replace(chosen, fellow=None)  # probabilities are of eyes that heard each other
+    decisions = _decide_each(
+        run, lambda rules, one: tabulate(seen, probabilities, replace(one, fellow=None))
+    )
     context = replace(
         context, failed=failed, decisions=decisions, warnings=(*context.warnings, *untried)
     )
-    return Evaluation(build_record(tabulate(seen, probabilities, chosen), context, chosen, scoring))
+    return Evaluation(build_record(tabulate(seen, probabilities, heard), context, chosen, scoring))
 
 
 def choose_split(run: Run, split: str | None = None) -> str:
@@ -337,8 +340,9 @@ def _grade_rows(
     ranks: Ranks,
     observer: Observer,
 ) -> tuple["pd.DataFrame", NDArray[np.float64]]:
-    """The rows whose photographs can be read, with `gradable`, and their probabilities [N, 5].
-    Each process grades its share of them."""
+    """The rows whose photographs can be read, with `gradable`, and their probabilities [N, 5]:
+    with --both-eyes of eyes that heard each other, by each network apart, as in the prediction
+    files of several. Each process grades its share of them."""
     from dr_cli.dataset.dataset import FundusDataset
     from dr_cli.dataset.feeding import batches
 
@@ -350,7 +354,7 @@ def _grade_rows(
     for reasons in ranks.gather(dataset.reasons):
         dataset.hear_failed(reasons)
     good = ranks.share(dataset.readable)
-    own = grader.probabilities(
+    own = grader.probabilities_of_each(
         batches(dataset, good, batch_size or grader.processor.inference_batch),
         lambda done: observer.progress("photographs graded", done, len(good)),
         tta,
@@ -359,10 +363,13 @@ def _grade_rows(
     found = ranks.gather((own, dataset.reasons))
     for _, reasons in found:
         dataset.hear_failed(reasons)
-    probabilities = np.concatenate([each for each, _ in found])
+    each = np.concatenate([part for part, _ in found], axis=1)  # [members, N, 5]
     for path, reason in dataset.failed:
         observer.warning(f"{path}: {reason}")
-    return dataset.mark_gradable(rows).iloc[dataset.readable], probabilities
+    seen = dataset.mark_gradable(rows).iloc[dataset.readable]
+    rules = [member.calibration.fellow for member in grader.members]
+    heard = [join_rows(seen, one, rule) for one, rule in zip(each, rules, strict=True)]
+    return seen, np.mean(heard, axis=0)
 
 
 def _choose_rows(

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from dr_cli import runs
-from dr_cli.grades import Calibration
+from dr_cli.grades import Calibration, Fellow
 from dr_cli.photographs import duplicates
 from dr_cli.scoring.calibration import choose_cuts, choose_operating_point
 from dr_cli.scoring.predictions import PROBABILITIES
@@ -52,8 +52,10 @@ def average(run: runs.Run, seeds: Sequence[runs.Run]) -> dict[str, Any]:
     chosen = Calibration()
     if "val" in tables:
         grade, said = tables["val"]["grade"].to_numpy(), tables["val"][PROBABILITIES].to_numpy()
-        chosen = Calibration(None, None, choose_operating_point(grade, said))
-        chosen = choose_cuts(chosen, grade, said, seeds[0].calibration().decision)
+        each = [seed.calibration() for seed in seeds]
+        fellow = Fellow.pooled([one.fellow for one in each])
+        chosen = Calibration(None, None, choose_operating_point(grade, said), fellow=fellow)
+        chosen = choose_cuts(chosen, grade, said, each[0].decision)
     for table in tables.values():
         table["predicted"] = chosen.decide(table[PROBABILITIES].to_numpy())
     run.write_config(replace(run.config(), chosen=chosen))

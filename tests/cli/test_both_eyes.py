@@ -5,7 +5,9 @@ import json
 import pandas as pd
 import pytest
 
-from dr_cli.runs import read_record
+from dr_cli.grades import Fellow
+from dr_cli.runs import Run, read_record
+from dr_cli.scoring.both_eyes import Pairs
 from tests.builders import photographs
 from tests.builders.program import dr
 
@@ -33,6 +35,23 @@ def test_data_and_files_give_the_same_figures(world, run):
         assert found == pytest.approx(expected, abs=1e-6)
     assert fresh["calibration"]["nll"] == pytest.approx(told["calibration"]["nll"], abs=1e-5)
     assert told["calibration"]["before"] is None or read_record(run).calibration.fellow is None
+
+
+def test_of_several_seeds_too(world, tmp_path, monkeypatch):
+    """Each network's eyes hear each other, then the mean is taken, in files as with data."""
+    monkeypatch.setenv("DR_RUNS", str(tmp_path))
+    weights = iter([0.8, 0.4])
+    fellow = lambda self, *_: Fellow(tuple(map(tuple, self.joint.tolist())), next(weights))  # noqa: E731
+    monkeypatch.setattr(Pairs, "fit", fellow)
+    chosen = ("--size", 32, "--epochs", 1, "--both-eyes", "--seeds", 2, "--name", "two")
+    done = dr("train", world / "data", *chosen)
+    assert done.exit_code == 0, done.output
+    run = Run(tmp_path / "two")
+    fresh = json.loads(dr("eval", run.folder, world / "data", "--split", "test").stdout)
+    told = run.summary()["test"]
+    assert fresh["confusion"] == told["confusion"]
+    assert fresh["calibration"]["nll"] == pytest.approx(told["calibration"]["nll"], abs=1e-5)
+    assert run.calibration().fellow.weight == pytest.approx(0.6)  # for the patients of --pair
 
 
 def test_without_pairs_it_is_refused(tmp_path, monkeypatch):
