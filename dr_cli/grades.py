@@ -136,7 +136,8 @@ class Fellow:
         """The inverse of `to_record`. Raises ValueError on other values."""
         joint, weight = record["joint"], record["weight"]
         square = np.shape(joint) == (NUM_GRADES, NUM_GRADES)
-        if not square or not _are_numbers(weight, *(share for row in joint for share in row)):
+        numbers = [weight, *(share for row in joint for share in row)] if square else []
+        if not square or not _are_numbers(*numbers) or min(numbers) <= 0 or weight > 1:
             raise ValueError(f"both_eyes {record!r}")
         return cls(tuple(tuple(row) for row in joint), weight)
 
@@ -227,6 +228,8 @@ class Calibration:
             raise ValueError(f"decision {decision!r}")
         if cuts is not None and (np.shape(cuts) != (NUM_GRADES - 1,) or not _are_numbers(*cuts)):
             raise ValueError(f"cuts {cuts!r}")
+        if cuts is not None and sorted(cuts) != list(cuts):
+            raise ValueError(f"cuts {cuts!r}, which do not rise")
         if temperature is not None and not (_are_numbers(temperature) and temperature > 0):
             raise ValueError(f"temperature {temperature!r}")
         point = point and OperatingPoint.from_record(point)
@@ -235,9 +238,10 @@ class Calibration:
         return cls(cuts, temperature, point, objective, fellow)
 
 
-def _are_numbers(*values: object) -> bool:
-    """Whether all are, and none is true or false: a record may come from anybody."""
-    return all(isinstance(one, int | float) and not isinstance(one, bool) for one in values)
+def _are_numbers(*values: Any) -> bool:
+    """Whether all are, none infinite, true or false: a record may come from anybody."""
+    known = all(isinstance(one, int | float) and not isinstance(one, bool) for one in values)
+    return known and all(abs(one) < 1e300 for one in values)
 
 
 def _mean(thresholds: Sequence[Threshold | None]) -> Threshold | None:

@@ -34,6 +34,29 @@ def test_a_calibration_is_what_its_record_says():
         Calibration.from_record({"decision": {"kind": "coin"}, "temperature": 1.0})
 
 
+EVEN = [[0.04] * 5] * 5
+
+
+@pytest.mark.parametrize(
+    "spoilt",
+    [
+        {"decision": {"kind": "thresholds", "thresholds": [3.5, 0.5, 1.5, 2.5]}},
+        {"decision": {"kind": "thresholds", "thresholds": [float("nan"), 0.5, 1.5, 2.5]}},
+        {"decision": {"kind": "thresholds", "thresholds": [0.5, 1.5, 2.5, 10**400]}},
+        {"temperature": float("inf")},
+        {"both_eyes": {"joint": [[0] * 5] * 5, "weight": 0.5}},
+        {"both_eyes": {"joint": EVEN, "weight": float("nan")}},
+        {"both_eyes": {"joint": EVEN, "weight": 2}},
+    ],
+)
+def test_numbers_that_can_decide_nothing_are_refused(spoilt):
+    sound = Calibration((0.5, 1.5, 2.5, 3.5)).to_record()
+    sound |= {"both_eyes": {"joint": EVEN, "weight": 1}}
+    Calibration.from_record(sound)
+    with pytest.raises(ValueError, match=r"cuts|temperature|both_eyes"):
+        Calibration.from_record(sound | spoilt)
+
+
 def test_several_networks_decide_by_the_means_and_where_one_has_none_by_none():
     point = [OperatingPoint(Threshold(t, "youden"), Threshold(t / 2, "youden")) for t in (0.2, 0.4)]
     a, b = Calibration((0, 1, 2, 3), 1.5, point[0]), Calibration((1, 2, 3, 4), 0.7, point[1])
