@@ -77,10 +77,7 @@ class Learner(Stepper):
         self.part = Part()
         self.best_epoch = 0  # the one that is kept
         self.peak_epoch = 0  # the one of the highest merit
-        self.best: tuple[float, ...] = (
-            -math.inf,
-            -math.inf,
-        )  # that, and the least to be kept
+        self.best = (-math.inf, -math.inf)  # that merit, and the least to be kept
 
     @property
     def done(self) -> bool:

@@ -90,10 +90,14 @@ class Plan:
         return max(1, whole + (rest >= max(2, self.ranks.count * self.least)))
 
     @property
+    def largest(self) -> int:
+        """Photographs of its largest batch."""
+        return min(self.batch_size, len(self.placed("train")))
+
+    @property
     def shares_statistics(self) -> bool:
         """Whether norms take their statistics from what all processes hold."""
-        largest = min(self.batch_size, len(self.placed("train")))
-        return not self.ranks.alone and largest < SHARED_BELOW * self.ranks.count
+        return not self.ranks.alone and self.largest < SHARED_BELOW * self.ranks.count
 
     @property
     def least(self) -> int:
@@ -101,14 +105,14 @@ class Plan:
         its own, and none nothing to share."""
         return 1 if self.shares_statistics else min(2, self.batch_size)
 
-    def spread(self, ranks: Ranks) -> "Plan":
+    def among(self, ranks: Ranks) -> "Plan":
         """The same for processes that train its network together. Raises UsageError where no batch
         has a photograph for each."""
-        largest = min(self.batch_size, len(self.placed("train")))
-        if not ranks.alone and largest < ranks.count:
+        if not ranks.alone and self.largest < ranks.count:
             raise UsageError(
                 f"{ranks.count} processes cannot share batches of "
-                f"{words.count(largest, 'photograph')}: start fewer, or give a larger --batch-size"
+                f"{words.count(self.largest, 'photograph')}: start fewer, or give a larger "
+                "--batch-size"
             )
         return replace(self, ranks=ranks)
 

@@ -89,7 +89,7 @@ class Setting:
         ranks.agree(plans[0].table[["path", "grade", "split"]])
         for reasons in ranks.gather(plans[0].dataset.reasons):
             plans[0].dataset.hear_failed(reasons)
-        return plans if plans[0].member else [plans[0].spread(ranks)]
+        return plans if plans[0].member else [plans[0].among(ranks)]
 
     def _take_start(self, plan: Plan, observer: Observer) -> Plan:
         """The plan with its drawn start; made on the first use of an architecture and a way of the

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dr_cli import machine
 from dr_cli.dataset.augment import augment
@@ -15,8 +15,8 @@ from dr_cli.network.resnet import ResNet
 from dr_cli.network.together import share_statistics, spread
 from dr_cli.training.average import Average
 from dr_cli.training.clock import Clock
-from dr_cli.training.config import TrainConfig
 from dr_cli.training.losses import Loss, balanced_weights, make_loss
+from dr_cli.training.optimizer import make_optimizer
 from dr_cli.training.plan import Plan
 
 
@@ -120,17 +120,3 @@ def make_training_loss(plan: Plan) -> Loss:
         grade = plan.rows["grade"].to_numpy(np.int64)[plan.placed("train")]
         weights = balanced_weights(np.bincount(grade, minlength=NUM_GRADES))
     return make_loss(config.loss, weights, config.label_smoothing)
-
-
-def make_optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """Weight decay on weights alone: not on biases and normalisation's scale and shift."""
-    decayed = [p for p in network.parameters() if p.ndim > 1]
-    other = [p for p in network.parameters() if p.ndim <= 1]
-    decay = config.weight_decay
-    groups = [{"params": decayed, "weight_decay": decay}, {"params": other, "weight_decay": 0.0}]
-    if config.optimizer == "adamw":
-        return torch.optim.AdamW(groups, config.learning_rate, fused=True)
-    momentum, nesterov = config.momentum, config.nesterov and config.momentum > 0
-    return torch.optim.SGD(
-        groups, config.learning_rate, momentum=momentum, nesterov=nesterov, fused=True
-    )

@@ -34,11 +34,13 @@ from dr_cli.runs import MODEL, ModelRecord, Run, TrainedOn, read_record
 from dr_cli.sample import drawn_set
 from dr_cli.scoring import metrics
 from dr_cli.training import saved
+from dr_cli.training.config import TrainConfig
+from dr_cli.training.optimizer import make_optimizer
 from dr_cli.writing import whole, write_json
 
 RECORD = "start.json"
 UNFINISHED = "unfinished.pt"
-SAVE_EVERY = 600  # seconds
+SAVE_EVERY = 600  # seconds, as --save-every of a run; a signal saves at once
 TEACHING = "teaching with drawn eyes"
 
 
@@ -111,7 +113,7 @@ def _read(folder: Path) -> Start:
     """The start there. Raises DrError where its files are not as `_make` wrote them."""
     try:
         start = Start(folder, json.loads((folder / RECORD).read_text(encoding="utf-8")))
-        tell(start)
+        tell(start)  # which takes what the record must hold
         read_record(start.weights)
     except (DrError, LookupError, TypeError, ValueError) as error:
         raise DrError(
@@ -183,14 +185,8 @@ class Lesson:
         torch.manual_seed(recipe.seed)
         pupil = Pupil(build_resnet(arch)).to(processor.device)
         self.pupil = pupil.to(memory_format=processor.memory_format)
-        decayed = {"params": [p for p in self.pupil.parameters() if p.ndim > 1]}
-        other: dict[str, Any] = {"params": [p for p in self.pupil.parameters() if p.ndim <= 1]}
-        self.optimizer = torch.optim.AdamW(
-            [decayed, other | {"weight_decay": 0.0}],
-            recipe.lr,
-            weight_decay=recipe.weight_decay,
-            fused=True,
-        )
+        how = TrainConfig(optimizer="adamw", lr=recipe.lr, weight_decay=recipe.weight_decay)
+        self.optimizer = make_optimizer(self.pupil, how)
         self.scaler = processor.scaler()
         self.eyes, self.seconds = 0, 0.0
 
@@ -204,6 +200,7 @@ class Lesson:
         recipe, before, count = self.recipe, self.seconds, workers or machine.cores()
         stream, rest = Stream(recipe.seed, self.way), recipe.eyes - self.eyes
         drawn = batches(stream, rest, recipe.batch_size, count, start=self.eyes, observer=observer)
+        self.pupil.train()
         began = kept = time.perf_counter()
         with interrupts.deferred():
             for batch in drawn:
@@ -223,7 +220,6 @@ class Lesson:
         rate = recipe.lr * min(1, (step + 1) / recipe.warmup)
         for group in optimizer.param_groups:
             group["lr"] = rate * 0.5 * (1 + math.cos(math.pi * step / steps))
-        self.pupil.train()
         loss = _loss(self.pupil, batch, self.way, self.processor, recipe)
         optimizer.zero_grad(set_to_none=True)
         scaler.scale(loss).backward()

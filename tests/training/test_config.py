@@ -9,8 +9,9 @@ from dr_cli.grades import DECISIONS, THRESHOLDS
 from dr_cli.network import resnet
 from dr_cli.photographs.crop import Preprocessing
 from dr_cli.scoring.calibration import OBJECTIVES
-from dr_cli.training import learner, losses, step
+from dr_cli.training import learner, losses
 from dr_cli.training.config import DEFAULT_LR, SMOOTHED, TrainConfig, choices, read_config
+from dr_cli.training.optimizer import make_optimizer
 
 
 def test_what_is_written_is_read_back():
@@ -71,7 +72,7 @@ def test_choices_are_those_that_the_rooms_below_know():
 def test_every_optimiser_and_schedule_is_another_one():
     """Each word of the field does something of its own."""
     made = [
-        step.make_optimizer(torch.nn.Linear(2, 2), TrainConfig(optimizer=name))
+        make_optimizer(torch.nn.Linear(2, 2), TrainConfig(optimizer=name))
         for name in choices("optimizer")
     ]
     assert [type(one).__name__.lower() for one in made] == list(choices("optimizer"))

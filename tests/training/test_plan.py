@@ -108,7 +108,7 @@ def test_a_last_batch_takes_a_step_where_each_process_has_its_least(tmp_path):
     """Of two processes those that have 16 photographs each take batch statistics of their own."""
     data = photographs.course(tmp_path / "course", train=34, test=5)
     found = {
-        (size, count): plan(data, val="test", batch_size=size)[0].spread(
+        (size, count): plan(data, val="test", batch_size=size)[0].among(
             Ranks(0, count, 0, count) if count > 1 else ALONE
         )
         for size, count in ((32, 1), (32, 2), (30, 2), (1, 1))
@@ -119,4 +119,4 @@ def test_a_last_batch_takes_a_step_where_each_process_has_its_least(tmp_path):
 
 def test_batches_that_not_all_processes_have_a_part_of_are_refused(data):
     with pytest.raises(UsageError, match="2 processes cannot share batches of 1 photograph"):
-        plan(data, batch_size=1)[0].spread(Ranks(0, 2, 0, 2))
+        plan(data, batch_size=1)[0].among(Ranks(0, 2, 0, 2))

@@ -30,8 +30,8 @@ from dr_cli.training.learner import (
     predict_splits,
     schedule_rate,
 )
+from dr_cli.training.optimizer import make_optimizer
 from dr_cli.training.plan import make_plans
-from dr_cli.training.step import make_optimizer
 from tests.builders import photographs
 from tests.builders.listener import Listener
 
